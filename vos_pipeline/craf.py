@@ -1,0 +1,176 @@
+"""CRAF, the connected region-aware filter: keeps of each object's score map the one region that continues it.
+
+Cheng et al., "Learning to Segment Instances in Videos with Spatial Propagation Network", section 4.2. The
+paper gives the three steps and alpha, beta, gamma, delta; what it leaves open is named in
+:class:`CRAFParameters`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class CRAFParameters:
+    """The numbers of the filter. The first four are the paper's; the others settle what it does not say.
+
+    Args:
+        alpha: step 1 looks at regions larger than alpha times the object's largest one.
+        beta: step 2 removes a region of which more than beta is covered.
+        gamma: step 3 looks for another region if less than gamma of the reference area is left.
+        delta: the Jaccard index with the previous region that such another region must exceed.
+        connectivity: 8 or 4 neighbours make a region.
+        threshold: pixels with a score of at least this belong to the object.
+        gamma_reference: what gamma is relative to: "previous_area" (the object's region in the previous
+            frame) or "selected_area" (its region of step 1, before step 2 took something away).
+        mutual_cover: two regions that cover each other: "jaccard" leaves the overlap to the object whose
+            previous region fits better (to both if they tie; scores decide then), "both" takes it from both,
+            the literal reading of step 2.
+    """
+
+    alpha: float = 0.2
+    beta: float = 0.9
+    gamma: float = 0.1
+    delta: float = 0.4
+    connectivity: int = 8
+    threshold: float = 0.5
+    gamma_reference: str = "previous_area"
+    mutual_cover: str = "jaccard"
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta", "gamma", "delta", "threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        for name, allowed in (
+            ("connectivity", (4, 8)),
+            ("gamma_reference", ("previous_area", "selected_area")),
+            ("mutual_cover", ("jaccard", "both")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+
+
+class ConnectedRegionFilter:
+    """CRAF over a video: remembers the regions of the previous frame.
+
+    Args:
+        first: bool (K, H, W), the objects' masks in the first frame.
+
+    Example:
+        >>> first = np.zeros((1, 4, 8), bool); first[0, 1:3, 1:3] = True
+        >>> scores = first.astype(np.float32); scores[0, 0, 7] = 0.9  # a false alarm far away
+        >>> float(ConnectedRegionFilter(first).step(scores)[0, 0, 7])
+        0.0
+    """
+
+    def __init__(self, first: np.ndarray, parameters: CRAFParameters | None = None) -> None:
+        if first.ndim != 3:
+            raise ValueError(f"first must be bool (K, H, W), got shape {first.shape}")
+        self.regions = first.astype(bool)
+        self.parameters = parameters or CRAFParameters()
+
+    def step(self, scores: np.ndarray) -> np.ndarray:
+        """Filter the scores (K, H, W) of the next frame: same shape and dtype, 0 outside the kept regions."""
+        filtered, self.regions = craf_step(scores, self.regions, self.parameters)
+        return filtered
+
+
+def craf_step(
+    scores: np.ndarray, previous: np.ndarray, parameters: CRAFParameters | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Filter one frame.
+
+    1. Of each object's regions larger than alpha times its largest, select the one with the largest Jaccard
+       index to the object's previous region; the larger one on a tie.
+    2. Where Coverage(i, j) = ``|R_i and R_j| / |R_j|`` > beta, remove R_j from R_i.
+    3. An object that has less than gamma left takes instead the unselected region of its own with the largest
+       Jaccard index to its previous region, if that exceeds delta; then step 2 is repeated.
+
+    Every step looks at all objects at once, so their order does not matter.
+
+    Args:
+        scores: float (K, H, W) in [0, 1]. previous: bool (K, H, W), regions of the previous frame.
+
+    Returns:
+        The scores, 0 outside the regions, and the regions, bool (K, H, W).
+
+    Reference: Cheng et al. 2017, section 4.2.
+    """
+    if scores.ndim != 3 or scores.shape != previous.shape:
+        raise ValueError(f"previous must be (K, H, W) like scores {scores.shape}, got {previous.shape}")
+    p = parameters or CRAFParameters()
+    previous = previous.astype(bool, copy=False)
+    candidates = [
+        _Candidates(score >= p.threshold, before, p) for score, before in zip(scores, previous, strict=True)
+    ]
+    chosen = [c.select() for c in candidates]
+    regions = _uncover(candidates, chosen, p)
+
+    changed = False
+    for i, c in enumerate(candidates):
+        reference = c.previous_area if p.gamma_reference == "previous_area" else c.areas[chosen[i]]
+        if np.count_nonzero(regions[i]) < p.gamma * reference:
+            other = c.select_other(chosen[i])
+            changed |= other != chosen[i]
+            chosen[i] = other
+    if changed:
+        regions = _uncover(candidates, chosen, p)
+    return scores * regions, regions
+
+
+class _Candidates:
+    """The connected regions of one object. Region 0 stands for none: it has no pixels."""
+
+    def __init__(self, mask: np.ndarray, previous: np.ndarray, parameters: CRAFParameters) -> None:
+        count, self.labels, stats, _ = cv2.connectedComponentsWithStats(
+            mask.astype(np.uint8), connectivity=parameters.connectivity, ltype=cv2.CV_32S
+        )
+        self.areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
+        self.areas[0] = 0  # OpenCV counts the background there
+        self.previous_area = np.count_nonzero(previous)
+        shared = np.bincount(self.labels[previous], minlength=count)
+        shared[0] = 0
+        self.jaccard = shared / np.maximum(self.areas + self.previous_area - shared, 1)
+        self.parameters = parameters
+
+    def select(self) -> int:
+        """Step 1."""
+        eligible = self.areas > self.parameters.alpha * self.areas.max()
+        return self._best(eligible)
+
+    def select_other(self, chosen: int) -> int:
+        """Step 3: a region other than the chosen one, or the chosen one if none is good enough."""
+        eligible = self.jaccard > self.parameters.delta
+        eligible[chosen] = False
+        return self._best(eligible) or chosen
+
+    def _best(self, eligible: np.ndarray) -> int:
+        indices = np.flatnonzero(eligible)
+        if not indices.size:
+            return 0
+        return int(indices[np.lexsort((self.areas[indices], self.jaccard[indices]))[-1]])
+
+    def region(self, chosen: int) -> np.ndarray:
+        return self.labels == chosen if chosen else np.zeros(self.labels.shape, bool)
+
+
+def _uncover(candidates: list[_Candidates], chosen: list[int], p: CRAFParameters) -> np.ndarray:
+    """Step 2, from the selected regions of all objects: bool (K, H, W)."""
+    selected = [c.region(index) for c, index in zip(candidates, chosen, strict=True)]
+    areas = [c.areas[index] for c, index in zip(candidates, chosen, strict=True)]
+    fits = [c.jaccard[index] for c, index in zip(candidates, chosen, strict=True)]
+    regions = np.array(selected)
+    for i in range(len(selected)):
+        for j in range(i + 1, len(selected)):
+            shared = np.count_nonzero(selected[i] & selected[j])
+            i_covers, j_covers = shared > p.beta * areas[j], shared > p.beta * areas[i]
+            if i_covers and j_covers and p.mutual_cover == "jaccard":
+                i_covers, j_covers = fits[j] > fits[i], fits[i] > fits[j]
+            if i_covers:
+                regions[i] &= ~selected[j]
+            if j_covers:
+                regions[j] &= ~selected[i]
+    return regions
