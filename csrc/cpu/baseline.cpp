@@ -1,0 +1,6 @@
+// The instruction set every machine of the platform has.
+#include "kernels_std.h"
+
+#define SPN_CPU_CAPABILITY baseline
+#define SPN_VECTOR_BYTES 16
+#include "capability.h"

@@ -1,0 +1,33 @@
+// Compiles the kernels for one instruction set. The including file has set SPN_CPU_CAPABILITY, the namespace, and
+// SPN_VECTOR_BYTES, and has included the standard library before it changed the target.
+#include "kernels.h"
+#include "propagate.h"
+
+namespace spn {
+namespace SPN_CPU_CAPABILITY {
+
+#define SPN_QUOTE(name) #name
+#define SPN_STRING(name) SPN_QUOTE(name)
+
+template <typename Visit>
+void with_dtype(DType dtype, Visit visit) {
+  switch (dtype) {
+    case DType::float32: return visit(float{});
+    case DType::float64: return visit(double{});
+    case DType::float16: return visit(torch::headeronly::Half{});
+    case DType::bfloat16: return visit(torch::headeronly::BFloat16{});
+  }
+}
+
+inline void run_forward(const ForwardArgs& f, void* separate) {
+  with_dtype(f.dtype, [&](auto zero) { forward<decltype(zero)>(f, separate); });
+}
+
+inline void run_backward(const BackwardArgs& b, void* separate) {
+  with_dtype(b.dtype, [&](auto zero) { backward<decltype(zero)>(b, separate); });
+}
+
+extern const CpuKernels kernels = {SPN_STRING(SPN_CPU_CAPABILITY), run_forward, run_backward};
+
+}  // namespace SPN_CPU_CAPABILITY
+}  // namespace spn

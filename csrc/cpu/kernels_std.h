@@ -1,0 +1,13 @@
+// Everything of the standard library and torch that the kernels use, included before a file changes its target, so that
+// no inline function of a library is compiled for an instruction set the machine may lack.
+#pragma once
+
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <type_traits>

@@ -1,0 +1,150 @@
+// One line of the recurrence and of its adjoint: loops over positions that the compiler vectorises.
+#pragma once
+
+#include "../problem.h"
+
+namespace spn {
+namespace SPN_CPU_CAPABILITY {
+
+template <typename T>
+struct TapLines {
+  T *minus, *zero, *plus;
+
+  SPN_HD auto at(int64_t j) const { return Taps<std::remove_const_t<T>>{minus[j], zero[j], plus[j]}; }
+};
+
+// What a step at line t reads. `previous` is h of line t - 1, null on the first line, where no tap exists.
+template <typename T>
+struct LineInputs {
+  int64_t positions;
+  TapLines<const T> gates;
+  const T* x;
+  const T* lambda;  // null in SPN form
+  const T* previous;
+};
+
+// Where the adjoint of a line goes. Gate and lambda gradients add up over the channels that share them.
+template <typename T>
+struct LineGradients {
+  T* x;
+  TapLines<T> gates;
+  T* lambda;
+  bool accumulate_gates;
+  bool accumulate_lambda;
+};
+
+template <typename T>
+SPN_HD Taps<T> taps_of(const T* line, int64_t j, bool has_minus, bool has_plus) {
+  return {has_minus ? line[j - 1] : T(0), line[j], has_plus ? line[j + 1] : T(0)};
+}
+
+// Calls f(j, has_minus, has_plus) for every position; the two ends, where a tap is missing, stay out of the long loop.
+template <typename F>
+SPN_HD void for_positions(int64_t positions, F f) {
+  f(int64_t{0}, false, positions > 1);
+#pragma GCC ivdep
+  for (int64_t j = 1; j < positions - 1; ++j) f(j, true, true);
+  if (positions > 1) f(positions - 1, true, false);
+}
+
+template <Normalize kMode, bool kSource, typename T>
+void forward_line(const LineInputs<T>& in, T* __restrict h) {
+  const T* __restrict x = in.x;
+  const T* __restrict lambda = in.lambda;
+  const T* __restrict previous = in.previous;
+  if (!previous) {
+    for (int64_t j = 0; j < in.positions; ++j) h[j] = kSource ? lambda[j] * x[j] : x[j];
+    return;
+  }
+  const TapLines<const T> gates = in.gates;
+  for_positions(in.positions, [=](int64_t j, bool has_minus, bool has_plus) __attribute__((always_inline)) {
+    const Taps<T> p = normalize<kMode>(gates.at(j), has_minus, has_plus);
+    h[j] = step<kSource>(x[j], kSource ? lambda[j] : T(0), p, taps_of(previous, j, has_minus, has_plus));
+  });
+}
+
+// adjoint   a(t, j) = dh(t, j) + sum_k p_k(t+1, j-k) a(t+1, j-k)
+// `grad` is dh of this line, `carry` the sum: what line t + 1 sent back on entry, what this line sends to t - 1 on exit.
+// `sent` holds three lines of positions + 2 values, p_k a with a zero at both ends.
+template <Normalize kMode, bool kSource, bool kAccumulate, typename T>
+void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restrict carry, T* __restrict sent,
+                   const LineGradients<T>& out) {
+  const int64_t positions = in.positions;
+  const T* __restrict x = in.x;
+  const T* __restrict lambda = in.lambda;
+  const T* __restrict previous = in.previous;
+  T* __restrict grad_x = out.x;
+  T* __restrict grad_minus = out.gates.minus;
+  T* __restrict grad_zero = out.gates.zero;
+  T* __restrict grad_plus = out.gates.plus;
+  if (kSource) {
+    T* __restrict grad_lambda = out.lambda;
+    if (!out.accumulate_lambda) {
+      for (int64_t j = 0; j < positions; ++j) grad_lambda[j] = T(0);
+    }
+#pragma GCC ivdep
+    for (int64_t j = 0; j < positions; ++j) grad_lambda[j] += x[j] * (grad[j] + carry[j]);
+  }
+  if (!previous) {
+#pragma GCC ivdep
+    for (int64_t j = 0; j < positions; ++j) {
+      const T a = grad[j] + carry[j];
+      grad_x[j] = kSource ? lambda[j] * a : a;
+      if (!kAccumulate) grad_minus[j] = grad_zero[j] = grad_plus[j] = T(0);
+    }
+    return;
+  }
+  const TapLines<const T> gates = in.gates;
+  T* __restrict sent_minus = sent + 1;
+  T* __restrict sent_zero = sent_minus + positions + 2;
+  T* __restrict sent_plus = sent_zero + positions + 2;
+  for_positions(positions, [=](int64_t j, bool has_minus, bool has_plus) __attribute__((always_inline)) {
+    const T a = grad[j] + carry[j];
+    const Taps<T> g = gates.at(j);
+    const Taps<T> p = normalize<kMode>(g, has_minus, has_plus);
+    grad_x[j] = input_adjoint<kSource>(a, kSource ? lambda[j] : T(0), p);
+    const Taps<T> dp =
+        gate_adjoint<kSource>(a, x[j], taps_of(previous, j, has_minus, has_plus), has_minus, has_plus);
+    const Taps<T> dg = normalize_adjoint<kMode>(g, p, dp, has_minus, has_plus);
+    grad_minus[j] = kAccumulate ? grad_minus[j] + dg.minus : dg.minus;
+    grad_zero[j] = kAccumulate ? grad_zero[j] + dg.zero : dg.zero;
+    grad_plus[j] = kAccumulate ? grad_plus[j] + dg.plus : dg.plus;
+    sent_minus[j] = p.minus * a;
+    sent_zero[j] = p.zero * a;
+    sent_plus[j] = p.plus * a;
+  });
+  // Position j of line t - 1 is tap k of position j - k.
+#pragma GCC ivdep
+  for (int64_t j = 0; j < positions; ++j) carry[j] = sent_minus[j + 1] + sent_zero[j] + sent_plus[j - 1];
+}
+
+template <typename T>
+struct LineKernels {
+  void (*forward)(const LineInputs<T>&, T*);
+  void (*backward)(const LineInputs<T>&, const T*, T*, T*, const LineGradients<T>&);
+  void (*backward_accumulate)(const LineInputs<T>&, const T*, T*, T*, const LineGradients<T>&);
+};
+
+template <Normalize kMode, bool kSource, typename T>
+LineKernels<T> line_kernels_for() {
+  return {forward_line<kMode, kSource, T>, backward_line<kMode, kSource, false, T>,
+          backward_line<kMode, kSource, true, T>};
+}
+
+template <typename T>
+LineKernels<T> line_kernels(Normalize mode, bool source) {
+  switch (mode) {
+    case Normalize::none:
+      return source ? line_kernels_for<Normalize::none, true, T>() : line_kernels_for<Normalize::none, false, T>();
+    case Normalize::abs:
+      return source ? line_kernels_for<Normalize::abs, true, T>() : line_kernels_for<Normalize::abs, false, T>();
+    case Normalize::unit:
+      return source ? line_kernels_for<Normalize::unit, true, T>() : line_kernels_for<Normalize::unit, false, T>();
+    default:
+      return source ? line_kernels_for<Normalize::sigmoid, true, T>()
+                    : line_kernels_for<Normalize::sigmoid, false, T>();
+  }
+}
+
+}  // namespace SPN_CPU_CAPABILITY
+}  // namespace spn

@@ -1,0 +1,115 @@
+// The CPU operators: chooses the instruction set, allocates, registers with torch.
+#include "propagate.h"
+
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "../torch_args.h"
+#include "scratch.h"
+#include "tasks.h"
+
+namespace spn {
+
+namespace {
+
+constexpr size_t kAlignment = 64;
+constexpr size_t kScratchKept = size_t{32} << 20;
+
+struct Buffer {
+  void* data = nullptr;
+  size_t bytes = 0;
+
+  ~Buffer() { release(); }
+  void release() {
+    ::operator delete(data, std::align_val_t{kAlignment});
+    data = nullptr;
+    bytes = 0;
+  }
+  void* at_least(size_t wanted) {
+    if (wanted > bytes) {
+      release();
+      data = ::operator new(wanted, std::align_val_t{kAlignment});
+      bytes = wanted;
+    }
+    return data;
+  }
+};
+
+thread_local Buffer thread_buffers[static_cast<int>(Slot::count)];
+
+// SPN_CPU_CAPABILITY=baseline|avx2|avx512 lowers the choice, for tests and for measuring.
+const CpuKernels& choose_kernels() {
+  const char* wanted = std::getenv("SPN_CPU_CAPABILITY");
+  const auto allows = [&](const char* capability) { return !wanted || std::string(wanted) == capability; };
+#ifdef SPN_X86
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (has_avx512 && allows("avx512")) return avx512::kernels;
+  if (has_avx2 && (allows("avx2") || allows("avx512"))) return avx2::kernels;
+#endif
+  return baseline::kernels;
+}
+
+const CpuKernels& cpu_kernels() {
+  static const CpuKernels& chosen = choose_kernels();
+  return chosen;
+}
+
+std::optional<Tensor> separate_planes(const Problem& p, int64_t tasks, const Tensor& like) {
+  if (!wants_separate_sweeps(p, tasks, torch::stable::get_num_threads())) return std::nullopt;
+  return torch::stable::new_empty(
+      like, std::vector<int64_t>{p.directions, p.batch, p.channels, p.height, p.width}, state_type(p.dtype));
+}
+
+std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates, const std::optional<Tensor> source,
+                                             std::string direction, std::string normalize, std::string merge,
+                                             bool save) {
+  ForwardCall call(x, gates, source, direction, normalize, merge, save);
+  if (!call.empty()) {
+    std::optional<Tensor> separate;
+    if (call.args.merge != Merge::none) separate = separate_planes(call.args, ChannelTasks(call.args).count, call.x);
+    cpu_kernels().forward(call.args, separate ? separate->mutable_data_ptr() : nullptr);
+  }
+  return call.results();
+}
+
+std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const Tensor x, const Tensor gates,
+                                                      const std::optional<Tensor> source, const Tensor winner,
+                                                      const Tensor checkpoints, std::string direction,
+                                                      std::string normalize, std::string merge) {
+  BackwardCall call(grad, x, gates, source, winner, checkpoints, direction, normalize, merge);
+  if (!call.empty()) {
+    const auto separate = separate_planes(call.args, GroupTasks(call.args).count, call.x);
+    cpu_kernels().backward(call.args, separate ? separate->mutable_data_ptr() : nullptr);
+  }
+  return call.results();
+}
+
+std::string cpu_capability() { return cpu_kernels().capability; }
+
+}  // namespace
+
+void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
+  torch::stable::parallel_for(0, count, grain, body);
+}
+
+void* scratch_bytes(Slot slot, size_t bytes) { return thread_buffers[static_cast<int>(slot)].at_least(bytes); }
+
+void release_large_scratch() {
+  for (Buffer& buffer : thread_buffers) {
+    if (buffer.bytes > kScratchKept) buffer.release();
+  }
+}
+
+}  // namespace spn
+
+STABLE_TORCH_LIBRARY_IMPL(spn, CPU, m) {
+  m.impl("propagate", TORCH_BOX(&spn::propagate));
+  m.impl("propagate_backward", TORCH_BOX(&spn::propagate_backward));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(spn, CompositeExplicitAutograd, m) {
+  m.impl("cpu_capability", TORCH_BOX(&spn::cpu_capability));
+}

@@ -1,0 +1,27 @@
+// What each instruction set's copy of the kernels offers, and what the dispatcher in propagate.cpp chooses from.
+#pragma once
+
+#include "../problem.h"
+
+namespace spn {
+
+// `separate` is null, or (D, N, C, H, W) in the state's dtype where each sweep gets a plane of its own (see tasks.h).
+struct CpuKernels {
+  const char* capability;
+  void (*forward)(const ForwardArgs&, void* separate);
+  void (*backward)(const BackwardArgs&, void* separate);
+};
+
+namespace baseline {
+extern const CpuKernels kernels;
+}
+#ifdef SPN_X86
+namespace avx2 {
+extern const CpuKernels kernels;
+}
+namespace avx512 {
+extern const CpuKernels kernels;
+}
+#endif
+
+}  // namespace spn

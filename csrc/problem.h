@@ -1,0 +1,74 @@
+// What a propagation is given: shapes, options and plain pointers. Kernels see this and nothing of torch.
+#pragma once
+
+#include <cstdint>
+
+#include "recurrence.h"
+#include "sweep.h"
+
+namespace spn {
+
+enum class DType : int { float32, float64, float16, bfloat16 };
+enum class Merge : int { none, max, mean, sum };
+
+// Training keeps line 16, 32, ... of each sweep's running state, not the whole state: the backward pass recomputes the
+// lines between two checkpoints from the gates that it has to read anyway.
+constexpr int64_t kCheckpointLines = 16;
+
+SPN_HD int64_t block_count(int64_t lines) { return (lines + kCheckpointLines - 1) / kCheckpointLines; }
+
+struct Problem {
+  DType dtype;
+  Normalize normalize;
+  Merge merge;
+  int first_direction;  // the sweeps are first_direction .. first_direction + directions - 1
+  int directions;       // 1 or 4
+  int64_t batch, channels, height, width;
+  int64_t gate_groups;    // G: channel c uses group c / (C / G)
+  int64_t source_groups;  // G_s, 0 in SPN form
+
+  SPN_HD int64_t plane() const { return height * width; }
+  SPN_HD Sweep sweep(int d) const { return make_sweep(static_cast<Direction>(first_direction + d), height, width); }
+
+  // Values that the checkpoints of sweep d take, for one channel of one sample.
+  SPN_HD int64_t checkpoint_values(int d) const {
+    const Sweep s = sweep(d);
+    return (block_count(s.lines) - 1) * s.positions;
+  }
+  SPN_HD int64_t checkpoint_offset(int d) const {
+    int64_t offset = 0;
+    for (int e = 0; e < d; ++e) offset += checkpoint_values(e);
+    return offset;
+  }
+
+  // Plane indices into the contiguous arrays gates (N, D, 3, G, H, W) and source (N, D, G_s, H, W).
+  SPN_HD int64_t gate_plane(int64_t n, int d, int tap, int64_t channel) const {
+    return ((n * directions + d) * 3 + tap) * gate_groups + channel / (channels / gate_groups);
+  }
+  SPN_HD int64_t source_plane(int64_t n, int d, int64_t channel) const {
+    return (n * directions + d) * source_groups + channel / (channels / source_groups);
+  }
+};
+
+struct ForwardArgs : Problem {
+  const void* x;       // (N, C, H, W)
+  const void* gates;   // (N, D, 3, G, H, W), raw
+  const void* source;  // (N, D, G_s, H, W) or null
+  void* out;           // (N, C, H, W), or (N, D, C, H, W) without a merge
+  uint8_t* winner;     // (N, C, H, W): which direction the maximum came from; null when nothing is saved
+  void* checkpoints;   // (N, C, sum of checkpoint_values) in the state's dtype; null when nothing is saved
+};
+
+struct BackwardArgs : Problem {
+  const void* grad;  // as out
+  const void* x;
+  const void* gates;
+  const void* source;
+  const uint8_t* winner;
+  const void* checkpoints;
+  void* grad_x;
+  void* grad_gates;
+  void* grad_source;  // null in SPN form
+};
+
+}  // namespace spn

@@ -1,0 +1,151 @@
+// The step of the recurrence and its adjoint, each under its equation: one truth for every backend.
+//
+// Tap k = -1, 0, +1 of position j on line t points at position j + k of line t - 1. A tap that points outside the map
+// does not exist: its weight p is zero here, and the caller passes zero for the value it would have read.
+#pragma once
+
+#include <cmath>
+
+#include "sweep.h"
+
+namespace spn {
+
+enum class Normalize : int { none, abs, unit, sigmoid };
+
+// One value per tap k = -1, 0, +1.
+template <typename T>
+struct Taps {
+  T minus, zero, plus;
+};
+
+template <typename T>
+SPN_HD T dot(Taps<T> a, Taps<T> b) {
+  return a.minus * b.minus + a.zero * b.zero + a.plus * b.plus;
+}
+
+template <typename T>
+SPN_HD T magnitude(T value) {
+  return value < T(0) ? -value : value;
+}
+
+template <typename T>
+SPN_HD T sign(T value) {
+  return T(value > T(0)) - T(value < T(0));
+}
+
+SPN_HD float exponential(float value) { return expf(value); }
+SPN_HD double exponential(double value) { return exp(value); }
+
+// SPN form     h = (1 - sum_k p_k) x + sum_k p_k h_k = x + sum_k p_k (h_k - x)      (Liu et al. 2017, eq. 2)
+// source form  h = lambda x + sum_k p_k h_k
+// The second way to write the SPN form keeps a constant map constant to the last bit.
+template <bool kSource, typename T>
+SPN_HD T step(T x, T lambda, Taps<T> p, Taps<T> previous) {
+  if (kSource) return lambda * x + dot(p, previous);
+  return x + p.minus * (previous.minus - x) + p.zero * (previous.zero - x) + p.plus * (previous.plus - x);
+}
+
+// With a = dL/dh(t, j), complete with what line t + 1 sends back:
+// SPN form     dx = (1 - sum_k p_k) a
+// source form  dx = lambda a,   dlambda = x a
+template <bool kSource, typename T>
+SPN_HD T input_adjoint(T a, T lambda, Taps<T> p) {
+  return kSource ? lambda * a : (T(1) - (p.minus + p.zero + p.plus)) * a;
+}
+
+// SPN form     dp_k = a (h_k - x)
+// source form  dp_k = a h_k
+// The paper's eq. (4) prints the indices of h and the gate the other way round; gradcheck decides for this one.
+template <bool kSource, typename T>
+SPN_HD Taps<T> gate_adjoint(T a, T x, Taps<T> previous, bool has_minus, bool has_plus) {
+  const T base = kSource ? T(0) : x;
+  return {has_minus ? a * (previous.minus - base) : T(0), a * (previous.zero - base),
+          has_plus ? a * (previous.plus - base) : T(0)};
+}
+
+// abs   p_k = g_k / max(1, sum |g|)       over all three taps; |p| sums to at most 1 (Gershgorin: the sweep is stable)
+// unit  p_k = g_k / max(sum |g|, 1e-4)    over all three taps
+template <Normalize kMode, typename T>
+SPN_HD T absolute_floor() {
+  return kMode == Normalize::abs ? T(1) : T(1e-4);
+}
+
+template <typename T>
+SPN_HD T absolute_sum(Taps<T> g) {
+  return magnitude(g.minus) + magnitude(g.zero) + magnitude(g.plus);
+}
+
+// sigmoid  p_k = s_k / sum_{V} s,   s_k = sigmoid(g_k)
+// The quotient does not change when every s is scaled: where all gates are so negative that sigmoid(g) ~ exp(g) nears
+// underflow, the largest is factored out and s_k = exp(g_k - max g).
+template <typename T>
+struct Sigmoids {
+  Taps<T> s;           // scaled sigmoid
+  Taps<T> complement;  // 1 - sigmoid(g)
+};
+
+template <typename T>
+SPN_HD void scaled_sigmoid(T g, T shift, T& s, T& complement) {
+  const T u = g - shift;
+  const T e = exponential(-magnitude(u));
+  const T inverse = T(1) / (T(1) + e);
+  const bool shifted = shift != T(0);
+  s = shifted ? e : (u < T(0) ? e * inverse : inverse);
+  complement = shifted ? T(1) : (u < T(0) ? inverse : e * inverse);
+}
+
+template <typename T>
+SPN_HD Sigmoids<T> sigmoids(Taps<T> g, bool has_minus, bool has_plus) {
+  T largest = g.zero;
+  if (has_minus && g.minus > largest) largest = g.minus;
+  if (has_plus && g.plus > largest) largest = g.plus;
+  const T shift = largest < T(-60) ? largest : T(0);
+  Sigmoids<T> result;
+  scaled_sigmoid(has_minus ? g.minus : shift, shift, result.s.minus, result.complement.minus);
+  scaled_sigmoid(g.zero, shift, result.s.zero, result.complement.zero);
+  scaled_sigmoid(has_plus ? g.plus : shift, shift, result.s.plus, result.complement.plus);
+  if (!has_minus) result.s.minus = T(0);
+  if (!has_plus) result.s.plus = T(0);
+  return result;
+}
+
+// Raw gates g to weights p; p of a tap that does not exist is zero.
+template <Normalize kMode, typename T>
+SPN_HD Taps<T> normalize(Taps<T> g, bool has_minus, bool has_plus) {
+  Taps<T> p = g;
+  if (kMode == Normalize::sigmoid) {
+    p = sigmoids(g, has_minus, has_plus).s;
+    const T scale = T(1) / (p.minus + p.zero + p.plus);
+    return {p.minus * scale, p.zero * scale, p.plus * scale};
+  }
+  if (kMode != Normalize::none) {
+    const T floor = absolute_floor<kMode, T>();
+    const T total = absolute_sum(g);
+    const T scale = T(1) / (total > floor ? total : floor);
+    p = {g.minus * scale, g.zero * scale, g.plus * scale};
+  }
+  return {has_minus ? p.minus : T(0), p.zero, has_plus ? p.plus : T(0)};
+}
+
+// dL/dg from dL/dp, where dp of a tap that does not exist is zero:
+// abs, unit  dg_k = (dp_k - sign(g_k) sum_j p_j dp_j) / sum |g|   above the floor, dp_k / floor below it
+// sigmoid    dg_k = p_k (1 - sigmoid(g_k)) (dp_k - sum_j p_j dp_j)
+template <Normalize kMode, typename T>
+SPN_HD Taps<T> normalize_adjoint(Taps<T> g, Taps<T> p, Taps<T> dp, bool has_minus, bool has_plus) {
+  if (kMode == Normalize::none) return dp;
+  const T along = dot(p, dp);
+  if (kMode == Normalize::sigmoid) {
+    const Taps<T> complement = sigmoids(g, has_minus, has_plus).complement;
+    return {p.minus * complement.minus * (dp.minus - along), p.zero * complement.zero * (dp.zero - along),
+            p.plus * complement.plus * (dp.plus - along)};
+  }
+  const T floor = absolute_floor<kMode, T>();
+  const T total = absolute_sum(g);
+  const bool above = total > floor;
+  const T scale = T(1) / (above ? total : floor);
+  const T shared = above ? along : T(0);
+  return {(dp.minus - sign(g.minus) * shared) * scale, (dp.zero - sign(g.zero) * shared) * scale,
+          (dp.plus - sign(g.plus) * shared) * scale};
+}
+
+}  // namespace spn

@@ -1,0 +1,38 @@
+// Directions: maps a plane (H, W) to lines x positions by signed strides.
+// The only file that knows left from right; everything else walks lines t and positions j.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define SPN_HD __host__ __device__ __forceinline__
+#else
+#define SPN_HD inline __attribute__((always_inline))
+#endif
+
+namespace spn {
+
+enum class Direction : int { left_to_right, right_to_left, top_to_bottom, bottom_to_top };
+constexpr int kDirections = 4;
+
+// Pixel (t, j) of a sweep lies at origin + t * line_stride + j * position_stride of a contiguous plane.
+struct Sweep {
+  int64_t lines;      // T, along the sweep
+  int64_t positions;  // M, across it
+  int64_t line_stride;
+  int64_t position_stride;
+  int64_t origin;
+
+  SPN_HD int64_t offset(int64_t t, int64_t j) const { return origin + t * line_stride + j * position_stride; }
+};
+
+SPN_HD Sweep make_sweep(Direction direction, int64_t height, int64_t width) {
+  switch (direction) {
+    case Direction::left_to_right: return {width, height, 1, width, 0};
+    case Direction::right_to_left: return {width, height, -1, width, width - 1};
+    case Direction::top_to_bottom: return {height, width, width, 1, 0};
+    default: return {height, width, -width, 1, (height - 1) * width};
+  }
+}
+
+}  // namespace spn

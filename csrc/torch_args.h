@@ -1,0 +1,156 @@
+// The torch side of the operators, shared by every backend: schemas' arguments in, the structs of problem.h out.
+//
+//   propagate(Tensor x, Tensor gates, Tensor? source, str direction, str normalize, str merge, bool save)
+//       -> (Tensor out, Tensor winner, Tensor checkpoints)
+//   propagate_backward(Tensor grad, Tensor x, Tensor gates, Tensor? source, Tensor winner, Tensor checkpoints,
+//                      str direction, str normalize, str merge) -> (Tensor, Tensor, Tensor)
+//
+// spn/_ops.py defines the schemas and spn/functional.py validates: here a wrong value is a bug of ours.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "problem.h"
+
+namespace spn {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline int index_of(const std::string& value, std::initializer_list<const char*> names, const char* argument) {
+  int index = 0;
+  for (const char* name : names) {
+    if (value == name) return index;
+    ++index;
+  }
+  STD_TORCH_CHECK(false, argument, " is unknown: ", value);
+  return -1;
+}
+
+inline DType dtype_of(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float: return DType::float32;
+    case ScalarType::Double: return DType::float64;
+    case ScalarType::Half: return DType::float16;
+    case ScalarType::BFloat16: return DType::bfloat16;
+    default: STD_TORCH_CHECK(false, "x must be float64, float32, float16 or bfloat16"); return DType::float32;
+  }
+}
+
+inline ScalarType state_type(DType dtype) {
+  return dtype == DType::float64 ? ScalarType::Double : ScalarType::Float;
+}
+
+inline Problem make_problem(const Tensor& x, const Tensor& gates, const std::optional<Tensor>& source,
+                            const std::string& direction, const std::string& normalize, const std::string& merge) {
+  Problem p;
+  p.dtype = dtype_of(x.scalar_type());
+  p.normalize = static_cast<Normalize>(index_of(normalize, {"none", "abs", "unit", "sigmoid"}, "normalize"));
+  p.merge = static_cast<Merge>(index_of(merge, {"none", "max", "mean", "sum"}, "merge"));
+  const int which = index_of(
+      direction, {"left_to_right", "right_to_left", "top_to_bottom", "bottom_to_top", "four_way"}, "direction");
+  p.directions = which == kDirections ? kDirections : 1;
+  p.first_direction = which == kDirections ? 0 : which;
+  STD_TORCH_CHECK(x.dim() == 4 && gates.dim() == 6, "x must have 4 dimensions and gates 6");
+  p.batch = x.size(0);
+  p.channels = x.size(1);
+  p.height = x.size(2);
+  p.width = x.size(3);
+  p.gate_groups = gates.size(3);
+  p.source_groups = source ? source->size(2) : 0;
+  STD_TORCH_CHECK(gates.size(0) == p.batch && gates.size(1) == p.directions && gates.size(2) == 3 &&
+                      p.channels % p.gate_groups == 0 && gates.size(4) == p.height && gates.size(5) == p.width,
+                  "gates do not fit x");
+  STD_TORCH_CHECK(gates.scalar_type() == x.scalar_type(), "gates and x differ in dtype");
+  if (source) {
+    STD_TORCH_CHECK(source->dim() == 5 && source->size(0) == p.batch && source->size(1) == p.directions &&
+                        p.channels % p.source_groups == 0 && source->size(3) == p.height &&
+                        source->size(4) == p.width && source->scalar_type() == x.scalar_type(),
+                    "source does not fit x");
+  }
+  return p;
+}
+
+// The kernels read contiguous arrays; a tensor that is one already is used where it lies.
+inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+
+inline std::optional<Tensor> as_contiguous(const std::optional<Tensor>& t) {
+  return t ? std::optional<Tensor>(as_contiguous(*t)) : std::nullopt;
+}
+
+struct ForwardCall {
+  Tensor x, gates;
+  std::optional<Tensor> source;
+  Tensor out, winner, checkpoints;
+  ForwardArgs args;
+
+  ForwardCall(const Tensor& x_, const Tensor& gates_, const std::optional<Tensor>& source_,
+              const std::string& direction, const std::string& normalize, const std::string& merge, bool save)
+      : x(as_contiguous(x_)), gates(as_contiguous(gates_)), source(as_contiguous(source_)) {
+    static_cast<Problem&>(args) = make_problem(x, gates, source, direction, normalize, merge);
+    std::vector<int64_t> shape{args.batch, args.channels, args.height, args.width};
+    const bool saves_winner = save && args.merge == Merge::max;
+    winner = torch::stable::new_empty(x, saves_winner ? shape : std::vector<int64_t>{0}, ScalarType::Byte);
+    checkpoints = torch::stable::new_empty(
+        x,
+        save ? std::vector<int64_t>{args.batch, args.channels, args.checkpoint_offset(args.directions)}
+             : std::vector<int64_t>{0},
+        state_type(args.dtype));
+    if (args.merge == Merge::none) shape.insert(shape.begin() + 1, args.directions);
+    out = torch::stable::new_empty(x, shape);
+    args.x = x.const_data_ptr();
+    args.gates = gates.const_data_ptr();
+    args.source = source ? source->const_data_ptr() : nullptr;
+    args.out = out.mutable_data_ptr();
+    args.winner = saves_winner ? static_cast<uint8_t*>(winner.mutable_data_ptr()) : nullptr;
+    args.checkpoints = save ? checkpoints.mutable_data_ptr() : nullptr;
+  }
+  bool empty() const { return x.numel() == 0; }
+  std::tuple<Tensor, Tensor, Tensor> results() const { return {out, winner, checkpoints}; }
+};
+
+struct BackwardCall {
+  Tensor grad, x, gates;
+  std::optional<Tensor> source;
+  Tensor winner, checkpoints;
+  Tensor grad_x, grad_gates, grad_source;
+  BackwardArgs args;
+
+  BackwardCall(const Tensor& grad_, const Tensor& x_, const Tensor& gates_, const std::optional<Tensor>& source_,
+               const Tensor& winner_, const Tensor& checkpoints_, const std::string& direction,
+               const std::string& normalize, const std::string& merge)
+      : grad(as_contiguous(grad_)),
+        x(as_contiguous(x_)),
+        gates(as_contiguous(gates_)),
+        source(as_contiguous(source_)),
+        winner(as_contiguous(winner_)),
+        checkpoints(as_contiguous(checkpoints_)) {
+    static_cast<Problem&>(args) = make_problem(x, gates, source, direction, normalize, merge);
+    grad_x = torch::stable::new_empty(x, x.sizes());
+    grad_gates = torch::stable::new_empty(gates, gates.sizes());
+    grad_source = source ? torch::stable::new_empty(*source, source->sizes())
+                         : torch::stable::new_empty(x, std::vector<int64_t>{0});
+    args.grad = grad.const_data_ptr();
+    args.x = x.const_data_ptr();
+    args.gates = gates.const_data_ptr();
+    args.source = source ? source->const_data_ptr() : nullptr;
+    args.winner = static_cast<const uint8_t*>(winner.const_data_ptr());
+    args.checkpoints = checkpoints.const_data_ptr();
+    args.grad_x = grad_x.mutable_data_ptr();
+    args.grad_gates = grad_gates.mutable_data_ptr();
+    args.grad_source = source ? grad_source.mutable_data_ptr() : nullptr;
+  }
+  bool empty() const { return x.numel() == 0; }
+  std::tuple<Tensor, Tensor, Tensor> results() const { return {grad_x, grad_gates, grad_source}; }
+};
+
+}  // namespace spn

@@ -1,0 +1,30 @@
+"""Spatial propagation for PyTorch: every pixel mixes its own value with three neighbours of the previous line.
+
+    import spn
+    refine = spn.SPNRefiner.from_pretrained("lite")
+    refined = refine(image, coarse)                     # a mask that follows the image's edges
+
+    y = spn.propagate_four_way(x, gates, normalize="abs")   # the layer itself, for a network of your own
+"""
+
+from . import reference
+from ._config import show_config
+from ._version import __version__
+from .functional import normalize_gates, propagate, propagate_four_way
+from .guidance import LiteGuidance, VGG16Guidance
+from .modules import FourWayPropagate, Propagate
+from .refiner import SPNRefiner
+
+__all__ = [
+    "FourWayPropagate",
+    "LiteGuidance",
+    "Propagate",
+    "SPNRefiner",
+    "VGG16Guidance",
+    "__version__",
+    "normalize_gates",
+    "propagate",
+    "propagate_four_way",
+    "reference",
+    "show_config",
+]

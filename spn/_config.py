@@ -1,0 +1,40 @@
+"""spn.show_config(): what runs where, and why."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from . import _ops
+from ._version import __version__
+
+
+def show_config() -> str:
+    """Describes the installation: versions, kernel libraries found or why not, what each device runs.
+
+    Returns:
+        A few lines of text; print them, and put them into a bug report.
+
+    Example:
+        >>> import spn
+        >>> print(spn.show_config().splitlines()[0].split()[0])
+        spn
+    """
+    lines = [
+        f"spn          {__version__}",
+        f"torch        {torch.__version__} (CUDA {torch.version.cuda or 'none'})",
+        f"python       {sys.version.split()[0]}",
+        f"CPU kernels  {_describe(_ops.CPU)}",
+        f"CUDA kernels {_describe(_ops.CUDA)}",
+    ]
+    if _ops.CPU.loaded:
+        lines.append(f"CPU capability {torch.ops.spn.cpu_capability()}, {torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        major, minor = torch.cuda.get_device_capability()
+        lines.append(f"GPU          {torch.cuda.get_device_name()} (sm_{major}{minor})")
+    return "\n".join(lines)
+
+
+def _describe(library: _ops._native.Library) -> str:
+    return str(library.path.name) if library.loaded else f"no: {library.reason}; the PyTorch reference runs instead"

@@ -1,0 +1,52 @@
+"""Loads the compiled kernels, and keeps the reason where there are none.
+
+Two libraries, so that the CPU kernels load on a torch without CUDA. Loading registers their operators with torch; what
+no library covers runs on :mod:`spn.reference` (see :mod:`spn._ops`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+
+OLDEST_TORCH = (2, 11)
+
+
+@dataclass(frozen=True)
+class Library:
+    """A kernel library: its file, or why it is not in use."""
+
+    name: str
+    path: Path | None
+    reason: str | None
+
+    @property
+    def loaded(self) -> bool:
+        return self.reason is None
+
+
+def torch_version() -> tuple[int, int]:
+    major, minor = torch.__version__.split("+")[0].split(".")[:2]
+    return int(major), int(minor)
+
+
+def load(name: str) -> Library:
+    """Loads ``spn/_<name>*.so`` into torch; never raises."""
+    path = next(
+        (p for suffix in EXTENSION_SUFFIXES if (p := Path(__file__).with_name(f"_{name}{suffix}")).exists()), None
+    )
+    if path is None:
+        return Library(name, None, "not built (install with SPN_BUILD=auto, cpu or cuda)")
+    if torch_version() < OLDEST_TORCH:
+        oldest = ".".join(map(str, OLDEST_TORCH))
+        return Library(name, path, f"needs torch >= {oldest}, this is {torch.__version__}")
+    if name == "cuda" and torch.version.cuda is None:
+        return Library(name, path, f"torch {torch.__version__} is not a CUDA build")
+    try:
+        torch.ops.load_library(str(path))
+    except (OSError, RuntimeError) as error:
+        return Library(name, path, f"{type(error).__name__}: {error}")
+    return Library(name, path, None)

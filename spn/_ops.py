@@ -1,0 +1,243 @@
+"""The operators as torch sees them: schema, kernels, fake, autograd, vmap, at a glance.
+
+==================== =============================================================================================
+kernels              ``_cpu`` and ``_cuda`` libraries; the reference for every device that no library covers
+fake                 shapes only: meta tensors, torch.compile, torch.export
+autograd             forward -> hand-written backward -> :mod:`spn._adjoint`, differentiable to any order
+vmap                 the mapped dimension joins the batch
+==================== =============================================================================================
+
+Both operators take gates (N, D, 3, G, H, W) and source (N, D, G_s, H, W) with D = 4 for ``direction="four_way"`` and
+D = 1 for one direction. ``out`` is (N, C, H, W), or (N, D, C, H, W) for ``merge="none"``.
+
+With ``save=True`` the forward pass also returns what its backward pass needs beside the inputs: which direction won
+(uint8, only for "max") and line 16, 32, ... of every sweep's state. Without it, these are empty and the backward pass
+runs the forward pass again.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from . import _adjoint, _native, reference
+from .reference import DIRECTIONS
+
+CHECKPOINT_LINES = 16
+
+library = torch.library.Library("spn", "DEF")
+for schema in (
+    "propagate(Tensor x, Tensor gates, Tensor? source, str direction, str normalize, str merge, bool save)"
+    " -> (Tensor, Tensor, Tensor)",
+    "propagate_backward(Tensor grad, Tensor x, Tensor gates, Tensor? source, Tensor winner, Tensor checkpoints,"
+    " str direction, str normalize, str merge) -> (Tensor, Tensor, Tensor)",
+    "cpu_capability() -> str",
+):
+    library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+
+CPU = _native.load("cpu")
+CUDA = _native.load("cuda")
+
+propagate = torch.ops.spn.propagate.default
+propagate_backward = torch.ops.spn.propagate_backward.default
+
+
+def sweeps_of(direction: str) -> tuple[str, ...]:
+    """The directions behind the operators' ``direction`` argument."""
+    return DIRECTIONS if direction == "four_way" else (direction,)
+
+
+# ---- The reference stands in where no library covers a device -------------------------------------------------------
+
+_warned_devices: set[str] = set()
+
+
+def _warn_once(device: torch.device) -> None:
+    if device.type in _warned_devices:
+        return
+    _warned_devices.add(device.type)
+    library_of_device = CUDA if device.type == "cuda" else CPU
+    reason = library_of_device.reason if device.type in ("cpu", "cuda") else "spn has no kernels for this device"
+    warnings.warn(
+        f"spn runs its slow PyTorch reference on {device.type}: {reason}. See spn.show_config().",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def _checkpoints_of(hidden: Tensor, directions: tuple[str, ...]) -> Tensor:
+    """Line 16, 32, ... of each sweep of hidden (N, D, C, H, W), in the order that the sweep visits them."""
+    saved = []
+    for d, direction in enumerate(directions):
+        along = -1 if reference.is_horizontal(direction) else -2
+        lines = hidden[:, d].flip(along) if reference.is_reversed(direction) else hidden[:, d]
+        lines = lines.movedim(along, 2)
+        saved.append(lines[:, :, CHECKPOINT_LINES - 1 : lines.shape[2] - 1 : CHECKPOINT_LINES].flatten(2))
+    return torch.cat(saved, dim=2).contiguous()
+
+
+def _reference_propagate(x, gates, source, direction, normalize, merge, save):
+    _warn_once(x.device)
+    directions = sweeps_of(direction)
+    state = reference.state_dtype(x.dtype)
+    hidden = torch.stack(
+        [
+            reference.propagate(
+                x.to(state),
+                gates[:, d].to(state),
+                name,
+                source=None if source is None else source[:, d].to(state),
+                normalize=normalize,
+            )
+            for d, name in enumerate(directions)
+        ],
+        dim=1,
+    )
+    out = reference.merge_directions(hidden, merge).to(x.dtype).contiguous()
+    winner = x.new_empty(0, dtype=torch.uint8)
+    checkpoints = x.new_empty(0, dtype=state)
+    if save:
+        checkpoints = _checkpoints_of(hidden, directions)
+        if merge == "max":
+            winner = hidden.max(dim=1).indices.to(torch.uint8)
+    return out, winner, checkpoints
+
+
+def _reference_backward(grad, x, gates, source, winner, checkpoints, direction, normalize, merge):
+    _warn_once(x.device)
+    grads = _adjoint_in_state_dtype(grad, x, gates, source, direction, normalize, merge, reference.sweep)
+    return tuple(x.new_empty(0) if g is None else g.contiguous() for g in grads)
+
+
+def _adjoint_in_state_dtype(grad, x, gates, source, direction, normalize, merge, sweep):
+    state = reference.state_dtype(x.dtype)
+    grads = _adjoint.propagate_backward(
+        grad.to(state),
+        x.to(state),
+        gates.to(state),
+        None if source is None else source.to(state),
+        direction,
+        normalize,
+        merge,
+        sweep,
+    )
+    return tuple(None if g is None else g.to(x.dtype) for g in grads)
+
+
+library.impl("propagate", _reference_propagate, "CompositeExplicitAutograd")
+library.impl("propagate_backward", _reference_backward, "CompositeExplicitAutograd")
+
+
+# ---- Fake -----------------------------------------------------------------------------------------------------------
+
+
+@torch.library.register_fake("spn::propagate", lib=library)
+def _propagate_fake(x, gates, source, direction, normalize, merge, save):
+    n, channels, height, width = x.shape
+    directions = sweeps_of(direction)
+    out = x.new_empty((n, len(directions), channels, height, width) if merge == "none" else x.shape)
+    winner = x.new_empty(x.shape if save and merge == "max" else (0,), dtype=torch.uint8)
+    if not save:
+        return out, winner, x.new_empty((0,), dtype=reference.state_dtype(x.dtype))
+    values = 0
+    for name in directions:
+        lines, positions = (width, height) if reference.is_horizontal(name) else (height, width)
+        values += (lines - 1) // CHECKPOINT_LINES * positions
+    return out, winner, x.new_empty((n, channels, values), dtype=reference.state_dtype(x.dtype))
+
+
+@torch.library.register_fake("spn::propagate_backward", lib=library)
+def _propagate_backward_fake(grad, x, gates, source, winner, checkpoints, direction, normalize, merge):
+    grad_source = x.new_empty((0,)) if source is None else source.new_empty(source.shape)
+    return x.new_empty(x.shape), gates.new_empty(gates.shape), grad_source
+
+
+# ---- Autograd -------------------------------------------------------------------------------------------------------
+
+
+def _propagate_setup(ctx, inputs, output):
+    x, gates, source, *ctx.options, ctx.save = inputs
+    _, winner, checkpoints = output
+    ctx.mark_non_differentiable(winner, checkpoints)
+    ctx.save_for_backward(x, gates, source, winner, checkpoints)
+
+
+def _propagate_autograd(ctx, grad, _winner, _checkpoints):
+    x, gates, source, winner, checkpoints = ctx.saved_tensors
+    if not ctx.save:
+        _, winner, checkpoints = propagate(x, gates, source, *ctx.options, True)
+    grad_x, grad_gates, grad_source = propagate_backward(
+        grad, x, gates, source, winner, checkpoints, *ctx.options
+    )
+    return grad_x, grad_gates, None if source is None else grad_source, None, None, None, None
+
+
+def _sweep(x: Tensor, p: Tensor, direction: str, source: Tensor | None) -> Tensor:
+    """One sweep of the operator with weights that are normalised already; a :data:`spn._adjoint.Sweep`."""
+    lambdas = None if source is None else source.unsqueeze(1)
+    out, _, _ = propagate(x, p.unsqueeze(1), lambdas, direction, "none", "none", True)
+    return out.squeeze(1)
+
+
+def _propagate_backward_setup(ctx, inputs, output):
+    grad, x, gates, source, _winner, _checkpoints, *ctx.options = inputs
+    ctx.save_for_backward(grad, x, gates, source)
+
+
+def _propagate_backward_autograd(ctx, *grads):
+    grad, x, gates, source = ctx.saved_tensors
+    primals = (grad, x, gates) if source is None else (grad, x, gates, source)
+
+    def gradients(grad, x, gates, source=None):
+        results = _adjoint_in_state_dtype(grad, x, gates, source, *ctx.options, _sweep)
+        return results[: len(primals) - 1]
+
+    _, vjp = torch.func.vjp(gradients, *primals)
+    tangents = vjp(tuple(grads[: len(primals) - 1]))
+    return *tangents, *([None] * (9 - len(tangents)))
+
+
+torch.library.register_autograd("spn::propagate", _propagate_autograd, setup_context=_propagate_setup, lib=library)
+torch.library.register_autograd(
+    "spn::propagate_backward",
+    _propagate_backward_autograd,
+    setup_context=_propagate_backward_setup,
+    lib=library,
+)
+
+
+# ---- vmap -----------------------------------------------------------------------------------------------------------
+
+
+def _join_batch(value: Tensor | None, dim: int | None, size: int) -> Tensor | None:
+    if value is None:
+        return None
+    value = value.unsqueeze(0).expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
+    return value.reshape(size * value.shape[1], *value.shape[2:])
+
+
+def _split_batch(values: tuple[Tensor, ...], size: int, batch: int) -> tuple[tuple[Tensor, ...], tuple]:
+    """Splits the batch again, but for values that are empty because they were not asked for."""
+    split = tuple(v if v.dim() == 1 else v.unflatten(0, (size, batch)) for v in values)
+    return split, tuple(None if v.dim() == 1 else 0 for v in values)
+
+
+@torch.library.register_vmap("spn::propagate", lib=library)
+def _propagate_vmap(info, in_dims, x, gates, source, *options):
+    size = info.batch_size
+    tensors = [_join_batch(v, dim, size) for v, dim in zip((x, gates, source), in_dims, strict=False)]
+    return _split_batch(propagate(*tensors, *options), size, tensors[0].shape[0] // size)
+
+
+@torch.library.register_vmap("spn::propagate_backward", lib=library)
+def _propagate_backward_vmap(info, in_dims, grad, x, gates, source, winner, checkpoints, *options):
+    size = info.batch_size
+    tensors = [_join_batch(v, dim, size) for v, dim in zip((grad, x, gates, source), in_dims, strict=False)]
+    winner, checkpoints = (
+        v if v.dim() == 1 and dim is None else _join_batch(v, dim, size)
+        for v, dim in zip((winner, checkpoints), in_dims[4:6], strict=True)
+    )
+    values = propagate_backward(*tensors, winner, checkpoints, *options)
+    return _split_batch(values, size, tensors[1].shape[0] // size)

@@ -1,0 +1,253 @@
+"""The public functions: validation, and the equation behind each.
+
+Everything else in the package, modules and refiner alike, goes through these.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import _ops, reference
+from .reference import DIRECTIONS, MERGES, NORMALIZATIONS
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def propagate(
+    x: Tensor, gates: Tensor, direction: str, *, source: Tensor | None = None, normalize: str = "none"
+) -> Tensor:
+    r"""Propagates a map along one direction.
+
+    Lines :math:`t = 0..T-1` are visited in the order of ``direction``; every position :math:`j` of a line mixes its
+    own value with three neighbours of the line before, taps :math:`k \in \{-1, 0, +1\}`:
+
+    .. math::
+        h(t,j) &= \Big(1 - \sum_{k \in V} p_k\Big)\, x(t,j) + \sum_{k \in V} p_k\, h(t-1, j+k)
+            && \text{SPN form, source=None} \\
+        h(t,j) &= \lambda(t,j)\, x(t,j) + \sum_{k \in V} p_k\, h(t-1, j+k)
+            && \text{source form}
+
+    :math:`V(t,j)` are the taps that point inside the map; the first line has none, so there :math:`h = x` in SPN form,
+    and a constant map stays constant whatever the gates. The weights :math:`p` are the gates after ``normalize``.
+
+    Args:
+        x: the map, (N, C, H, W); float32, float64, float16 or bfloat16.
+        gates: raw weights (N, 3, G, H, W), taps in the order -1, 0, +1; the across index grows downwards in horizontal
+            sweeps, rightwards in vertical ones. G divides C: channel c uses group c // (C // G).
+        direction: "left_to_right", "right_to_left", "top_to_bottom" or "bottom_to_top".
+        source: :math:`\lambda`, (N, G_s, H, W) with G_s dividing C, or None for the SPN form.
+        normalize: how raw gates g become weights p, fused into the kernel (gradients are for the raw gates): "none",
+            "abs", "unit" or "sigmoid"; see :func:`normalize_gates`.
+
+    Returns:
+        h, (N, C, H, W) in x's dtype. The running state is float32 (float64 for float64 input).
+
+    Raises:
+        TypeError: an argument is not a tensor, not floating point, or dtypes differ.
+        ValueError: a shape, device, direction or normalize does not fit.
+
+    Note:
+        O(N C H W) work, H + W dependent steps at most. With gradients enabled the call keeps x, gates and source (no
+        copies) and one line in 16 of h for the backward pass, which recomputes the others: 1/16 of x's elements.
+        Deterministic bit for bit, inputs are never written. Under ``torch.autocast`` all three tensors are cast to the
+        autocast dtype, as for a convolution (float64 stays as it is).
+
+    Example:
+        >>> import torch, spn
+        >>> x = torch.eye(4)[None, None]
+        >>> gates = torch.zeros(1, 3, 1, 4, 4)
+        >>> gates[:, 1] = 1.0  # copy from the left
+        >>> bool((spn.propagate(x, gates, "left_to_right")[0, 0] == x[0, 0, :, :1]).all())
+        True
+
+    Reference:
+        Liu et al., "Learning Affinity via Spatial Propagation Networks", NeurIPS 2017, eq. (1)-(2).
+    """
+    x, gates, source = _cast_for_autocast(x, gates, source)
+    _check_choice("direction", direction, DIRECTIONS)
+    _check_choice("normalize", normalize, NORMALIZATIONS)
+    _check_x(x)
+    _check_gates(gates, x, lead=(3,))
+    gates = gates.unsqueeze(1)
+    if source is not None:
+        _check_source(source, x, lead=())
+        source = source.unsqueeze(1)
+    out, _, _ = _ops.propagate(x, gates, source, direction, normalize, "none", _needs_grad(x, gates, source))
+    return out.squeeze(1)
+
+
+def propagate_four_way(
+    x: Tensor,
+    gates: Tensor,
+    *,
+    source: Tensor | None = None,
+    normalize: str = "none",
+    merge: str | None = "max",
+) -> Tensor:
+    r"""Propagates a map in all four directions and merges the results node by node.
+
+    .. math:: h(i) = \max_d h_d(i), \qquad h_d = \mathrm{propagate}(x, \mathrm{gates}_d, d)
+
+    Args:
+        x: the map, (N, C, H, W); float32, float64, float16 or bfloat16.
+        gates: raw weights (N, 4, 3, G, H, W), directions in the order left_to_right, right_to_left, top_to_bottom,
+            bottom_to_top, then taps -1, 0, +1. A view of a guidance convolution's (N, 12 G, H, W):
+            ``conv_out.unflatten(1, (4, 3, G))``.
+        source: :math:`\lambda`, (N, 4, G_s, H, W) with G_s dividing C, or None for the SPN form.
+        normalize: "none", "abs", "unit" or "sigmoid"; see :func:`normalize_gates`.
+        merge: "max" (a tie sends the whole gradient to the first direction), "mean", "sum", or None to keep the four
+            maps.
+
+    Returns:
+        (N, C, H, W), or (N, 4, C, H, W) with ``merge=None``; in x's dtype, merged in the state's precision.
+
+    Raises:
+        TypeError: an argument is not a tensor, not floating point, or dtypes differ.
+        ValueError: a shape, device, normalize or merge does not fit.
+
+    Note:
+        One call of one kernel. With gradients enabled the call keeps x, gates and source (no copies), one line in 16 of
+        the four states (at most 1/4 of x's elements, in the state's dtype), and for "max" one byte an element.
+        Everything said in :func:`propagate` holds here too.
+
+    Example:
+        >>> import torch, spn
+        >>> x = torch.rand(2, 8, 32, 48)
+        >>> gates = torch.randn(2, 12, 32, 48).unflatten(1, (4, 3, 1))
+        >>> spn.propagate_four_way(x, gates, normalize="abs").shape
+        torch.Size([2, 8, 32, 48])
+
+    Reference:
+        Liu et al., "Learning Affinity via Spatial Propagation Networks", NeurIPS 2017, section 3.3.
+    """
+    x, gates, source = _cast_for_autocast(x, gates, source)
+    _check_choice("normalize", normalize, NORMALIZATIONS)
+    if merge is not None:
+        _check_choice("merge", merge, MERGES, "or None")
+    _check_x(x)
+    _check_gates(gates, x, lead=(4, 3))
+    if source is not None:
+        _check_source(source, x, lead=(4,))
+    save = _needs_grad(x, gates, source)
+    out, _, _ = _ops.propagate(x, gates, source, "four_way", normalize, merge or "none", save)
+    return out
+
+
+def normalize_gates(raw: Tensor, mode: str, direction: str | None = None) -> Tensor:
+    r"""Turns raw gates into the weights of the recurrence: the rules of ``normalize=``, unfused.
+
+    ========= ============================================================================== ======================
+    "none"    :math:`p_k = g_k`
+    "abs"     :math:`p_k = g_k / \max(1, \sum_j |g_j|)`                                       stable by Gershgorin
+    "unit"    :math:`p_k = g_k / \max(\sum_j |g_j|, 10^{-4})`                                 absolute sum of one
+    "sigmoid" :math:`p_k = \sigma(g_k) / \sum_{j \in V} \sigma(g_j)`                          row-stochastic
+    ========= ============================================================================== ======================
+
+    "abs" and "unit" sum over all three taps; "sigmoid" over the taps that exist, so it depends on the direction.
+
+    Args:
+        raw: gates (N, 3, G, H, W) of one direction, or (N, 4, 3, G, H, W) of four.
+        mode: one of the four rules.
+        direction: for one direction's gates, which one. Without it "sigmoid" counts every tap as existing, which
+            differs from the fused rule along the two borders parallel to the sweep. Not for four-way gates, whose
+            dim 1 tells the direction.
+
+    Returns:
+        The weights p, shaped as raw; zero, for "sigmoid", where the tap does not exist.
+
+    Example:
+        >>> import torch, spn
+        >>> raw = torch.tensor([2.0, -1.0, 1.0]).reshape(1, 3, 1, 1, 1)
+        >>> spn.normalize_gates(raw, "abs").flatten().tolist()
+        [0.5, -0.25, 0.25]
+    """
+    _check_tensor("raw", raw)
+    _check_choice("mode", mode, NORMALIZATIONS)
+    if direction is not None:
+        _check_choice("direction", direction, DIRECTIONS, "or None")
+    shape = tuple(raw.shape)
+    if not (len(shape) == 5 and shape[1] == 3) and not (len(shape) == 6 and shape[1:3] == (4, 3)):
+        raise ValueError(f"raw must be (N, 3, G, H, W) or (N, 4, 3, G, H, W), got {shape}")
+    if len(shape) == 6 and direction is not None:
+        raise ValueError(f"direction must be None for gates (N, 4, 3, G, H, W), got {direction!r}")
+    return reference.normalize_gates(raw, mode, direction)
+
+
+# ---- Validation -----------------------------------------------------------------------------------------------------
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...], extra: str = "") -> None:
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name} must be one of {listed}{' ' + extra if extra else ''}, got {value!r}")
+
+
+def _check_tensor(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.dtype not in DTYPES:
+        raise TypeError(f"{name} must be float32, float64, float16 or bfloat16, got {_short(value.dtype)}")
+
+
+def _check_x(x: Tensor) -> None:
+    _check_tensor("x", x)
+    if x.dim() != 4:
+        raise ValueError(f"x must be (N, C, H, W), got {tuple(x.shape)}")
+    if min(x.shape[1:]) < 1:
+        raise ValueError(f"x must be (N, C, H, W) with C, H, W >= 1, got {tuple(x.shape)}")
+
+
+def _check_gates(gates: Tensor, x: Tensor, lead: tuple[int, ...]) -> None:
+    _check_like("gates", gates, x)
+    n, channels, height, width = x.shape
+    shape = gates.shape
+    if len(shape) != 4 + len(lead) or shape != (n, *lead, shape[-3], height, width):
+        symbols = ", ".join(("N", *map(str, lead), "G, H, W"))
+        expected = ", ".join(map(str, (n, *lead, "G", height, width)))
+        raise ValueError(f"gates must be ({symbols}) = ({expected}), got {tuple(shape)}")
+    _check_groups("gates", "G", shape[-3], channels)
+
+
+def _check_source(source: Tensor, x: Tensor, lead: tuple[int, ...]) -> None:
+    _check_like("source", source, x)
+    n, channels, height, width = x.shape
+    shape = source.shape
+    if len(shape) != 4 + len(lead) or shape != (n, *lead, shape[-3], height, width):
+        symbols = ", ".join(("N", *map(str, lead), "G_s, H, W"))
+        expected = ", ".join(map(str, (n, *lead, "G_s", height, width)))
+        raise ValueError(f"source must be ({symbols}) = ({expected}), got {tuple(shape)}")
+    _check_groups("source", "G_s", shape[-3], channels)
+
+
+def _check_like(name: str, value: Tensor, x: Tensor) -> None:
+    _check_tensor(name, value)
+    if value.dtype != x.dtype:
+        raise TypeError(f"{name} must have x's dtype {_short(x.dtype)}, got {_short(value.dtype)}")
+    if value.device != x.device:
+        raise ValueError(f"{name} must be on x's device {x.device}, got {value.device}")
+
+
+def _check_groups(name: str, symbol: str, groups: int, channels: int) -> None:
+    if groups < 1 or channels % groups:
+        raise ValueError(f"{name} must have a number of groups {symbol} that divides C = {channels}, got {groups}")
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _needs_grad(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def _cast_for_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Casts to the autocast dtype, as torch does for a convolution; anything but a tensor is left to validation."""
+    x = tensors[0]
+    if not isinstance(x, Tensor) or not torch.is_autocast_enabled(x.device.type):
+        return tensors
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return tuple(
+        t.to(dtype) if isinstance(t, Tensor) and t.is_floating_point() and t.dtype != torch.float64 else t
+        for t in tensors
+    )

@@ -1,0 +1,155 @@
+"""The specification: linear spatial propagation in plain, slow, obvious PyTorch.
+
+Every kernel is tested against these functions, and they stand in for a kernel on devices no binary covers. They are
+differentiable by autograd, and trust their caller: :mod:`spn.functional` validates.
+
+A sweep visits the lines ``t = 0..T-1`` of a map, each of ``M`` positions ``j``. Every position mixes its input with
+three neighbours on the line before (taps ``k = -1, 0, +1``; ``V(t, j)`` are those that lie inside the map):
+
+    SPN form     h(t, j) = (1 - sum_{k in V} p_k) x(t, j) + sum_{k in V} p_k h(t-1, j+k)
+    source form  h(t, j) = lambda(t, j) x(t, j)           + sum_{k in V} p_k h(t-1, j+k)
+
+Reference: Liu et al., "Learning Affinity via Spatial Propagation Networks", NeurIPS 2017, eq. (1)-(2).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DIRECTIONS = ("left_to_right", "right_to_left", "top_to_bottom", "bottom_to_top")
+NORMALIZATIONS = ("none", "abs", "unit", "sigmoid")
+MERGES = ("max", "mean", "sum")
+
+# The "unit" rule divides by at least this much, so that all-zero gates stay zero.
+UNIT_FLOOR = 1e-4
+
+
+def state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the running state h: float64 for float64, float32 for every narrower input."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def is_horizontal(direction: str) -> bool:
+    """Whether lines are columns (left_to_right, right_to_left)."""
+    return direction in DIRECTIONS[:2]
+
+
+def is_reversed(direction: str) -> bool:
+    """Whether the sweep starts at the last line (right_to_left, bottom_to_top)."""
+    return direction in DIRECTIONS[1::2]
+
+
+def existing_taps(height: int, width: int, direction: str, like: Tensor) -> Tensor:
+    """V(t, j) as a mask of shape (3, H, W): True where tap k points at a pixel of the map."""
+    line = torch.ones(3, height, width, dtype=torch.bool, device=like.device)
+    along, across = (-1, -2) if is_horizontal(direction) else (-2, -1)
+    line.select(along, -1 if is_reversed(direction) else 0).fill_(False)
+    line[0].select(across, 0).fill_(False)
+    line[2].select(across, -1).fill_(False)
+    return line
+
+
+def normalize_gates(raw: Tensor, mode: str, direction: str | None = None) -> Tensor:
+    """Turns raw gates into the weights p_k of the recurrence; see :func:`spn.normalize_gates`."""
+    if mode == "none":
+        return raw
+    if mode == "sigmoid":
+        return _normalize_sigmoid(raw, direction)
+    total = raw.abs().sum(-4, keepdim=True)
+    if mode == "abs":
+        return torch.where(total > 1, raw / total.clamp(min=1), raw)
+    return raw / total.clamp(min=UNIT_FLOOR)
+
+
+def _normalize_sigmoid(raw: Tensor, direction: str | None) -> Tensor:
+    """p_k = sigmoid(g_k) / sum_{V} sigmoid(g): a softmax of log-sigmoids, which cannot underflow to 0 / 0."""
+    taps = _taps_of(raw, direction)
+    if taps is None:
+        return F.logsigmoid(raw).softmax(-4)
+    # A first line has no tap at all; finite logits keep its gradient free of NaN.
+    logits = torch.where(taps, F.logsigmoid(raw), torch.finfo(raw.dtype).min)
+    return torch.where(taps, logits.softmax(-4), 0.0)
+
+
+def _taps_of(gates: Tensor, direction: str | None) -> Tensor | None:
+    """V broadcastable against gates (N, 3, G, H, W), or (N, 4, 3, G, H, W) where dim 1 tells the direction."""
+    height, width = gates.shape[-2:]
+    if gates.dim() == 6 and direction is None:
+        return torch.stack([existing_taps(height, width, d, gates) for d in DIRECTIONS]).unsqueeze(2)
+    return None if direction is None else existing_taps(height, width, direction, gates).unsqueeze(1)
+
+
+def sweep(x: Tensor, p: Tensor, direction: str, source: Tensor | None = None) -> Tensor:
+    """The recurrence itself: x (N, C, H, W), weights p (N, 3, G, H, W), source (N, G_s, H, W) or None -> h."""
+    channels, (height, width) = x.shape[1], x.shape[-2:]
+    p = p * existing_taps(height, width, direction, p).unsqueeze(1)
+    p = p.repeat_interleave(channels // p.shape[2], dim=2)
+    if source is None:
+        driven = (1 - p.sum(1)) * x
+    else:
+        driven = source.repeat_interleave(channels // source.shape[1], dim=1) * x
+
+    along = -1 if is_horizontal(direction) else -2
+    step = -1 if is_reversed(direction) else 1
+    lines_p = p.unbind(along)[::step]
+    lines_driven = driven.unbind(along)[::step]
+
+    hidden = [lines_driven[0]]
+    for p_t, driven_t in zip(lines_p[1:], lines_driven[1:], strict=True):
+        previous = F.pad(hidden[-1], (1, 1))
+        hidden.append(
+            driven_t
+            + p_t[:, 0] * previous[..., :-2]
+            + p_t[:, 1] * previous[..., 1:-1]
+            + p_t[:, 2] * previous[..., 2:]
+        )
+    return torch.stack(hidden[::step], dim=along)
+
+
+def propagate(
+    x: Tensor, gates: Tensor, direction: str, *, source: Tensor | None = None, normalize: str = "none"
+) -> Tensor:
+    """One sweep; the specification of :func:`spn.propagate`."""
+    dtype = state_dtype(x.dtype)
+    p = normalize_gates(gates.to(dtype), normalize, direction)
+    return sweep(x.to(dtype), p, direction, None if source is None else source.to(dtype)).to(x.dtype)
+
+
+def propagate_four_way(
+    x: Tensor,
+    gates: Tensor,
+    *,
+    source: Tensor | None = None,
+    normalize: str = "none",
+    merge: str | None = "max",
+) -> Tensor:
+    """Four sweeps and their merge; the specification of :func:`spn.propagate_four_way`."""
+    dtype = state_dtype(x.dtype)
+    hidden = torch.stack(
+        [
+            propagate(
+                x.to(dtype),
+                gates[:, d].to(dtype),
+                direction,
+                source=None if source is None else source[:, d].to(dtype),
+                normalize=normalize,
+            )
+            for d, direction in enumerate(DIRECTIONS)
+        ],
+        dim=1,
+    )
+    return merge_directions(hidden, merge).to(x.dtype)
+
+
+def merge_directions(hidden: Tensor, merge: str | None) -> Tensor:
+    """Merges dim 1 of (N, 4, C, H, W) node by node; a tie of "max" goes to the first direction."""
+    if merge == "max":
+        winner = hidden.max(dim=1, keepdim=True).indices
+        return hidden.gather(1, winner).squeeze(1)
+    if merge == "mean":
+        return hidden.mean(1)
+    if merge == "sum":
+        return hidden.sum(1)
+    return hidden
