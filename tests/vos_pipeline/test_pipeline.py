@@ -1,0 +1,159 @@
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from vos_pipeline import pipeline
+from vos_pipeline.augment import Affine, Augmentation
+from vos_pipeline.data import load_davis, read_labels, write_image, write_labels
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.presets import PRESETS, Schedule
+
+FRAMES = 4
+BRIEF = Schedule(steps=2, batch=1, learning_rate=1e-3)
+STILL = Augmentation(Affine())
+TINY = dataclasses.replace(
+    PRESETS["small"],
+    name="tiny",
+    height=32,
+    foreground=BRIEF,
+    first_frames=BRIEF,
+    instance=BRIEF,
+    foreground_augmentation=STILL,
+    first_frames_augmentation=STILL,
+    instance_augmentation=STILL,
+    foreground_threshold=0.0,
+)
+
+
+class Unrefined(torch.nn.Module):
+    """In place of the SPN: scores as they are."""
+
+    def forward(self, image, coarse):
+        assert image.shape[-2:] == coarse.shape[-2:] and image.min() >= 0 and image.max() <= 1
+        return coarse
+
+
+@pytest.fixture(autouse=True)
+def unrefined(monkeypatch):
+    monkeypatch.setattr(pipeline, "load_refiner", lambda preset, device: Unrefined())
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A DAVIS root: one clip of one object and one of two, two squares that move to the right."""
+    root = tmp_path / "davis"
+    for name, count in (("single", 1), ("pair", 2)):
+        for t in range(FRAMES):
+            labels = np.zeros((40, 64), np.uint8)
+            for k in range(count):
+                labels[4 + 18 * k : 18 + 18 * k, 6 + 6 * t : 24 + 6 * t] = k + 1
+            frame = np.uint8([[60, 90, 60], [230, 40, 40], [40, 40, 230]])[labels]
+            write_image(root / "JPEGImages" / "480p" / name / f"{t:05d}.jpg", frame)
+            write_labels(root / "Annotations" / "480p" / name / f"{t:05d}.png", labels)
+    (root / "ImageSets" / "2017").mkdir(parents=True)
+    (root / "ImageSets" / "2017" / "val.txt").write_text("pair\n")
+    (root / "ImageSets" / "2017" / "train.txt").write_text("single\npair\n")
+    return root
+
+
+def run(root, out, **kwargs):
+    return pipeline.run(root, load_davis(root, "2017", "val"), out, **{"preset": TINY, **kwargs})
+
+
+def test_writes_the_labels_of_every_stage(root, tmp_path):
+    result = run(root, tmp_path / "out")
+    assert list(result.stages) == ["first mask repeated", "instance nets", "+ SPN", "+ CRAF"]
+    first = read_labels(root / "Annotations" / "480p" / "pair" / "00000.png")
+    for stage in result.stages:
+        files = sorted((result.label_dirs[stage] / "pair").glob("*"))
+        assert [file.name for file in files] == [f"{t:05d}.png" for t in range(FRAMES)]
+        labels = [read_labels(file) for file in files]
+        assert all(set(np.unique(x)) <= {0, 1, 2} and x.shape == first.shape for x in labels)
+        assert np.array_equal(labels[0], first)
+        if stage == "first mask repeated":
+            assert all(np.array_equal(x, first) for x in labels)
+
+
+def test_table_has_the_scores_of_every_stage(root, tmp_path):
+    rows = run(root, tmp_path / "out").table()
+    assert [row[0] for row in rows] == list(pipeline.STAGES)
+    # 18 columns wide, moved by 6 and 12: J = 12 / 24 and 6 / 30; the last frame is left out.
+    _, j, f, both, seconds = rows[0]
+    assert j == pytest.approx((12 / 24 + 6 / 30) / 2)
+    assert both == pytest.approx((j + f) / 2)
+    assert seconds == 0
+    assert all(row[4] > 0 for row in rows[1:])
+
+
+def test_without_masks_there_are_no_scores(root, tmp_path):
+    for t in range(1, FRAMES):
+        (root / "Annotations" / "480p" / "pair" / f"{t:05d}.png").unlink()
+    result = run(root, tmp_path / "out", train_sequences=[])
+    assert all(math.isnan(value) for row in result.table() for value in row[1:4])
+    assert (result.label_dirs["+ CRAF"] / "pair" / "00003.png").exists()
+
+
+def test_the_run_learns_from_the_train_set_without_the_sequences_under_test(root, tmp_path):
+    run(root, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["train"] == ["single"]
+
+
+def test_resume_does_nothing_twice(root, tmp_path, monkeypatch):
+    before = run(root, tmp_path / "out")
+
+    def never(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr(pipeline, "_segment", never)
+    after = run(root, tmp_path / "out", resume=True)
+    assert after.table() == before.table()
+
+
+def test_resume_after_a_kill_ends_in_the_same_labels(root, tmp_path, monkeypatch):
+    (root / "ImageSets" / "2017" / "val.txt").write_text("single\npair\n")
+    unbroken = run(root, tmp_path / "unbroken", train_sequences=[])
+    write = pipeline.write_labels
+
+    def killed(path, labels):
+        if "pair" in str(path) and "00002" in str(path):
+            raise KeyboardInterrupt
+        write(path, labels)
+
+    monkeypatch.setattr(pipeline, "write_labels", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, tmp_path / "out", train_sequences=[])
+    monkeypatch.setattr(pipeline, "write_labels", write)
+    resumed = run(root, tmp_path / "out", train_sequences=[], resume=True)
+    for stage in pipeline.STAGES:
+        for path in sorted(unbroken.label_dirs[stage].rglob("*.png")):
+            other = resumed.label_dirs[stage] / path.relative_to(unbroken.label_dirs[stage])
+            assert path.read_bytes() == other.read_bytes()
+
+
+def test_resume_refuses_another_run(root, tmp_path):
+    run(root, tmp_path / "out")
+    with pytest.raises(PipelineError, match="other constants"):
+        run(root, tmp_path / "out", preset=dataclasses.replace(TINY, seed=1), resume=True)
+
+
+def test_a_fresh_run_forgets_the_one_before(root, tmp_path):
+    run(root, tmp_path / "out")
+    stale = tmp_path / "out" / "seconds" / "gone.json"
+    stale.write_text("{}")
+    run(root, tmp_path / "out", preset=dataclasses.replace(TINY, seed=1))
+    assert not stale.exists()
+
+
+def test_a_joint_foreground_and_a_net_an_object(root, tmp_path):
+    run(root, tmp_path / "out", preset=dataclasses.replace(TINY, joint=True, per_video=False))
+    nets = sorted(str(path.relative_to(tmp_path / "out" / "nets")) for path in tmp_path.rglob("*.pt"))
+    assert nets == ["first-frames.pt", "foreground.pt", "pair/object-1.pt", "pair/object-2.pt"]
+
+
+def test_nothing_to_do(root, tmp_path):
+    with pytest.raises(PipelineError, match="no sequence"):
+        pipeline.run(root, [], tmp_path / "out", preset=TINY)

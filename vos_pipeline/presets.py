@@ -1,0 +1,110 @@
+"""Every constant of the pipeline in one place: ``paper``, ``small`` (a CPU) and ``demo`` (minutes)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vos_pipeline.augment import Affine, Augmentation
+from vos_pipeline.errors import PipelineError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast one net is trained."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    optimizer: str = "adamw"  # "adamw" or "sgd" (momentum 0.9)
+    decay: str = "cosine"  # "cosine" to zero, "halve" every `halve_every` steps, or "constant"
+    halve_every: int = 0
+    weight_decay: float = 1e-4
+    reduction: str = "mean"  # of the loss, eq. (1): "mean" or, as in the paper, "sum"
+    average: float = 0.0  # decay of an exponential moving average of the weights, 0 for none
+    checkpoint_every: int = 200
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The constants of one pipeline.
+
+    ``height`` is the height at which the nets see a frame (None: the frame's own); scores are brought back
+    to the frame's size before the SPN.  ``per_video`` trains one net of N + 1 channels for N objects in place
+    of N nets of two (section 3.3 compares the two).  ``joint`` fine-tunes one foreground net on the first
+    frames of all test sequences together (section 3.2) in place of one net a sequence.
+    """
+
+    name: str
+    backbone: str
+    height: int | None
+    foreground: Schedule
+    foreground_augmentation: Augmentation
+    first_frames: Schedule
+    first_frames_augmentation: Augmentation
+    instance: Schedule
+    instance_augmentation: Augmentation
+    joint: bool = True
+    per_video: bool = False
+    foreground_threshold: float = 0.5  # section 3.3: scores outside the foreground are zero
+    score_threshold: float = 0.5  # section 3.3: background where no object's score reaches it
+    flip_test: bool = False  # average the scores of a frame and its mirror image
+    refiner: str = "lite"  # for spn.SPNRefiner.from_pretrained
+    seed: int = 0
+
+
+# The affine ranges of the authors' script: scale and rotation +-5 % and 5 degrees, shift +-10 %, flip 1/2.
+_PAPER_AFFINE = Affine(shift=0.1, rotation=5.0, scale=0.05, flip=0.5)
+
+_PAPER = Preset(
+    name="paper",
+    backbone="resnet101",  # section 3.1
+    height=None,  # 480 x 854
+    # Section 3.1: stochastic gradient descent, one image at a time, the loss summed over it.
+    foreground=Schedule(100_000, 1, 1e-8, "sgd", "constant", weight_decay=5e-4, reduction="sum"),
+    foreground_augmentation=Augmentation(_PAPER_AFFINE),
+    # Section 3.2: on to the first frames of the test set, 1000 affine samples a frame.
+    first_frames=Schedule(30_000, 1, 1e-8, "sgd", "constant", weight_decay=5e-4, reduction="sum"),
+    first_frames_augmentation=Augmentation(_PAPER_AFFINE),
+    # Section 3.3: from 1e-8, halved every 10 000 iterations, 30 000 in all.
+    instance=Schedule(30_000, 1, 1e-8, "sgd", "halve", 10_000, weight_decay=5e-4, reduction="sum"),
+    instance_augmentation=Augmentation(_PAPER_AFFINE),
+)
+
+_WIDE = Affine(shift=0.15, rotation=15.0, scale=0.5, flip=0.5, bend=0.03)
+
+_SMALL = Preset(
+    name="small",
+    backbone="small",
+    height=240,
+    foreground=Schedule(1500, 4, 2e-3, average=0.99),
+    foreground_augmentation=Augmentation(_WIDE, color=0.3),
+    first_frames=Schedule(300, 4, 1e-3, average=0.98),
+    first_frames_augmentation=Augmentation(_WIDE, color=0.2, compose=0.5, object=replace(_WIDE, scale=1.0)),
+    instance=Schedule(500, 4, 1e-3, average=0.98),
+    instance_augmentation=Augmentation(
+        _WIDE, color=0.15, compose=0.7, object=replace(_WIDE, shift=0.3, scale=1.0), drop=0.15
+    ),
+    joint=False,
+    per_video=True,
+    flip_test=True,
+)
+
+_DEMO = replace(
+    _SMALL,
+    name="demo",
+    foreground=replace(_SMALL.foreground, steps=120),
+    first_frames=replace(_SMALL.first_frames, steps=60),
+    instance=replace(_SMALL.instance, steps=150),
+    flip_test=False,
+)
+
+PRESETS = {preset.name: preset for preset in (_PAPER, _SMALL, _DEMO)}
+
+
+def get_preset(preset: str | Preset) -> Preset:
+    """The preset of that name (a Preset passes through); PipelineError names the known ones."""
+    if isinstance(preset, Preset):
+        return preset
+    if preset not in PRESETS:
+        raise PipelineError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[preset]

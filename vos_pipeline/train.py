@@ -1,0 +1,232 @@
+"""Training: one loop for every net, and the foreground net's two stages (paper sections 3.1 and 3.2)."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from vos_pipeline.augment import Batch, Batches, MaskedFrame
+from vos_pipeline.data import Sequence
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.losses import class_balanced_loss
+from vos_pipeline.model import ForegroundNet
+from vos_pipeline.presets import Preset, Schedule, get_preset
+
+
+def train(
+    net: ForegroundNet,
+    batches: Callable[[int], Batch],
+    schedule: Schedule,
+    *,
+    checkpoint: Path,
+    device: str = "cpu",
+    resume: bool = False,
+    distributed: bool = False,
+    title: str = "training",
+) -> ForegroundNet:
+    """Train ``net`` in place and return it (its running average, where the schedule asks for one).
+
+    The checkpoint is written atomically every ``schedule.checkpoint_every`` steps and at the end; with
+    ``resume`` a killed training goes on from it to the same weights, and a finished one is loaded.
+
+    Args:
+        net: what to train; (N, 3, H, W) to (N, C, H, W) logits.
+        batches: step to (images, labels), the same for the same step.
+        schedule: steps, batch size and learning rate.
+        checkpoint: file of the training's state.
+        device: where to train.
+        resume: go on from ``checkpoint`` if it exists.
+        distributed: whether all ranks of a process group train this net together.
+        title: what the progress bar says.
+    """
+    net.to(device, memory_format=torch.channels_last).train()
+    average = copy.deepcopy(net)
+    optimizer = make_optimizer(net, schedule)
+    start = 0
+    if resume and checkpoint.exists():
+        state = load_checkpoint(checkpoint, device)
+        start = state["step"]
+        net.load_state_dict(state["net"])
+        average.load_state_dict(state["average"])
+        if start < schedule.steps:
+            optimizer.load_state_dict(state["optimizer"])
+
+    distributed = distributed and dist.is_initialized()
+    first = not distributed or dist.get_rank() == 0
+    parallel = DistributedDataParallel(net) if distributed else net
+    for step in tqdm(
+        range(start, schedule.steps), desc=title, initial=start, total=schedule.steps, disable=not first
+    ):
+        images, labels = batches(step)
+        images = images.to(device, memory_format=torch.channels_last)
+        loss = class_balanced_loss(parallel(images), labels.to(device), schedule.reduction)
+        optimizer.zero_grad()
+        loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(schedule, step)
+        optimizer.step()
+        update_average(average, net, schedule.average, step)
+
+        done = step + 1 == schedule.steps
+        if first and (done or (step + 1) % schedule.checkpoint_every == 0):
+            state = {"step": step + 1, "net": net.state_dict(), "average": average.state_dict()}
+            save_checkpoint(checkpoint, state if done else {**state, "optimizer": optimizer.state_dict()})
+    net.load_state_dict(average.state_dict())
+    return net.eval()
+
+
+def join_process_group(device: str) -> str:
+    """Join the ranks that ``torchrun`` started, if it did; the device of this rank."""
+    if "RANK" not in os.environ:
+        return device
+    cuda = device.startswith("cuda")
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if cuda else "gloo")
+    if not cuda:
+        return device
+    device = f"cuda:{os.environ['LOCAL_RANK']}"
+    torch.cuda.set_device(device)
+    return device
+
+
+def process_rank() -> tuple[int, int]:
+    """(rank, number of ranks), (0, 1) where ``torchrun`` started none."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def make_optimizer(net: torch.nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    """The optimizer that the schedule names, over the parameters that are trained."""
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    rates = {"lr": schedule.learning_rate, "weight_decay": schedule.weight_decay}
+    if schedule.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=0.9, **rates)
+    return torch.optim.AdamW(parameters, **rates)
+
+
+def learning_rate(schedule: Schedule, step: int) -> float:
+    """The rate of that step (from 0)."""
+    if schedule.decay == "halve":
+        return schedule.learning_rate * 0.5 ** (step // schedule.halve_every)
+    if schedule.decay == "cosine":
+        warm = min(1.0, (step + 1) / 50)  # the first steps of AdamW know no second moments yet
+        cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / schedule.steps)).item())
+        return schedule.learning_rate * warm * cosine
+    return schedule.learning_rate
+
+
+@torch.no_grad()
+def update_average(average: torch.nn.Module, net: torch.nn.Module, decay: float, step: int) -> None:
+    """average <- d average + (1 - d) net, where d grows to ``decay`` so that the start does not linger."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for mean, value in zip(average.parameters(), net.parameters(), strict=True):
+        mean.lerp_(value, 1 - decay)
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Write all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path, device: str) -> dict:
+    """Read what :func:`save_checkpoint` wrote; PipelineError if it is no such file."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
+        raise PipelineError(f"cannot read {path} ({error}): delete it and run again") from error
+
+
+def train_foreground(
+    sequences: list[Sequence], preset: str | Preset, device: str, out: Path, resume: bool = False
+) -> ForegroundNet:
+    """Train the foreground net on every mask of the training sequences (section 3.1), into out/foreground.pt.
+
+    Under ``torchrun`` all ranks train it together.
+
+    Args:
+        sequences: the training sequences; all objects of a frame are foreground.
+        preset: name or constants.
+        device: where to train.
+        out: folder of the net.
+        resume: go on from what is there.
+
+    Raises:
+        PipelineError: no sequence.
+    """
+    preset = get_preset(preset)
+    if not sequences:
+        raise PipelineError("no frame to train on: name at least one sequence with masks")
+    frames = [
+        MaskedFrame(sequence, t, preset.height)
+        for sequence in sequences
+        for t, path in enumerate(sequence.mask_paths)
+        if path is not None
+    ]
+    rank, world = process_rank()
+    batches = Batches(
+        frames, preset.foreground_augmentation, preset.foreground.batch, preset.seed, rank=rank, world=world
+    )
+    torch.manual_seed(preset.seed)
+    return train(
+        ForegroundNet(preset.backbone),
+        batches,
+        preset.foreground,
+        checkpoint=Path(out) / "foreground.pt",
+        device=device,
+        resume=resume,
+        distributed=True,
+        title="foreground",
+    )
+
+
+def finetune_foreground(
+    net: ForegroundNet,
+    sequences: list[Sequence],
+    preset: str | Preset,
+    device: str,
+    checkpoint: Path,
+    resume: bool = False,
+    distributed: bool = False,
+) -> ForegroundNet:
+    """A copy of the foreground net, trained on with the first frames of the test sequences (section 3.2).
+
+    Args:
+        net: what :func:`train_foreground` gave.
+        sequences: the test sequences; nothing but their first frame and mask is read.
+        preset: name or constants.
+        device: where to train.
+        checkpoint: file of the fine-tuned net.
+        resume: go on from what is there.
+        distributed: whether all ranks of a process group train this net together.
+    """
+    preset = get_preset(preset)
+    frames = [MaskedFrame(sequence, 0, preset.height) for sequence in sequences]
+    rank, world = process_rank() if distributed else (0, 1)
+    batches = Batches(
+        frames,
+        preset.first_frames_augmentation,
+        preset.first_frames.batch,
+        preset.seed + 1,
+        rank=rank,
+        world=world,
+    )
+    return train(
+        copy.deepcopy(net),
+        batches,
+        preset.first_frames,
+        checkpoint=checkpoint,
+        device=device,
+        resume=resume,
+        distributed=distributed,
+        title="first frames",
+    )
