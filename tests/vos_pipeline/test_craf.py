@@ -47,9 +47,9 @@ def test_exactly_alpha_is_too_small():
 
 
 def test_a_tie_goes_to_the_larger_region():
-    scores = drawn("##...###", "##...###")
-    nowhere = mask("........", "........")
-    np.testing.assert_array_equal(regions_of(scores, nowhere), mask(".....###", ".....###"))
+    nowhere = mask("........")
+    np.testing.assert_array_equal(regions_of(drawn("##...###"), nowhere), mask(".....###"))
+    np.testing.assert_array_equal(regions_of(drawn("###...##"), nowhere), mask("###....."))
 
 
 def test_connectivity_decides_whether_diagonals_touch():
@@ -62,6 +62,8 @@ def test_threshold_binarises():
     scores, previous = drawn("##++"), mask("####")
     np.testing.assert_array_equal(regions_of(scores, previous), mask("####"))
     np.testing.assert_array_equal(regions_of(scores, previous, threshold=0.7), mask("##.."))
+    half = np.full((1, 1, 4), 0.5, np.float32)
+    assert regions_of(half, previous).all()  # exactly the threshold counts, as in the labels
 
 
 def test_scores_are_kept_inside_and_zero_outside():
@@ -122,6 +124,15 @@ def test_an_object_that_lost_its_region_takes_another():
     np.testing.assert_array_equal(regions[1:], mask("......####", "......####"))
     np.testing.assert_array_equal(regions[0], previous[0])
     assert not regions_of(scores, previous, delta=0.4)[1].any()
+
+
+def test_another_region_may_be_one_that_step_one_found_too_small():
+    # The second net fires on the first object, and only on a bit of its own.
+    twin = drawn("##########......", "##########......")
+    both = drawn("##########...##.", "##########...##.")
+    previous = np.concatenate([twin > 0.5, mask("............####", "............####")])
+    regions = regions_of(np.concatenate([twin, both]), previous)
+    np.testing.assert_array_equal(regions[1:], mask(".............##.", ".............##."))
 
 
 def test_gamma_decides_whether_an_object_lost_its_region():
