@@ -206,6 +206,8 @@ def _refine(args: argparse.Namespace) -> None:
     for sequence, folder in _masked_frames(args.frames, args.masks, args.out):
         # Another tool may find an object later than in the first frame.
         ids = sorted({int(k) for t in range(len(sequence)) for k in np.unique(sequence.read_mask(t)) if k})
+        if not ids:
+            raise PipelineError(f"{sequence.mask_paths[0].parent}: these masks mark no object")
         craf = None
         for t in tqdm(range(len(sequence)), desc=f"refine {sequence.name}", unit="frame"):
             frame, labels = sequence.read_frame(t), sequence.read_mask(t)

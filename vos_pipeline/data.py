@@ -40,7 +40,7 @@ def read_image(path: str | Path) -> np.ndarray:
             raise PipelineError(
                 f"{path}: frames must have 8 bits a channel, got mode {image.mode}; convert it"
             )
-        return np.asarray(_decoded(image.convert, path, "RGB"))
+        return np.array(_decoded(image.convert, path, "RGB"))
 
 
 def read_labels(path: str | Path) -> np.ndarray:

@@ -159,6 +159,7 @@ def test_frames_are_rgb(tmp_path):
     red[..., 0] = 200
     data.write_image(tmp_path / "f.png", red)
     np.testing.assert_array_equal(data.read_image(tmp_path / "f.png"), red)
+    assert data.read_image(tmp_path / "f.png").flags.writeable  # torch.from_numpy warns otherwise
     Image.fromarray(red[..., 0]).save(tmp_path / "grey.png")
     assert data.read_image(tmp_path / "grey.png").shape == (4, 5, 3)
 
