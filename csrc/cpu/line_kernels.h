@@ -23,13 +23,12 @@ struct LineInputs {
   const T* previous;
 };
 
-// Where the adjoint of a line goes. Gate and lambda gradients add up over the channels that share them.
+// Where the adjoint of a line goes. What several channels share adds up over them.
 template <typename T>
 struct LineGradients {
   T* x;
   TapLines<T> gates;
   T* lambda;
-  bool accumulate_gates;
   bool accumulate_lambda;
 };
 
