@@ -1,0 +1,43 @@
+# make demo   sets up and runs the whole pipeline on bundled synthetic clips
+# make test   sets up and runs the tests
+# make lint   style
+# make clean  removes what the others made
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= demo
+# Without a GPU to run them on, a developer's checkout need not compile the CUDA kernels.
+SPN_BUILD ?= $(if $(shell command -v nvidia-smi),auto,cpu)
+
+BIN := $(VENV)/bin
+SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
+
+.PHONY: demo test lint cuda-check clean
+
+demo: $(VENV)/.built
+	$(BIN)/python -m vos_pipeline demo --out $(OUT)
+
+# One thread a worker: the tests are many and small.
+test: $(VENV)/.built
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+lint: $(VENV)/.built
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+cuda-check: $(VENV)/.built
+	$(BIN)/python -m benchmarks.cuda_check
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --upgrade pip
+	$(BIN)/python -m pip install "setuptools>=77" wheel ninja torch torchvision
+	SPN_BUILD=none $(BIN)/python -m pip install --no-build-isolation --editable ".[vos,dev]"
+	touch $@
+
+$(VENV)/.built: $(VENV)/.installed $(SOURCES)
+	PATH="$(abspath $(BIN)):$$PATH" SPN_BUILD=$(SPN_BUILD) $(BIN)/python setup.py build_ext --inplace
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info spn/*.so $(OUT)
