@@ -1,0 +1,75 @@
+"""Reads and writes safetensors files with torch alone: 8 bytes of header length, a JSON header, raw
+little-endian data.
+
+Nothing in such a file is code, so a checkpoint from anyone is safe to open.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def save(tensors: dict[str, Tensor], path: str | os.PathLike[str], metadata: dict[str, str]) -> None:
+    """Writes named tensors and text metadata; the file appears whole or not at all."""
+    header: dict[str, object] = {"__metadata__": metadata}
+    chunks, offset = [], 0
+    for name, tensor in tensors.items():
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        data = bytes(flat.view(torch.uint8).numpy()) if flat.numel() else b""
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + len(data)],
+        }
+        chunks.append(data)
+        offset += len(data)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the data starts aligned
+    path = Path(path)
+    temporary = path.with_name(path.name + ".part")
+    with open(temporary, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.writelines(chunks)
+    os.replace(temporary, path)
+
+
+def load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Named tensors and metadata of a file; ValueError if it is not a safetensors file."""
+    raw = Path(path).read_bytes()
+    try:
+        (length,) = struct.unpack_from("<Q", raw)
+        header = json.loads(raw[8 : 8 + length].decode())
+        metadata = header.pop("__metadata__", {})
+        tensors = {}
+        for name, entry in header.items():
+            start, stop = (8 + length + offset for offset in entry["data_offsets"])
+            if stop > len(raw):
+                raise ValueError("file is cut short")
+            dtype = DTYPES[entry["dtype"]]
+            flat = (
+                torch.frombuffer(bytearray(raw[start:stop]), dtype=dtype)
+                if stop > start
+                else torch.empty(0, dtype=dtype)
+            )
+            tensors[name] = flat.reshape(entry["shape"])
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"path must be a safetensors file, got {os.fspath(path)} ({error})") from error
+    return tensors, metadata

@@ -1,0 +1,205 @@
+"""Guidance networks: what in a picture belongs together, as features from which a refiner makes its gates.
+
+A guidance network is an ``nn.Module`` that maps an RGB image (N, 3, H, W) in [0, 1], with H and W multiples
+of its ``multiple``, to features (N, ``channels``, H / ``stride``, W / ``stride``). Its ``config`` holds the
+arguments that build it again. Any module that keeps this contract can guide a :class:`spn.SPNRefiner`.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["LiteGuidance", "VGG16Guidance"]
+
+# The mean and deviation of ImageNet's RGB values, to which pretrained VGG weights are tuned.
+IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def _up(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class _Guidance(nn.Module):
+    """Normalisation of the image, shared by the networks below."""
+
+    channels: int
+    stride: int
+    multiple: int
+    config: dict
+    sees_mask = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGE_STD).view(1, 3, 1, 1), persistent=False)
+
+    def normalized(self, image: Tensor) -> Tensor:
+        channels = 4 if self.sees_mask else 3
+        if image.dim() != 4 or image.shape[1] != channels:
+            raise ValueError(f"image must be (N, {channels}, H, W), got {tuple(image.shape)}")
+        if image.shape[2] % self.multiple or image.shape[3] % self.multiple:
+            raise ValueError(
+                f"image must have H and W that are multiples of {self.multiple}, got {tuple(image.shape)}"
+            )
+        x = (image[:, :3] - self.mean) / self.std
+        return torch.cat([x, 2 * image[:, 3:] - 1], 1) if self.sees_mask else x
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class LiteGuidance(_Guidance):
+    r"""Small guidance network for a CPU: four stages down, three up, skips by sum, features at half
+    resolution.
+
+    Stage :math:`s = 1..4` has resolution :math:`2^{-s}`. On the way up
+    :math:`y_4 = d_4` and :math:`y_s = \mathrm{conv}(d_s + \mathrm{up}(\mathrm{conv}_{1\times1}(y_{s+1})))`;
+    the features are :math:`y_1`.
+
+    Args:
+        widths: channels of the four stages, each >= 1. The default has 0.8 M parameters.
+        sees_mask: whether the coarse mask joins the image as a fourth channel. The features then know which
+            side of an edge is the object; the price is one pass for each object, not one for each picture.
+
+    Shape:
+        - image: (N, 3, H, W), or (N, 4, H, W) with sees_mask, RGB in [0, 1], H and W multiples of 16.
+        - output: (N, widths[0], H / 2, W / 2).
+
+    Example:
+        >>> LiteGuidance()(torch.rand(1, 3, 32, 48)).shape
+        torch.Size([1, 24, 16, 24])
+
+    Reference:
+        The symmetric encoder and decoder of Liu et al., "Learning Affinity via Spatial Propagation Networks",
+        NeurIPS 2017, section 4, made small.
+    """
+
+    stride, multiple = 2, 16
+
+    def __init__(
+        self, widths: tuple[int, int, int, int] = (24, 48, 96, 128), sees_mask: bool = False
+    ) -> None:
+        super().__init__()
+        if len(widths) != 4 or min(widths) < 1:
+            raise ValueError(f"widths must be four numbers >= 1, got {widths}")
+        self.config = {"widths": list(widths), "sees_mask": sees_mask}
+        self.sees_mask = sees_mask
+        self.channels = widths[0]
+        depths = (1, 1, 2, 2)  # convolutions after the strided one: cheap where the map is small
+        inputs = (4 if sees_mask else 3, *widths[:-1])
+        self.down = nn.ModuleList(
+            nn.Sequential(_conv(i, o, stride=2), *(_conv(o, o) for _ in range(depth)))
+            for i, o, depth in zip(inputs, widths, depths, strict=True)
+        )
+        self.lateral = nn.ModuleList(nn.Conv2d(widths[s + 1], widths[s], 1) for s in range(3))
+        self.up = nn.ModuleList(_conv(w, w) for w in widths[:3])
+
+    def forward(self, image: Tensor) -> Tensor:
+        x, skips = self.normalized(image), []
+        for stage in self.down:
+            x = stage(x)
+            skips.append(x)
+        for s in (2, 1, 0):
+            x = self.up[s](skips[s] + _up(self.lateral[s](x)))
+        return x
+
+
+# torchvision's layout of VGG-16 up to pool5 ("M" is a pooling), so that its weights load by name.
+_VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
+
+
+class VGG16Guidance(_Guidance):
+    r"""The paper's guidance network: VGG-16 from conv1 to pool5, and its mirror image learned from scratch.
+
+    The way up doubles the resolution, convolves and adds the encoder's map of equal size
+    (:math:`y_s = \mathrm{relu}(\mathrm{conv}(\mathrm{up}(y_{s+1}))) + d_s`), from pool5 to full or
+    half resolution.
+
+    Args:
+        weights: "imagenet" for torchvision's ImageNet weights (needs torchvision and, the first time, a
+            network), the path of a VGG-16 state dict, or None for random weights.
+        stride: 1 for features at full resolution, 2 for half.
+
+    Shape:
+        - image: (N, 3, H, W), RGB in [0, 1], H and W multiples of 32.
+        - output: (N, 64, H, W), or (N, 64, H / 2, W / 2) with stride 2.
+
+    Example:
+        >>> VGG16Guidance(weights=None)(torch.rand(1, 3, 32, 32)).shape
+        torch.Size([1, 64, 32, 32])
+
+    Reference:
+        Liu et al., "Learning Affinity via Spatial Propagation Networks", NeurIPS 2017, section 4; Simonyan
+        and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015,
+        configuration D.
+    """
+
+    multiple, channels = 32, 64
+
+    def __init__(self, weights: str | os.PathLike[str] | None = "imagenet", stride: int = 1) -> None:
+        super().__init__()
+        if stride not in (1, 2):
+            raise ValueError(f"stride must be 1 or 2, got {stride}")
+        self.stride = stride
+        self.config = {"weights": None, "stride": stride}  # a checkpoint brings its own weights
+        layers: list[nn.Module] = []
+        inputs = 3
+        for width in _VGG16:
+            if width == "M":
+                layers.append(nn.MaxPool2d(2))
+            else:
+                layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(inplace=False)]
+                inputs = width
+        self.features = nn.Sequential(*layers)
+        widths = (64, 128, 256, 512, 512)[stride - 1 :]  # of the skips, finest first
+        self.up = nn.ModuleList(
+            nn.Conv2d(i, o, 3, padding=1) for i, o in zip((*widths[1:], 512), widths, strict=True)
+        )
+        self.out = nn.Conv2d(widths[0], self.channels, 3, padding=1)
+        for layer in (*self.up, self.out):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        if weights is not None:
+            self.features.load_state_dict(_vgg16_features(weights))
+
+    def forward(self, image: Tensor) -> Tensor:
+        x, skips = self.normalized(image), []
+        for layer in self.features:
+            if isinstance(layer, nn.MaxPool2d):
+                skips.append(x)
+            x = layer(x)
+        skips = skips[self.stride - 1 :]
+        for conv, skip in zip(reversed(self.up), reversed(skips), strict=True):
+            x = F.relu(conv(_up(x))) + skip
+        return F.relu(self.out(x))
+
+
+def _vgg16_features(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The convolutions of a VGG-16 state dict, from a file or from torchvision's ImageNet weights."""
+    if weights == "imagenet":
+        try:
+            from torchvision.models import VGG16_Weights  # only here: spn itself needs torch alone
+
+            state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        except Exception as error:  # no torchvision, no network, no space: the remedy is the same
+            raise RuntimeError(
+                f"ImageNet weights of VGG-16 are not to be had here ({type(error).__name__}: {error}). "
+                "Pass the path of a VGG-16 state dict, or weights=None to start from random weights."
+            ) from error
+    elif os.path.isfile(weights):
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    else:
+        raise ValueError(
+            f"weights must be 'imagenet', None or the path of a VGG-16 state dict, got {weights!r}"
+        )
+    prefix = "features."
+    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}

@@ -1,0 +1,270 @@
+"""The refiner: an image and coarse masks in, masks that follow the image's edges out."""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import _checkpoint
+from .functional import propagate_four_way
+from .guidance import LiteGuidance, VGG16Guidance
+
+__all__ = ["SPNRefiner"]
+
+GUIDANCES = {"LiteGuidance": LiteGuidance, "VGG16Guidance": VGG16Guidance}
+PRETRAINED = {"lite": Path(__file__).parent / "weights" / "lite.safetensors"}
+FORMS = ("embedded", "direct")
+TILE_OVERLAP = 128  # pixels that neighbouring tiles share: well over the width of a coarse mask's unsure band
+
+
+class SPNRefiner(nn.Module):
+    r"""Refines coarse masks by spatial propagation along what a guidance network sees in the image.
+
+    Two forms. ``"direct"`` propagates the mask :math:`m` itself and its complement, at full resolution:
+
+    .. math:: f = \max_d h_d(m), \quad b = \max_d h_d(1 - m), \quad \text{refined} = f / (f + b)
+
+    with gates :math:`\sigma(g)` in the ``"abs"`` normalisation, so every :math:`h_d` is a convex combination
+    of inputs. ``"embedded"`` takes the mask through a strided convolution to ``hidden`` channels at the
+    guidance's resolution, where the image's features join it, propagates these in ``rounds`` rounds of four
+    directions that share their gates, and decodes to full resolution:
+
+    .. math:: \text{refined} = (1 - e)\, m + e\, \sigma(\text{decode}(h) + s\,(m - 1/2)), \quad
+        e = \min(1, 4\,(\max m - \min m))
+
+    so that a mask with nothing in it to refine passes through. In both forms an empty or full mask stays
+    exactly as it is.
+
+    Args:
+        guidance: maps an image to features; see :mod:`spn.guidance`.
+        form: "embedded" or "direct".
+        hidden: channels that are propagated in the embedded form, a multiple of ``groups``.
+        groups: sets of gates; the channels of one group share theirs.
+        rounds: how often the embedded form propagates, >= 1.
+        tile: None, or the side in pixels (>= 256) of the tiles in which larger pictures are worked, to bound
+            memory. Neighbours overlap by 128 pixels.
+
+    Shape:
+        - image: (N, 3, H, W), RGB in [0, 1], any H, W >= 1.
+        - coarse: (N, K, H, W), foreground scores in [0, 1], each channel an object of its own.
+        - output: (N, K, H, W) in [0, 1], dtype of coarse.
+
+    Example:
+        >>> refiner = SPNRefiner(LiteGuidance()).eval()
+        >>> refiner(torch.rand(1, 3, 45, 67), torch.rand(1, 2, 45, 67)).shape
+        torch.Size([1, 2, 45, 67])
+
+    Reference:
+        Liu et al., "Learning Affinity via Spatial Propagation Networks", NeurIPS 2017, section 3 and 4; Cheng
+        et al., "Learning to Segment Instances in Videos with Spatial Propagation Network", CVPR Workshops
+        2017, section 4.1. The image's features beside the mask, the range and the groups are additions of
+        this package.
+    """
+
+    def __init__(
+        self,
+        guidance: nn.Module,
+        *,
+        form: str = "embedded",
+        hidden: int = 24,
+        groups: int = 4,
+        rounds: int = 2,
+        tile: int | None = None,
+    ) -> None:
+        super().__init__()
+        if form not in FORMS:
+            raise ValueError(f"form must be one of {FORMS}, got {form!r}")
+        if groups < 1 or hidden < 1 or hidden % groups:
+            raise ValueError(f"hidden must be a multiple of groups = {groups}, got {hidden}")
+        if rounds < 1:
+            raise ValueError(f"rounds must be >= 1, got {rounds}")
+        if tile is not None and tile < 2 * TILE_OVERLAP:
+            raise ValueError(f"tile must be None or >= {2 * TILE_OVERLAP}, got {tile}")
+        self.config = {"form": form, "hidden": hidden, "groups": groups, "rounds": rounds, "tile": tile}
+        self.guidance, self.form, self.tile = guidance, form, tile
+        network = _Direct if form == "direct" else _Embedded
+        self.propagation = network(guidance.channels, guidance.stride, hidden, groups, rounds)
+
+    def forward(self, image: Tensor, coarse: Tensor) -> Tensor:
+        _check_inputs(image, coarse)
+        dtype = next(self.parameters()).dtype
+        image, scores = image.to(dtype), coarse.to(dtype)
+        if coarse.numel() == 0:
+            return coarse
+        refined = self._refine(image, scores) if self.tile is None else self._refine_tiles(image, scores)
+        if self.form == "embedded":
+            contrast = scores.amax((2, 3), keepdim=True) - scores.amin((2, 3), keepdim=True)
+            refined = torch.lerp(scores, refined, (4 * contrast).clamp(max=1).to(refined.dtype))
+        return refined.clamp(0, 1).to(coarse.dtype)
+
+    def _refine(self, image: Tensor, scores: Tensor) -> Tensor:
+        """The network on one picture or tile, padded to what the guidance can halve."""
+        h, w = scores.shape[-2:]
+        multiple = self.guidance.multiple
+        pad = (0, -w % multiple, 0, -h % multiple)
+        if any(pad):
+            image, scores = F.pad(image, pad, mode="replicate"), F.pad(scores, pad, mode="replicate")
+        if not getattr(self.guidance, "sees_mask", False):
+            return self.propagation(self.guidance(image), image, scores)[..., :h, :w]
+        # Features differ from object to object, so each object becomes a picture of its own.
+        n, k = scores.shape[:2]
+        image, masks = _each(image, k), scores.flatten(0, 1).unsqueeze(1)
+        features = self.guidance(torch.cat([image, masks], 1))
+        return self.propagation(features, image, masks).unflatten(0, (n, k))[:, :, 0, :h, :w]
+
+    def _refine_tiles(self, image: Tensor, scores: Tensor) -> Tensor:
+        """Tiles overlap; each gives the part that is nearer to its middle than to its neighbour's."""
+        rows = _spans(scores.shape[-2], self.tile)
+        columns = _spans(scores.shape[-1], self.tile)
+        parts = []
+        for top, bottom, first, last in rows:
+            row = []
+            for left, right, start, stop in columns:
+                part = self._refine(image[..., top:bottom, left:right], scores[..., top:bottom, left:right])
+                row.append(part[..., first - top : last - top, start - left : stop - left])
+            parts.append(torch.cat(row, -1))
+        return torch.cat(parts, -2)
+
+    def save_pretrained(self, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
+        """Writes weights and configuration to one safetensors file.
+
+        Args:
+            path: file to write; it appears whole or not at all.
+            dtype: floating-point dtype to store, e.g. ``torch.float16``; None keeps each tensor's own.
+        """
+        state = self.state_dict()
+        if dtype is not None:
+            state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
+        config = {
+            **self.config,
+            "guidance": type(self.guidance).__name__,
+            "guidance_config": getattr(self.guidance, "config", {}),
+        }
+        _checkpoint.save(state, path, {"format": "pt", "spn_refiner": json.dumps(config)})
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike[str], *, guidance: nn.Module | None = None, tile: int | None = None
+    ) -> SPNRefiner:
+        """A refiner with trained weights, in float32 and evaluation mode.
+
+        Args:
+            name: "lite", which ships with the package, or the path of a file from :meth:`save_pretrained`.
+            guidance: needed only if the file was saved with a guidance class of your own.
+            tile: see :class:`SPNRefiner`.
+
+        Example:
+            >>> refiner = SPNRefiner.from_pretrained("lite")
+        """
+        path = Path(PRETRAINED.get(os.fspath(name), name))
+        if not path.is_file():
+            raise ValueError(
+                f"name must be one of {sorted(PRETRAINED)} or the path of a checkpoint, got {str(name)!r}"
+            )
+        state, metadata = _checkpoint.load(path)
+        if "spn_refiner" not in metadata:
+            raise ValueError(f"name must be a file from SPNRefiner.save_pretrained, got {os.fspath(name)!r}")
+        config = json.loads(metadata["spn_refiner"])
+        kind, guidance_config = config.pop("guidance"), config.pop("guidance_config")
+        if guidance is None:
+            if kind not in GUIDANCES:
+                raise ValueError(
+                    f"guidance must be given: the checkpoint was made with a {kind} of its author's"
+                )
+            guidance = GUIDANCES[kind](**guidance_config)
+        refiner = cls(guidance, **{**config, "tile": tile})
+        refiner.load_state_dict(state)
+        return refiner.float().eval()
+
+
+class _Direct(nn.Module):
+    """The mask and its complement propagated at full resolution; gates (N, 12 G, H, W), G in {1, 2}."""
+
+    def __init__(self, features: int, stride: int, hidden: int, groups: int, rounds: int) -> None:
+        super().__init__()
+        # One set of gates for both: the same affinity carries foreground and background.
+        self.gates = nn.Sequential(nn.Conv2d(features, 12 * stride**2, 3, padding=1), nn.PixelShuffle(stride))
+        self.local = nn.Conv2d(3, 12, 3, padding=1)  # edges finer than the guidance's stride
+
+    def forward(self, features: Tensor, image: Tensor, scores: Tensor) -> Tensor:
+        gates = (self.gates(features) + self.local(image)).sigmoid().unflatten(1, (4, 3, 1))
+        both = propagate_four_way(torch.cat([scores, 1 - scores], 1), gates, normalize="abs", merge="max")
+        foreground, background = both.chunk(2, 1)
+        return foreground / (foreground + background).clamp(min=1e-6)
+
+
+class _Embedded(nn.Module):
+    """The mask as ``hidden`` channels beside the image's features, propagated at the guidance's
+    resolution."""
+
+    FINE = 12  # channels at full resolution, where each is dear
+
+    def __init__(self, features: int, stride: int, hidden: int, groups: int, rounds: int) -> None:
+        super().__init__()
+        self.groups, self.stride = groups, stride
+        self.gates = nn.Conv2d(features, 12 * groups, 1)
+        self.from_image = nn.Conv2d(features, hidden, 1)
+        self.from_mask = nn.Conv2d(1, hidden, 2 * stride + 1, stride=stride, padding=stride, bias=False)
+        self.mixes = nn.ModuleList(nn.Conv2d(hidden, hidden, 1) for _ in range(rounds))
+        self.coarse_out = nn.Conv2d(hidden, self.FINE, 3, padding=1)
+        self.fine_image = nn.Conv2d(3, self.FINE, 3, padding=1)
+        self.fine_mask = nn.Conv2d(1, self.FINE, 3, padding=1, bias=False)
+        self.fine = nn.Conv2d(self.FINE, self.FINE, 3, padding=1)
+        self.out = nn.Conv2d(self.FINE, 1, 3, padding=1)
+        self.slope = nn.Parameter(torch.tensor(6.0))
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, features: Tensor, image: Tensor, scores: Tensor) -> Tensor:
+        n, k, height, width = scores.shape
+        # One copy to the operator's layout here instead of one in every round.
+        gates = self.gates(features).unflatten(1, (4, 3, self.groups)).contiguous()
+        masks = scores.reshape(n * k, 1, height, width)
+        x = F.relu(self.from_mask(masks - 0.5) + _each(self.from_image(features), k))
+        for mix in self.mixes:
+            x = F.relu(x + mix(self._propagate(x, gates, k)))
+        x = F.interpolate(self.coarse_out(x), (height, width), mode="bilinear", align_corners=False)
+        x = F.relu(x + self.fine_mask(masks - 0.5) + _each(self.fine_image(image), k))
+        x = self.out(F.relu(self.fine(x))) + self.slope * (masks - 0.5)
+        return x.float().sigmoid().to(scores.dtype).reshape(n, k, height, width)
+
+    def _propagate(self, x: Tensor, gates: Tensor, k: int) -> Tensor:
+        """All objects of a picture as one set of channels, group by group: they share its gates uncopied."""
+        _, c, h, w = x.shape
+        n, g = gates.shape[0], self.groups
+        x = x.reshape(n, k, g, c // g, h, w).transpose(1, 2).reshape(n, k * c, h, w)
+        x = propagate_four_way(x, gates, normalize="abs", merge="max")
+        return x.reshape(n, g, k, c // g, h, w).transpose(1, 2).reshape(n * k, c, h, w)
+
+
+def _each(maps: Tensor, k: int) -> Tensor:
+    """Repeats a picture's maps for each of its k objects."""
+    return maps if k == 1 else maps.repeat_interleave(k, 0)
+
+
+def _check_inputs(image: Tensor, coarse: Tensor) -> None:
+    for name, value in (("image", image), ("coarse", coarse)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+        if not value.is_floating_point():
+            raise TypeError(f"{name} must be floating point, in [0, 1], got {value.dtype}")
+    if image.dim() != 4 or image.shape[1] != 3:
+        raise ValueError(f"image must be (N, 3, H, W), got {tuple(image.shape)}")
+    n, _, h, w = image.shape
+    if coarse.dim() != 4 or coarse.shape[0] != n or coarse.shape[2:] != image.shape[2:]:
+        raise ValueError(f"coarse must be (N, K, H, W) = ({n}, K, {h}, {w}), got {tuple(coarse.shape)}")
+
+
+def _spans(length: int, tile: int) -> list[tuple[int, int, int, int]]:
+    """Tiles along one side as (start, end, first kept, last kept + 1): even steps, kept parts that abut."""
+    if length <= tile:
+        return [(0, length, 0, length)]
+    count = -(-(length - TILE_OVERLAP) // (tile - TILE_OVERLAP))
+    starts = [round(i * (length - tile) / (count - 1)) for i in range(count)]
+    cuts = [0, *((a + tile + b) // 2 for a, b in pairwise(starts)), length]
+    return [(s, s + tile, first, last) for s, first, last in zip(starts, cuts[:-1], cuts[1:], strict=True)]

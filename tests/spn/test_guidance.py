@@ -1,0 +1,71 @@
+"""Guidance networks: shapes, limits and loading of weights."""
+
+import pytest
+import torch
+
+from spn.guidance import LiteGuidance, VGG16Guidance
+
+
+def test_lite_gives_features_at_half_resolution_within_its_budget():
+    net = LiteGuidance()
+    assert net(torch.rand(2, 3, 32, 48)).shape == (2, net.channels, 16, 24)
+    assert sum(p.numel() for p in net.parameters()) <= 1_500_000
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_vgg16_gives_features_at_its_stride(stride):
+    net = VGG16Guidance(weights=None, stride=stride)
+    assert net(torch.rand(1, 3, 32, 64)).shape == (1, net.channels, 32 // stride, 64 // stride)
+
+
+def test_vgg16_has_torchvisions_layout():
+    vgg16 = pytest.importorskip("torchvision").models.vgg16(weights=None)
+    ours, theirs = VGG16Guidance(weights=None).features, vgg16.features
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {
+        k: v.shape for k, v in theirs.state_dict().items()
+    }
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_vgg16_loads_a_state_dict_from_a_file(tmp_path):
+    source = VGG16Guidance(weights=None)
+    state = {f"features.{k}": v for k, v in source.features.state_dict().items()} | {
+        "classifier.0.bias": torch.zeros(1)
+    }
+    torch.save(state, tmp_path / "vgg16.pth")
+    loaded = VGG16Guidance(weights=tmp_path / "vgg16.pth")
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(source.features.parameters(), loaded.features.parameters(), strict=True)
+    )
+
+
+def test_vgg16_says_what_to_do_without_imagenet_weights(monkeypatch):
+    torchvision_models = pytest.importorskip("torchvision.models")
+
+    def unreachable(self, *args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torchvision_models.VGG16_Weights, "get_state_dict", unreachable)
+    with pytest.raises(RuntimeError, match=r"no network.*weights=None"):
+        VGG16Guidance()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: LiteGuidance(widths=(1, 2, 3)), "widths must be four"),
+        (lambda: VGG16Guidance(weights=None, stride=4), "stride must be 1 or 2, got 4"),
+        (lambda: VGG16Guidance(weights="nowhere.pth"), "weights must be .* got 'nowhere.pth'"),
+        (
+            lambda: LiteGuidance()(torch.rand(1, 1, 16, 16)),
+            r"image must be \(N, 3, H, W\), got \(1, 1, 16, 16\)",
+        ),
+        (lambda: LiteGuidance()(torch.rand(1, 3, 16, 17)), "multiples of 16"),
+    ],
+)
+def test_wrong_arguments_name_what_was_expected_and_got(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
