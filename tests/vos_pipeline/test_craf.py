@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -200,6 +200,7 @@ any_parameters = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(cases, any_parameters)
 def test_output_lies_within_the_scores(case, parameters):
     scores, previous = case
@@ -212,6 +213,7 @@ def test_output_lies_within_the_scores(case, parameters):
     np.testing.assert_array_equal(previous, before[1])
 
 
+@settings(deadline=None)
 @given(cases, any_parameters, st.randoms(use_true_random=False))
 def test_permuting_objects_permutes_the_output(case, parameters, random):
     scores, previous = case
@@ -221,6 +223,7 @@ def test_permuting_objects_permutes_the_output(case, parameters, random):
     np.testing.assert_array_equal(permuted, regions[order])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=4))
 def test_clean_input_is_left_alone(boxes):
     # Disjoint solid boxes, one an object, that were there before.
@@ -233,6 +236,7 @@ def test_clean_input_is_left_alone(boxes):
     np.testing.assert_array_equal(again, filtered)
 
 
+@settings(deadline=None)
 @given(cases)
 def test_one_object_keeps_at_most_one_region(case):
     import cv2

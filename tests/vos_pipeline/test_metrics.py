@@ -53,6 +53,7 @@ def slow_f(truth, result, tolerance=0.008):
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
+@settings(deadline=None)
 @given(mask_pairs)
 def test_jaccard_equals_counting(pair):
     truth, result = ({tuple(p) for p in np.argwhere(m)} for m in pair)
@@ -60,6 +61,7 @@ def test_jaccard_equals_counting(pair):
     assert metrics.jaccard(*pair) == expected
 
 
+@settings(deadline=None)
 @given(masks)
 def test_boundary_equals_definition(mask):
     np.testing.assert_array_equal(metrics.boundary(mask), slow_boundary(mask))
@@ -71,6 +73,7 @@ def test_f_measure_equals_definition(pair, tolerance):
     assert metrics.f_measure(*pair, tolerance) == pytest.approx(slow_f(*pair, tolerance), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(mask_pairs)
 def test_f_measure_is_symmetric_and_bounded(pair):
     truth, result = pair
