@@ -18,9 +18,11 @@ runs the forward pass again.
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import _adjoint, _native, reference
 from .reference import DIRECTIONS
@@ -40,8 +42,23 @@ for schema in (
 CPU = _native.load("cpu")
 CUDA = _native.load("cuda")
 
-propagate = torch.ops.spn.propagate.default
-propagate_backward = torch.ops.spn.propagate_backward.default
+_propagate = torch.ops.spn.propagate.default
+_propagate_backward = torch.ops.spn.propagate_backward.default
+
+
+def _wants_function() -> bool:
+    """Inside a transform of torch.func or forward-mode AD: see :class:`_Propagate`."""
+    if torch.compiler.is_dynamo_compiling():
+        return False
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def propagate(*args):
+    return _Propagate.apply(*args) if _wants_function() else _propagate(*args)
+
+
+def propagate_backward(*args):
+    return _PropagateBackward.apply(*args) if _wants_function() else _propagate_backward(*args)
 
 
 def sweeps_of(direction: str) -> tuple[str, ...]:
@@ -59,7 +76,9 @@ def _warn_once(device: torch.device) -> None:
         return
     _warned_devices.add(device.type)
     library_of_device = CUDA if device.type == "cuda" else CPU
-    reason = library_of_device.reason if device.type in ("cpu", "cuda") else "spn has no kernels for this device"
+    reason = (
+        library_of_device.reason if device.type in ("cpu", "cuda") else "spn has no kernels for this device"
+    )
     warnings.warn(
         f"spn runs its slow PyTorch reference on {device.type}: {reason}. See spn.show_config().",
         RuntimeWarning,
@@ -199,15 +218,6 @@ def _propagate_backward_autograd(ctx, *grads):
     return *tangents, *([None] * (9 - len(tangents)))
 
 
-torch.library.register_autograd("spn::propagate", _propagate_autograd, setup_context=_propagate_setup, lib=library)
-torch.library.register_autograd(
-    "spn::propagate_backward",
-    _propagate_backward_autograd,
-    setup_context=_propagate_backward_setup,
-    lib=library,
-)
-
-
 # ---- vmap -----------------------------------------------------------------------------------------------------------
 
 
@@ -224,20 +234,60 @@ def _split_batch(values: tuple[Tensor, ...], size: int, batch: int) -> tuple[tup
     return split, tuple(None if v.dim() == 1 else 0 for v in values)
 
 
-@torch.library.register_vmap("spn::propagate", lib=library)
-def _propagate_vmap(info, in_dims, x, gates, source, *options):
+def _propagate_vmap(call, info, in_dims, x, gates, source, *options):
     size = info.batch_size
     tensors = [_join_batch(v, dim, size) for v, dim in zip((x, gates, source), in_dims, strict=False)]
-    return _split_batch(propagate(*tensors, *options), size, tensors[0].shape[0] // size)
+    return _split_batch(call(*tensors, *options), size, tensors[0].shape[0] // size)
 
 
-@torch.library.register_vmap("spn::propagate_backward", lib=library)
-def _propagate_backward_vmap(info, in_dims, grad, x, gates, source, winner, checkpoints, *options):
+def _propagate_backward_vmap(call, info, in_dims, grad, x, gates, source, winner, checkpoints, *options):
     size = info.batch_size
     tensors = [_join_batch(v, dim, size) for v, dim in zip((grad, x, gates, source), in_dims, strict=False)]
     winner, checkpoints = (
         v if v.dim() == 1 and dim is None else _join_batch(v, dim, size)
         for v, dim in zip((winner, checkpoints), in_dims[4:6], strict=True)
     )
-    values = propagate_backward(*tensors, winner, checkpoints, *options)
+    values = call(*tensors, winner, checkpoints, *options)
     return _split_batch(values, size, tensors[1].shape[0] // size)
+
+
+# ---- The formulas, registered for torch.compile and for torch.func --------------------------------------------
+
+torch.library.register_autograd(
+    "spn::propagate", _propagate_autograd, setup_context=_propagate_setup, lib=library
+)
+torch.library.register_autograd(
+    "spn::propagate_backward",
+    _propagate_backward_autograd,
+    setup_context=_propagate_backward_setup,
+    lib=library,
+)
+torch.library.register_vmap("spn::propagate", partial(_propagate_vmap, _propagate), lib=library)
+torch.library.register_vmap(
+    "spn::propagate_backward", partial(_propagate_backward_vmap, _propagate_backward), lib=library
+)
+
+
+class _Propagate(torch.autograd.Function):
+    """The same formulas for torch.func, whose transforms refuse the autograd of torch.library.
+
+    Forward-mode AD, which torch.library would answer with a zero tangent, is an error here.
+    """
+
+    @staticmethod
+    def forward(x, gates, source, direction, normalize, merge, save):
+        return _propagate(x, gates, source, direction, normalize, merge, save)
+
+    setup_context = staticmethod(_propagate_setup)
+    backward = staticmethod(_propagate_autograd)
+    vmap = staticmethod(partial(_propagate_vmap, propagate))
+
+
+class _PropagateBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(grad, x, gates, source, winner, checkpoints, direction, normalize, merge):
+        return _propagate_backward(grad, x, gates, source, winner, checkpoints, direction, normalize, merge)
+
+    setup_context = staticmethod(_propagate_backward_setup)
+    backward = staticmethod(_propagate_backward_autograd)
+    vmap = staticmethod(partial(_propagate_backward_vmap, propagate_backward))
