@@ -178,9 +178,11 @@ def normalize_gates(raw: Tensor, mode: str, direction: str | None = None) -> Ten
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...], extra: str = "") -> None:
-    if value not in choices:
-        listed = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{name} must be one of {listed}{' ' + extra if extra else ''}, got {value!r}")
+    if isinstance(value, str) and value in choices:
+        return
+    listed = ", ".join(repr(choice) for choice in choices)
+    got = repr(value) if value is None or isinstance(value, str) else type(value).__name__
+    raise ValueError(f"{name} must be one of {listed}{' ' + extra if extra else ''}, got {got}")
 
 
 def _check_tensor(name: str, value: object) -> None:
@@ -188,6 +190,8 @@ def _check_tensor(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     if value.dtype not in DTYPES:
         raise TypeError(f"{name} must be float32, float64, float16 or bfloat16, got {_short(value.dtype)}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {_short(value.layout)}")
 
 
 def _check_x(x: Tensor) -> None:
@@ -230,11 +234,13 @@ def _check_like(name: str, value: Tensor, x: Tensor) -> None:
 
 def _check_groups(name: str, symbol: str, groups: int, channels: int) -> None:
     if groups < 1 or channels % groups:
-        raise ValueError(f"{name} must have a number of groups {symbol} that divides C = {channels}, got {groups}")
+        raise ValueError(
+            f"{name} must have a number of groups {symbol} that divides C = {channels}, got {groups}"
+        )
 
 
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _short(name: torch.dtype | torch.layout) -> str:
+    return str(name).removeprefix("torch.")
 
 
 def _needs_grad(*tensors: Tensor | None) -> bool:
@@ -243,10 +249,12 @@ def _needs_grad(*tensors: Tensor | None) -> bool:
 
 def _cast_for_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     """Casts to the autocast dtype, as torch does for a convolution; anything but a tensor is left to validation."""
-    x = tensors[0]
-    if not isinstance(x, Tensor) or not torch.is_autocast_enabled(x.device.type):
+    if not isinstance(tensors[0], Tensor):
         return tensors
-    dtype = torch.get_autocast_dtype(x.device.type)
+    device = tensors[0].device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
     return tuple(
         t.to(dtype) if isinstance(t, Tensor) and t.is_floating_point() and t.dtype != torch.float64 else t
         for t in tensors
