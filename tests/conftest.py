@@ -1,0 +1,15 @@
+"""One seed and one hypothesis profile for every test."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+# The same examples on every run; `--hypothesis-profile explore` draws new ones.
+settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("explore", deadline=None, max_examples=200)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
