@@ -126,21 +126,22 @@ def propagate_four_way(
     merge: str | None = "max",
 ) -> Tensor:
     """Four sweeps and their merge; the specification of :func:`spn.propagate_four_way`."""
-    dtype = state_dtype(x.dtype)
+    narrow, dtype = x.dtype, state_dtype(x.dtype)
+    x, gates, source = x.to(dtype), gates.to(dtype), None if source is None else source.to(dtype)
     hidden = torch.stack(
         [
             propagate(
-                x.to(dtype),
-                gates[:, d].to(dtype),
+                x,
+                gates[:, d],
                 direction,
-                source=None if source is None else source[:, d].to(dtype),
+                source=None if source is None else source[:, d],
                 normalize=normalize,
             )
             for d, direction in enumerate(DIRECTIONS)
         ],
         dim=1,
     )
-    return merge_directions(hidden, merge).to(x.dtype)
+    return merge_directions(hidden, merge).to(narrow)
 
 
 def merge_directions(hidden: Tensor, merge: str | None) -> Tensor:
