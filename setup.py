@@ -65,6 +65,7 @@ def cpu_extension():
         "spn._cpu",
         [f"csrc/cpu/{name}.cpp" for name in (*capabilities, "propagate")],
         extra_compile_args={"cxx": [*flags, *STABLE_ABI, *(["-DSPN_X86"] if x86 else [])]},
+        extra_link_args=["-Wl,--strip-debug"] if platform.system() == "Linux" else [],
         depends=[str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*.h")],
         py_limited_api=True,
     )

@@ -1,5 +1,5 @@
 // AVX2 with FMA: 8 floats at a time.
-#include "kernels_std.h"
+#include "includes.h"
 
 #pragma GCC target("avx2,fma,f16c")
 #define SPN_CPU_CAPABILITY avx2

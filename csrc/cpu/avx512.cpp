@@ -1,5 +1,5 @@
 // AVX-512: 16 floats at a time.
-#include "kernels_std.h"
+#include "includes.h"
 
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,prefer-vector-width=512")
 #define SPN_CPU_CAPABILITY avx512

@@ -1,5 +1,5 @@
 // The instruction set every machine of the platform has.
-#include "kernels_std.h"
+#include "includes.h"
 
 #define SPN_CPU_CAPABILITY baseline
 #define SPN_VECTOR_BYTES 16

@@ -1,6 +1,7 @@
 // Compiles the kernels for one instruction set. The including file has set SPN_CPU_CAPABILITY, the namespace, and
 // SPN_VECTOR_BYTES, and has included the standard library before it changed the target.
-#include "kernels.h"
+#include "backward.h"
+#include "forward.h"
 #include "propagate.h"
 
 namespace spn {

@@ -29,10 +29,10 @@ struct Buffer {
   void* at_least(size_t wanted) {
     if (wanted > bytes) {
       release();
-      data = ::operator new(wanted, std::align_val_t{kAlignment});
+      data = ::operator new(wanted + 2 * kAlignment, std::align_val_t{kAlignment});
       bytes = wanted;
     }
-    return data;
+    return static_cast<char*>(data) + kAlignment;
   }
 };
 

@@ -6,10 +6,25 @@
 namespace spn {
 
 enum class Slot : int {
-  gates, source, input, hidden, carry, plane, grad, grad_x, grad_gates, grad_source, sent, count
+  gates,
+  source,
+  input,
+  hidden,
+  carry,
+  entering,
+  plane,
+  grad,
+  grad_x,
+  grad_gates,
+  grad_gates_total,
+  grad_source,
+  grad_source_total,
+  sent,
+  count
 };
 
-// At least `bytes` bytes, aligned to a cache line, of this thread's slot; the contents are undefined.
+// At least `bytes` bytes, aligned to a cache line, of this thread's slot; the contents are undefined. A cache line
+// before them and one after them may be read, too.
 void* scratch_bytes(Slot slot, size_t bytes);
 
 // Gives slots back that have grown beyond what is worth keeping.

@@ -12,6 +12,15 @@ namespace spn {
 // Calls body(begin, end) on torch's threads until 0 .. count - 1 are covered; chunks of at least `grain`.
 void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
 
+template <typename Body>
+void for_tasks(int64_t count, Body body) {
+  parallel_for(count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) body(task);
+  });
+}
+
+constexpr int64_t kMergeGrain = 1 << 14;  // values of a merge worth a thread
+
 // Channels that go through a block of lines together while its gates are at hand, all in one gate group.
 struct ChannelTasks {
   static constexpr int64_t kTogether = 8;

@@ -11,3 +11,8 @@
 #include <cstdint>
 #include <functional>
 #include <type_traits>
+#include <utility>
+
+#ifdef SPN_X86
+#include <immintrin.h>
+#endif
