@@ -23,8 +23,8 @@ import spn
 pytestmark = [pytest.mark.parametrize("device", DEVICES), pytest.mark.parametrize("api", BACKENDS)]
 
 LINEAR_MERGES = ("mean", "sum", None)
-# A flip or a transpose, the direction that each direction becomes, and whether taps -1 and +1 trade places: they do
-# where the axis across the sweep is reversed.
+# A flip or a transpose, what each direction becomes, and whether taps -1 and +1 trade places: they do where
+# the axis across the sweep is reversed.
 SYMMETRIES = {
     "flip left-right": (
         lambda t: t.flip(-1),
