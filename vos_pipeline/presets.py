@@ -20,6 +20,7 @@ class Schedule:
     halve_every: int = 0
     weight_decay: float = 1e-4
     reduction: str = "mean"  # of the loss, eq. (1): "mean" or, as in the paper, "sum"
+    balance: float = 1.0  # of the loss: 1 is eq. (1), 0 plain cross-entropy
     average: float = 0.0  # decay of an exponential moving average of the weights, 0 for none
     checkpoint_every: int = 200
 

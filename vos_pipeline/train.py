@@ -67,7 +67,8 @@ def train(
     ):
         images, labels = batches(step)
         images = images.to(device, memory_format=torch.channels_last)
-        loss = class_balanced_loss(parallel(images), labels.to(device), schedule.reduction)
+        logits = parallel(images)
+        loss = class_balanced_loss(logits, labels.to(device), schedule.reduction, schedule.balance)
         optimizer.zero_grad()
         loss.backward()
         for group in optimizer.param_groups:

@@ -38,13 +38,21 @@ def test_both_classes_weigh_the_same_in_sum():
 def test_several_objects_weigh_by_their_own_share():
     logits = torch.zeros(1, 3, 1, 4)
     target = torch.tensor([[[0, 0, 1, 2]]])
-    expected = math.log(3) * (2 * (1 - 2 / 4) + 2 * (1 - 1 / 4))
+    # 1 / n = 1/2, 1, 1: the weights are 1/5, 2/5, 2/5.
+    expected = math.log(3) * (2 / 5 + 2 / 5 + 2 / 5)
     assert class_balanced_loss(logits, target, "sum").item() == pytest.approx(expected)
 
 
-def test_an_image_of_one_class_gives_no_nan():
-    loss = class_balanced_loss(torch.randn(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long))
-    assert loss.item() == 0
+def test_no_balance_weighs_all_pixels_alike():
+    logits, target = torch.randn(2, 3, 6, 7), torch.randint(3, (2, 6, 7))
+    expected = torch.nn.functional.cross_entropy(logits, target) / 3
+    torch.testing.assert_close(class_balanced_loss(logits, target, balance=0.0), expected)
+
+
+def test_an_image_of_one_class_is_plain_cross_entropy():
+    logits, target = torch.randn(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long)
+    expected = torch.nn.functional.cross_entropy(logits, target)
+    torch.testing.assert_close(class_balanced_loss(logits, target), expected)
 
 
 @pytest.mark.parametrize(
