@@ -60,7 +60,14 @@ def cpu_extension():
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     # baseline comes first: should two copies of an inline function of a library meet, the linker keeps its copy.
     capabilities = ["baseline", "avx2", "avx512"] if x86 else ["baseline"]
-    flags = ["-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi"]
+    flags = [
+        "-O3",
+        "-std=c++17",
+        "-fno-math-errno",
+        "-fno-trapping-math",
+        "-fvisibility=hidden",
+        "-Wno-psabi",
+    ]
     return import_cpp_extension().CppExtension(
         "spn._cpu",
         [f"csrc/cpu/{name}.cpp" for name in (*capabilities, "propagate")],

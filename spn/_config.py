@@ -37,4 +37,8 @@ def show_config() -> str:
 
 
 def _describe(library: _ops._native.Library) -> str:
-    return str(library.path.name) if library.loaded else f"no: {library.reason}; the PyTorch reference runs instead"
+    return (
+        str(library.path.name)
+        if library.loaded
+        else f"no: {library.reason}; the PyTorch reference runs instead"
+    )

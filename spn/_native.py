@@ -36,7 +36,8 @@ def torch_version() -> tuple[int, int]:
 def load(name: str) -> Library:
     """Loads ``spn/_<name>*.so`` into torch; never raises."""
     path = next(
-        (p for suffix in EXTENSION_SUFFIXES if (p := Path(__file__).with_name(f"_{name}{suffix}")).exists()), None
+        (p for suffix in EXTENSION_SUFFIXES if (p := Path(__file__).with_name(f"_{name}{suffix}")).exists()),
+        None,
     )
     if path is None:
         return Library(name, None, "not built (install with SPN_BUILD=auto, cpu or cuda)")
