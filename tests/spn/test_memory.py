@@ -1,0 +1,132 @@
+"""What a call keeps for its backward pass, byte by byte."""
+
+import pytest
+import torch
+from operator_cases import DEVICES, DIRECTIONS, MERGES, Case, needs_cpu_kernels
+
+import spn
+
+
+def saved_by(call):
+    """Every tensor that autograd packs during the call."""
+    saved = []
+
+    def pack(tensor):
+        saved.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        out = call()
+    return out, saved
+
+
+def bytes_of(tensors):
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def expected_bytes(case, dtype):
+    """Beside the inputs: line 16, 32, ... of every sweep's state, and one byte an element for "max"."""
+    n, c, height, width = case.shape
+    state = 8 if dtype == torch.float64 else 4
+    values = 0
+    for direction in DIRECTIONS if case.direction == "four_way" else [case.direction]:
+        lines, positions = (width, height) if direction in DIRECTIONS[:2] else (height, width)
+        values += (lines - 1) // 16 * positions
+    winner = n * c * height * width if case.direction == "four_way" and case.merge == "max" else 0
+    return n * c * values * state + winner
+
+
+CASES = [
+    Case((2, 4, height, width), 2, source_groups, direction, "abs", merge)
+    for height, width in [(1, 1), (16, 17), (33, 64), (40, 130)]
+    for source_groups in (0, 2)
+    for direction, merge in [
+        *(("four_way", m) for m in MERGES),
+        ("left_to_right", None),
+        ("bottom_to_top", None),
+    ]
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_training_call_keeps_its_inputs_themselves_and_what_the_docstring_says(case, dtype, device):
+    inputs = case.inputs(dtype, device, requires_grad=True)
+    out, saved = saved_by(lambda: case(*inputs))
+    addresses = {t.untyped_storage().data_ptr() for t in inputs}
+    own = [t for t in saved if t.untyped_storage().data_ptr() not in addresses or t.numel() == 0]
+    kept_inputs = [t for t in saved if t.numel() and t.untyped_storage().data_ptr() in addresses]
+    assert bytes_of(kept_inputs) == bytes_of(inputs), "each input once, as it is"
+    assert bytes_of(own) == expected_bytes(case, dtype)
+    assert not any(
+        t.untyped_storage().data_ptr() == out.untyped_storage().data_ptr() for t in saved if t.numel()
+    )
+    # The docstrings' bounds: a sixteenth of x's elements a sweep.
+    sweeps = 4 if case.direction == "four_way" else 1
+    states = [t for t in own if t.dtype != torch.uint8]
+    assert sum(t.numel() for t in states) <= sweeps * inputs[0].numel() / 16
+
+
+def test_the_figure_for_a_large_map():
+    """Four-way "max", float32, 1 x 32 x 512 x 512: x 32 MiB, gates 384 MiB; beside them 7.75 + 8 MiB."""
+    case = Case((1, 32, 512, 512), 32, 0, "four_way", "abs", "max")
+    assert expected_bytes(case, torch.float32) == int(7.75 * 2**20) + 8 * 2**20
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    "make", [lambda t: t.transpose(-1, -2), lambda t: t[:1].expand_as(t), lambda t: t[..., ::2]]
+)
+def test_non_contiguous_inputs_are_kept_as_they_are(make, device):
+    case = Case((2, 4, 20, 40))
+    x, gates = (make(t) for t in case.inputs(torch.float32, device))
+    gates.requires_grad_()
+    _, saved = saved_by(lambda: case(x, gates))
+    storages = [t.untyped_storage().data_ptr() for t in saved]
+    assert x.untyped_storage().data_ptr() in storages and gates.untyped_storage().data_ptr() in storages
+    own = [t for t in saved if t.untyped_storage().data_ptr() not in (x.data_ptr(), gates.data_ptr())]
+    assert bytes_of(own) == expected_bytes(case.with_(shape=tuple(x.shape)), torch.float32)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize(
+    "case", [Case((2, 4, 33, 40)), Case((2, 4, 33, 40), direction="left_to_right")], ids=str
+)
+def test_a_call_without_gradients_keeps_and_computes_nothing_more(case, mode, device, monkeypatch):
+    inputs = case.inputs(torch.float32, device, requires_grad=True)
+    results = []
+    original = spn._ops.propagate
+    monkeypatch.setattr(spn._ops, "propagate", lambda *a: results.append(original(*a)) or results[-1])
+    with mode():
+        _, saved = saved_by(lambda: case(*inputs))
+    case(*(t.detach() for t in inputs))
+    assert not saved and len(results) == 2
+    assert all(winner.numel() == 0 and checkpoints.numel() == 0 for _, winner, checkpoints in results)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_graph_is_freed_by_the_backward_pass(device):
+    inputs = Case().inputs(torch.float32, device, requires_grad=True)
+    out = Case()(*inputs).sum()
+    out.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        out.backward()
+
+
+@needs_cpu_kernels
+def test_the_kernels_do_not_hold_on_to_memory_of_narrow_planes():
+    """A bfloat16 call merges in float32 scratch; results that are freed must not stay resident, call after call."""
+    import resource
+
+    case = Case((1, 8, 512, 512), 1, 0, "four_way", "abs", "max")
+    inputs = case.inputs(torch.bfloat16)
+    with torch.no_grad():
+        for _ in range(2):
+            case(*inputs)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for _ in range(6):
+            case(*inputs)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert after - before < 24 * 1024, "KiB: less than two more planes over six calls"
