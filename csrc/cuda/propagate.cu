@@ -1,0 +1,72 @@
+// The CUDA operators: plans, allocates, launches on the current stream, registers with torch.
+#include "propagate.h"
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include "../torch_args.h"
+
+namespace spn {
+
+namespace {
+
+void check(cudaError_t error, const char* what) {
+  STD_TORCH_CHECK(error == cudaSuccess, what, ": ", cudaGetErrorString(error));
+}
+
+cudaStream_t current_stream(int32_t device) {
+  void* stream = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+  return static_cast<cudaStream_t>(stream);
+}
+
+cuda::Limits limits_of(int32_t device) {
+  int shared = 0, multiprocessors = 0;
+  check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "shared memory");
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "multiprocessors");
+  return {shared, multiprocessors, cuda::kMaxThreads};
+}
+
+// Torch's allocator frees for this stream only: the workspace may go out of scope while the kernels still run.
+Tensor workspace_of(const cuda::Plan& plan, const Tensor& like) {
+  return torch::stable::new_empty(like, std::vector<int64_t>{plan.workspace_bytes}, ScalarType::Byte);
+}
+
+std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates, const std::optional<Tensor> source,
+                                             std::string direction, std::string normalize, std::string merge,
+                                             bool save) {
+  const int32_t device = x.get_device_index();
+  const torch::stable::accelerator::DeviceGuard guard(device);
+  ForwardCall call(x, gates, source, direction, normalize, merge, save);
+  if (!call.empty()) {
+    const cuda::Plan plan = cuda::plan_forward(call.args, limits_of(device));
+    Tensor workspace = workspace_of(plan, call.x);
+    check(cuda::forward(call.args, plan, workspace.mutable_data_ptr(), current_stream(device)), "spn::propagate");
+  }
+  return call.results();
+}
+
+std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const Tensor x, const Tensor gates,
+                                                      const std::optional<Tensor> source, const Tensor winner,
+                                                      const Tensor checkpoints, std::string direction,
+                                                      std::string normalize, std::string merge) {
+  const int32_t device = x.get_device_index();
+  const torch::stable::accelerator::DeviceGuard guard(device);
+  BackwardCall call(grad, x, gates, source, winner, checkpoints, direction, normalize, merge);
+  if (!call.empty()) {
+    const cuda::Plan plan = cuda::plan_backward(call.args, limits_of(device));
+    Tensor workspace = workspace_of(plan, call.x);
+    check(cuda::backward(call.args, plan, workspace.mutable_data_ptr(), current_stream(device)),
+          "spn::propagate_backward");
+  }
+  return call.results();
+}
+
+}  // namespace
+
+}  // namespace spn
+
+STABLE_TORCH_LIBRARY_IMPL(spn, CUDA, m) {
+  m.impl("propagate", TORCH_BOX(&spn::propagate));
+  m.impl("propagate_backward", TORCH_BOX(&spn::propagate_backward));
+}

@@ -1,0 +1,14 @@
+// The launchers, for whoever has planned a pass and allocated its workspace.
+#pragma once
+
+#include "plan.h"
+#include "simt.h"
+
+namespace spn {
+namespace cuda {
+
+cudaError_t forward(const ForwardArgs& f, Plan plan, void* workspace, cudaStream_t stream);
+cudaError_t backward(const BackwardArgs& b, Plan plan, void* workspace, cudaStream_t stream);
+
+}  // namespace cuda
+}  // namespace spn

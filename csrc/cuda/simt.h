@@ -1,0 +1,92 @@
+// What the kernels need of the machine: memory accesses, asynchronous copies, barriers, launches.
+//
+// Everything goes through these few names, so that the emulator of tests/emulator can run the same source on a CPU,
+// watch every access and take single barriers away.
+#pragma once
+
+#ifdef SPN_EMULATOR
+#include "simt_emulator.h"
+#else
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#define SPN_KERNEL(threads) __global__ void __launch_bounds__(threads)
+#define SPN_DEVICE __device__ __forceinline__
+#define SPN_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
+
+// Numbered: the tests remove each one in turn and expect to see it missed.
+#define SPN_BARRIER(number) __syncthreads()
+#define SPN_WARP_BARRIER(number) __syncwarp()
+
+namespace spn {
+namespace cuda {
+
+// For the emulator: a turn of a loop that all threads of a warp take together.
+SPN_DEVICE void next_turn() {}
+
+template <typename T>
+SPN_DEVICE T load(const T* address) {
+  return *address;
+}
+
+template <typename T>
+SPN_DEVICE void store(T* address, T value) {
+  *address = value;
+}
+
+template <typename T>
+SPN_DEVICE void store_where(bool active, T* address, T value) {
+  if (active) *address = value;
+}
+
+// Copies kBytes (4 or 8) from global to shared memory; other threads may see them after copy_wait and a barrier.
+template <int kBytes>
+SPN_DEVICE void copy_async(void* shared, const void* global) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(
+                   static_cast<unsigned>(__cvta_generic_to_shared(shared))),
+               "l"(global), "n"(kBytes)
+               : "memory");
+#else
+  if (kBytes == 8) {
+    *static_cast<uint64_t*>(shared) = *static_cast<const uint64_t*>(global);
+  } else {
+    *static_cast<uint32_t*>(shared) = *static_cast<const uint32_t*>(global);
+  }
+#endif
+}
+
+SPN_DEVICE void copy_commit() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+// Waits until at most kPending of this thread's committed groups are under way.
+template <int kPending>
+SPN_DEVICE void copy_wait() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+#endif
+}
+
+template <typename... Args>
+cudaError_t launch(void (*kernel)(Args...), int64_t blocks, int threads, int64_t shared_bytes, cudaStream_t stream,
+                   Args... args) {
+  constexpr int64_t kWithoutAsking = 48 << 10;
+  if (shared_bytes > kWithoutAsking) {
+    const cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
+    if (error != cudaSuccess) return error;
+  }
+  void* pointers[] = {&args...};
+  return cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
+                          dim3(static_cast<unsigned>(threads)), pointers, static_cast<size_t>(shared_bytes), stream);
+}
+
+}  // namespace cuda
+}  // namespace spn
+
+#endif  // SPN_EMULATOR

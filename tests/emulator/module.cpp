@@ -1,0 +1,126 @@
+// numpy arrays in, numpy arrays out: csrc/cuda/kernels.cu on the emulator. Arrays are contiguous; bfloat16 travels as
+// uint16. The Python side is in __init__.py.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "../../csrc/cuda/propagate.h"
+#include "emulator.h"
+
+namespace py = pybind11;
+
+namespace spn {
+namespace {
+
+struct Case : Problem {
+  explicit Case(const py::dict& d) {
+    dtype = static_cast<DType>(d["dtype"].cast<int>());
+    normalize = static_cast<Normalize>(d["normalize"].cast<int>());
+    merge = static_cast<Merge>(d["merge"].cast<int>());
+    first_direction = d["first_direction"].cast<int>();
+    directions = d["directions"].cast<int>();
+    batch = d["batch"].cast<int64_t>();
+    channels = d["channels"].cast<int64_t>();
+    height = d["height"].cast<int64_t>();
+    width = d["width"].cast<int64_t>();
+    gate_groups = d["gate_groups"].cast<int64_t>();
+    source_groups = d["source_groups"].cast<int64_t>();
+  }
+};
+
+void* data_of(const py::dict& arrays, const char* name, bool written) {
+  if (!arrays.contains(name)) return nullptr;
+  py::array array = arrays[name].cast<py::array>();
+  emulator::add_buffer(name, array.data(), array.nbytes(), written, !written);
+  return const_cast<void*>(array.data());
+}
+
+py::dict result(const cuda::Plan& plan, cudaError_t) {
+  const emulator::Counts& c = emulator::counts();
+  py::dict d;
+  d["error"] = emulator::error();
+  d["unwritten"] = emulator::unwritten();
+  d["barriers"] = emulator::barriers_seen();
+  d["sectors_read"] = c.sectors_read;
+  d["sectors_written"] = c.sectors_written;
+  d["bytes_read"] = c.bytes_read;
+  d["bytes_written"] = c.bytes_written;
+  d["shared_accesses"] = c.shared_accesses;
+  d["shared_passes"] = c.shared_passes;
+  d["block_barriers"] = c.block_barriers;
+  d["warp_barriers"] = c.warp_barriers;
+  d["launches"] = c.launches;
+  d["blocks"] = c.blocks;
+  d["threads"] = plan.threads;
+  d["tile_lines"] = 1 << plan.lines_log2;
+  d["stages"] = plan.stages;
+  d["fits"] = plan.fits;
+  d["in_shared"] = plan.in_shared;
+  d["split"] = plan.split;
+  d["resident"] = plan.resident;
+  d["scratch_bytes"] = plan.scratch_bytes;
+  d["workspace_bytes"] = plan.workspace_bytes;
+  return d;
+}
+
+emulator::Options options_of(const py::dict& d) {
+  emulator::Options options;
+  options.seed = d["seed"].cast<uint64_t>();
+  options.check = d["check"].cast<bool>();
+  options.count = d["count"].cast<bool>();
+  options.without_barrier = d["without_barrier"].cast<std::string>();
+  return options;
+}
+
+cuda::Limits limits_of(const py::dict& d) {
+  return {d["shared_bytes"].cast<int64_t>(), d["multiprocessors"].cast<int>(), d["threads"].cast<int>()};
+}
+
+template <typename Args, typename MakePlan, typename Launch>
+py::dict run(Args args, const py::dict& options, MakePlan make_plan, Launch launch) {
+  const cuda::Plan plan = make_plan(args, limits_of(options));
+  py::dict plan_only;
+  if (options["plan_only"].cast<bool>()) return result(plan, cudaSuccess);
+  // Poisoned, and of the exact size: what is beyond its end belongs to nobody.
+  std::unique_ptr<unsigned char[]> workspace(new unsigned char[plan.workspace_bytes + 1]);
+  std::memset(workspace.get(), 0xFF, plan.workspace_bytes);
+  emulator::add_buffer("workspace", workspace.get(), plan.workspace_bytes, false, true);
+  return result(plan, launch(args, plan, workspace.get(), nullptr));
+}
+
+py::dict forward(const py::dict& problem, const py::dict& in, const py::dict& out, const py::dict& options) {
+  emulator::reset(options_of(options));
+  ForwardArgs f;
+  static_cast<Problem&>(f) = Case(problem);
+  f.x = data_of(in, "x", true);
+  f.gates = data_of(in, "gates", true);
+  f.source = data_of(in, "source", true);
+  f.out = data_of(out, "out", false);
+  f.winner = static_cast<uint8_t*>(data_of(out, "winner", false));
+  f.checkpoints = data_of(out, "checkpoints", false);
+  return run(f, options, cuda::plan_forward, cuda::forward);
+}
+
+py::dict backward(const py::dict& problem, const py::dict& in, const py::dict& out, const py::dict& options) {
+  emulator::reset(options_of(options));
+  BackwardArgs b;
+  static_cast<Problem&>(b) = Case(problem);
+  b.grad = data_of(in, "grad", true);
+  b.x = data_of(in, "x", true);
+  b.gates = data_of(in, "gates", true);
+  b.source = data_of(in, "source", true);
+  b.winner = static_cast<const uint8_t*>(data_of(in, "winner", true));
+  b.checkpoints = data_of(in, "checkpoints", true);
+  b.grad_x = data_of(out, "grad_x", false);
+  b.grad_gates = data_of(out, "grad_gates", false);
+  b.grad_source = data_of(out, "grad_source", false);
+  return run(b, options, cuda::plan_backward, cuda::backward);
+}
+
+}  // namespace
+}  // namespace spn
+
+PYBIND11_MODULE(spn_emulator, m) {
+  m.def("forward", &spn::forward);
+  m.def("backward", &spn::backward);
+}

@@ -1,0 +1,102 @@
+// A small SIMT machine for csrc/cuda, instead of csrc/cuda/simt.h's CUDA half: each thread of a block is a fiber.
+//
+// Every access to memory passes load, store or copy_async. That is where the machine
+//   - checks bounds, and that nothing is read before it was written;
+//   - looks for races: two threads touch a byte, one of them writing, with no barrier between (for two blocks: ever);
+//   - counts sectors of 32 bytes in global memory, and passes over the banks of shared memory, per warp's access.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#define SPN_KERNEL(threads) void
+#define SPN_DEVICE inline
+#define SPN_SHARED(name) unsigned char* name = ::spn::emulator::shared_memory()
+#define SPN_BARRIER(number) ::spn::emulator::block_barrier(__FILE__, number)
+#define SPN_WARP_BARRIER(number) ::spn::emulator::warp_barrier(__FILE__, number)
+
+#define threadIdx (::spn::emulator::thread_index())
+#define blockIdx (::spn::emulator::block_index())
+#define blockDim (::spn::emulator::block_size())
+#define gridDim (::spn::emulator::grid_size())
+
+using cudaStream_t = void*;
+enum cudaError_t { cudaSuccess, cudaErrorLaunchFailure };
+
+namespace spn {
+namespace emulator {
+
+struct Index {
+  unsigned x;
+};
+
+Index thread_index();
+Index block_index();
+Index block_size();
+Index grid_size();
+unsigned char* shared_memory();
+void block_barrier(const char* file, int number);
+void warp_barrier(const char* file, int number);
+
+// Where in the source an access stands: the accesses that a warp's threads make there together are one access.
+struct Site {
+  const char* file;
+  int line;
+};
+
+void on_read(const void* address, size_t bytes, Site site);
+void on_write(const void* address, size_t bytes, Site site);
+void on_turn();
+void copy_async(void* shared, const void* global, size_t bytes, Site site);
+void copy_commit();
+void copy_wait(int pending);
+cudaError_t run(int64_t blocks, int threads, int64_t shared_bytes, const std::function<void()>& kernel);
+
+}  // namespace emulator
+
+namespace cuda {
+
+// A turn of a loop that all threads of a warp take together, whether or not they access anything in it.
+inline void next_turn() { emulator::on_turn(); }
+
+template <typename T>
+T load(const T* address, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  emulator::on_read(address, sizeof(T), {file, line});
+  T value;
+  std::memcpy(&value, address, sizeof(T));
+  return value;
+}
+
+template <typename T>
+void store(T* address, T value, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  emulator::on_write(address, sizeof(T), {file, line});
+  std::memcpy(static_cast<void*>(address), &value, sizeof(T));
+}
+
+template <typename T>
+void store_where(bool active, T* address, T value, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  if (active) store(address, value, file, line);
+}
+
+template <int kBytes>
+void copy_async(void* shared, const void* global, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  emulator::copy_async(shared, global, kBytes, {file, line});
+}
+
+inline void copy_commit() { emulator::copy_commit(); }
+
+template <int kPending>
+void copy_wait() {
+  emulator::copy_wait(kPending);
+}
+
+template <typename... Args>
+cudaError_t launch(void (*kernel)(Args...), int64_t blocks, int threads, int64_t shared_bytes, cudaStream_t,
+                   Args... args) {
+  return emulator::run(blocks, threads, shared_bytes, [=] { kernel(args...); });
+}
+
+}  // namespace cuda
+}  // namespace spn
