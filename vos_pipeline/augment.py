@@ -79,12 +79,17 @@ def sampling_grid(
     linear = torch.stack(rows, 1)  # (N, 2, 2)
     fixed = torch.tensor(center)
     offset = fixed - torch.einsum("nij,nj->ni", linear, shift + fixed)
-    grid = F.affine_grid(
-        torch.cat([linear, offset[:, :, None]], 2), [count, 1, height, width], align_corners=False
-    )
+    x, y = ((2 * torch.arange(n) + 1) / n - 1 for n in (width, height))
+    # An affine map is a sum of what x and what y contribute, so no (H, W) matrix product is needed.
+    along, across = (
+        x[:, None] * linear[:, None, :, 0],
+        y[:, None] * linear[:, None, :, 1],
+    )  # (N, W, 2), (N, H, 2)
+    grid = along[:, None] + (across + offset[:, None])[:, :, None]
     if ranges.bend > 0:
-        coarse = _uniform((count, 2, 4, 6), generator) * 2 * ranges.bend
-        grid = grid + F.interpolate(coarse, size=size, mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+        nodes = _uniform((count, 2, 4, 6), generator) * 2 * ranges.bend
+        smooth = F.interpolate(nodes, size=(24, 36), mode="bicubic", align_corners=True)
+        grid += F.interpolate(smooth, size=size, mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
     return grid
 
 
