@@ -33,8 +33,42 @@ SPN_HD T sign(T value) {
   return T(value > T(0)) - T(value < T(0));
 }
 
-SPN_HD float exponential(float value) { return expf(value); }
-SPN_HD double exponential(double value) { return exp(value); }
+// exp for value <= 0. On the host without a branch or a call, so that loops over it vectorise: with n the integer nearest
+// to value / ln 2, exp(value) = 2^n exp(r) where |r| <= ln 2 / 2, and exp(r) is its Taylor polynomial. Adding and
+// subtracting 1.5 * 2^mantissa rounds to n, and leaves n in the low bits, from where it is shifted into the exponent.
+template <typename T, typename Bits, int kMantissa, int kBias, int kDegree>
+SPN_HD T exponential_by_series(T value) {
+  constexpr T rounder = T(3) * T(Bits(1) << (kMantissa - 1));
+  const T lowest = T(-0.68) * kBias;
+  value = value < lowest ? lowest : value;
+  const T shifted = value * T(1.4426950408889634) + rounder;
+  const T n = shifted - rounder;
+  const T r = (value - n * T(0.693145751953125)) - n * T(1.4286068203094172e-06);  // ln 2 in two parts
+  T sum = T(1);
+  for (int k = kDegree; k > 0; --k) sum = T(1) + sum * r * (T(1) / T(k));
+  Bits bits;
+  __builtin_memcpy(&bits, &shifted, sizeof(bits));
+  bits = (bits + kBias) << kMantissa;
+  T power;
+  __builtin_memcpy(&power, &bits, sizeof(power));
+  return sum * power;
+}
+
+SPN_HD float exponential(float value) {
+#ifdef __CUDA_ARCH__
+  return expf(value);
+#else
+  return exponential_by_series<float, uint32_t, 23, 127, 7>(value);
+#endif
+}
+
+SPN_HD double exponential(double value) {
+#ifdef __CUDA_ARCH__
+  return exp(value);
+#else
+  return exponential_by_series<double, uint64_t, 52, 1023, 13>(value);
+#endif
+}
 
 // SPN form     h = (1 - sum_k p_k) x + sum_k p_k h_k = x + sum_k p_k (h_k - x)      (Liu et al. 2017, eq. 2)
 // source form  h = lambda x + sum_k p_k h_k
