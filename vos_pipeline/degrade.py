@@ -50,37 +50,44 @@ def _disk(radius: int) -> Array:
 
 
 def _move(mask: Array, rng: np.random.Generator, amount: float) -> Array:
-    """Small affine misplacement of the whole mask and a wavy one of its outline, up to ``amount`` pixels."""
+    """A wavy displacement of the outline, often of a part of it alone; sometimes an affine one of all."""
     h, w = mask.shape
-    turn = cv2.getRotationMatrix2D(
-        (w / 2, h / 2), rng.uniform(-1, 1) * amount, 1 + rng.uniform(-1, 1) * amount / 100
-    )
-    turn[:, 2] += rng.uniform(-1, 1, 2) * amount * 0.7
     rows, columns = np.mgrid[:h, :w].astype(np.float32)
     cell = rng.uniform(6, 40)
-    dx, dy = (_smooth_noise(rng, h, w, cell) * np.float32(amount * 0.5) for _ in range(2))
-    at_x = (turn[0, 0] * columns + turn[0, 1] * rows + turn[0, 2]).astype(np.float32) + dx
-    at_y = (turn[1, 0] * columns + turn[1, 1] * rows + turn[1, 2]).astype(np.float32) + dy
-    return cv2.remap(mask, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    waves = np.stack([_smooth_noise(rng, h, w, cell) for _ in range(2)]) * np.float32(amount * 0.5)
+    if rng.random() < 0.5:  # a predictor that is right here and wrong there
+        waves *= np.clip(_smooth_noise(rng, h, w, rng.uniform(20, 60)) * 2, 0, 1)
+    columns, rows = columns + waves[0], rows + waves[1]
+    if rng.random() < 0.5:
+        scale = 1 + rng.uniform(-1, 1) * amount / 100
+        turn = cv2.getRotationMatrix2D((w / 2, h / 2), rng.uniform(-1, 1) * amount, scale)
+        turn[:, 2] += rng.uniform(-1, 1, 2) * amount * 0.7
+        columns, rows = (row[0] * columns + row[1] * rows + row[2] for row in turn)
+    at = (columns.astype(np.float32), rows.astype(np.float32))
+    return cv2.remap(mask, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _patches(mask: Array, rng: np.random.Generator) -> Array:
-    """Parts dropped from the object or added beside it: a few ellipses on the outline."""
+    """Parts dropped from the object or added to it: ellipses, most of them on the outline."""
+    h, w = mask.shape
     outline = np.argwhere(cv2.morphologyEx((mask > 0.5).astype(np.uint8), cv2.MORPH_GRADIENT, _disk(1)))
     mask = mask.copy()
-    if len(outline):
-        for _ in range(rng.integers(1, 4)):
-            y, x = (int(v) for v in outline[rng.integers(len(outline))])
-            axes = tuple(int(v) for v in rng.uniform(2, max(4, min(mask.shape) / 10), 2))
-            cv2.ellipse(mask, (x, y), axes, float(rng.uniform(0, 180)), 0, 360, float(rng.random() < 0.4), -1)
+    for _ in range(rng.integers(1, 4)):
+        on_outline = len(outline) > 0 and rng.random() < 0.8
+        y, x = outline[rng.integers(len(outline))] if on_outline else (rng.integers(h), rng.integers(w))
+        axes = tuple(int(v) for v in rng.uniform(2, max(4, min(h, w) / 9), 2))
+        cv2.ellipse(
+            mask, (int(x), int(y)), axes, float(rng.uniform(0, 180)), 0, 360, float(rng.random() < 0.4), -1
+        )
     return mask
 
 
 def degrade(mask: Array, rng: np.random.Generator) -> Array:
     """Draw a coarse mask for an exact one.
 
-    Two in five draws only lose resolution (1/4 to 1/32); the others also have a displaced, grown or shrunk
-    outline and missing or extra parts, and end either as hard masks or as blurred and noisy scores.
+    A third of the draws only lose resolution (1/4 to 1/32). The others may have a displaced, grown or shrunk
+    outline and missing or extra parts, and end either as hard masks or as blurred and noisy scores; some are
+    right almost everywhere, so that a refiner learns to leave alone what needs no change.
 
     Args:
         mask: (H, W), float32 in [0, 1].
@@ -95,26 +102,25 @@ def degrade(mask: Array, rng: np.random.Generator) -> Array:
     """
     factor = int(rng.choice([4, 8, 8, 12, 16, 16, 16, 24, 32, 32, 32]))
     phase = tuple(int(v) for v in rng.integers(0, factor, 2))
-    if rng.random() < 0.4:
+    if rng.random() < 0.35:
         return lose_resolution(mask, factor, phase)
     h, w = mask.shape
     coarse = mask
-    if rng.random() < 0.8:
-        coarse = _move(coarse, rng, rng.choice([1.0, 2.0, 4.0, 6.0]))
+    if rng.random() < 0.6:
+        coarse = _move(coarse, rng, rng.choice([1.0, 1.0, 2.0, 3.0, 4.0, 6.0, 9.0]))
     if rng.random() < 0.5:
         coarse = _patches(coarse, rng)
-    if rng.random() < 0.5:
+    if rng.random() < 0.4:
         grow = rng.choice([cv2.erode, cv2.dilate])
         coarse = grow(coarse, _disk(int(rng.choice([1, 1, 2, 2, 3, 4, 6]))))
-    if rng.random() < 0.7:
+    if rng.random() < 0.5:
         coarse = lose_resolution(coarse, int(rng.choice([4, 8, 8, 16])), phase=(0, 0))
-    if rng.random() < 0.5:  # scores of an unsure network: a shallow slope, an offset that drifts, fine noise
-        logit = (coarse - rng.uniform(0.4, 0.6)) * rng.uniform(4, 14) + _smooth_noise(
-            rng, h, w, rng.uniform(8, 48)
-        ) * 0.5
-        coarse = 1 / (
-            1 + np.exp(-logit - rng.normal(0, 0.3, (h, w)).astype(np.float32) * (rng.random() < 0.3))
-        )
+    if rng.random() < 0.45:  # scores of an unsure network: a shallow slope, an offset that drifts, fine noise
+        logit = (coarse - rng.uniform(0.4, 0.6)) * rng.uniform(4, 14)
+        logit += _smooth_noise(rng, h, w, rng.uniform(8, 48)) * rng.uniform(0, 0.8)
+        if rng.random() < 0.3:
+            logit += rng.standard_normal((h, w), dtype=np.float32) * 0.3
+        coarse = 1 / (1 + np.exp(-logit))
     else:
         coarse = (coarse > rng.uniform(0.35, 0.65)).astype(np.float32)
         if rng.random() < 0.3:
@@ -223,6 +229,15 @@ def _thin(rng):
 SHAPES = (_blob, _blob, _polygon, _figure, _figure, _figure, _vehicle, _ring, _thin)
 
 
+def _streak(rng: np.random.Generator) -> Array:
+    """Kernel of a motion blur: a short line in any direction."""
+    length = int(rng.integers(3, 12))
+    kernel = np.zeros((length, length), np.float32)
+    start_x, start_y, end_x, end_y = (int(v) for v in rng.integers(0, length, 4))
+    cv2.line(kernel, (start_x, start_y), (end_x, end_y), 1.0)
+    return kernel / kernel.sum()
+
+
 # --- composites ------------------------------------------------------------------------------------------
 
 
@@ -263,23 +278,28 @@ class Composites:
         return image, coarse, mask
 
     def _texture(self, rng: np.random.Generator) -> Array:
-        """A crop of a photograph, turned, scaled and recoloured."""
+        """A crop of a photograph, or a blend of two, recoloured."""
+        crop = self._crop(rng)
+        if rng.random() < 0.25:
+            crop = crop + (self._crop(rng) - crop) * rng.uniform(0.2, 0.8)
+        if rng.random() < 0.5:
+            crop = crop[..., rng.permutation(3)]
+        if rng.random() < 0.3:  # other hues, and colour for the grey photographs
+            crop = np.clip(crop @ (np.eye(3) + rng.normal(0, 0.25, (3, 3))), 0, 1)
+        if rng.random() < 0.2:  # nearly uniform surfaces: paint, sky, water
+            crop = crop.mean((0, 1)) + (crop - crop.mean((0, 1))) * rng.uniform(0, 0.4)
+        gain = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.12, 3))
+        return (np.clip(crop, 0, 1) ** np.exp(rng.normal(0, 0.3)) * gain).astype(np.float32)
+
+    def _crop(self, rng: np.random.Generator) -> Array:
+        """A square of a photograph, turned and scaled, (S, S, 3) float32."""
         s = self.size
         photo = self.photographs[rng.integers(len(self.photographs))]
         side = int(np.clip(s * np.exp(rng.uniform(-0.9, 0.9)), 32, min(photo.shape[:2])))
         y, x = rng.integers(0, photo.shape[0] - side + 1), rng.integers(0, photo.shape[1] - side + 1)
         shrink = cv2.INTER_AREA if side > s else cv2.INTER_LINEAR
-        crop = (
-            cv2.resize(photo[y : y + side, x : x + side], (s, s), interpolation=shrink).astype(np.float32)
-            / 255
-        )
-        crop = np.rot90(crop, rng.integers(4))[:, :: rng.choice([-1, 1])]
-        if rng.random() < 0.5:
-            crop = crop[..., rng.permutation(3)]
-        if rng.random() < 0.2:  # nearly uniform surfaces: paint, sky, water
-            crop = crop.mean((0, 1)) + (crop - crop.mean((0, 1))) * rng.uniform(0, 0.4)
-        gain = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.12, 3))
-        return (np.clip(crop, 0, 1) ** np.exp(rng.normal(0, 0.3)) * gain).astype(np.float32)
+        crop = cv2.resize(photo[y : y + side, x : x + side], (s, s), interpolation=shrink)
+        return np.rot90(crop, rng.integers(4))[:, :: rng.choice([-1, 1])].astype(np.float32) / 255
 
     def _draw(self, rng: np.random.Generator, extent: float, centre: Array) -> list[tuple[Array, bool]]:
         """Coverage of each part of a random shape, (S, S) in [0, 1]: drawn at twice the size, averaged."""
@@ -296,7 +316,9 @@ class Composites:
             )
         return parts
 
-    def _object(self, rng: np.random.Generator, extent: float, centre: Array) -> tuple[Array, Array]:
+    def _object(
+        self, rng: np.random.Generator, extent: float, centre: Array, decorated: bool
+    ) -> tuple[Array, Array]:
         """Colour (S, S, 3) and coverage (S, S) of an object, whose parts sometimes differ in texture."""
         colour, cover = self._texture(rng), np.zeros((self.size, self.size), np.float32)
         motley = rng.random() < 0.4
@@ -304,6 +326,12 @@ class Composites:
             if filled and motley and rng.random() < 0.6:
                 colour += (self._texture(rng) - colour) * part[..., None]
             cover = np.maximum(cover, part) if filled else cover * (1 - part)
+        for _ in range(
+            rng.integers(0, 4) if decorated else 0
+        ):  # windows, stripes, spots: edges that are not the outline
+            centre_inside = centre + rng.normal(0, 0.4, 2) * extent
+            decoration = self._draw(rng, extent * np.exp(rng.uniform(-2, -0.5)), centre_inside)[0][0]
+            colour += (self._texture(rng) - colour) * decoration[..., None] * rng.uniform(0.3, 1)
         return colour * self._light(rng), cover
 
     def _light(self, rng: np.random.Generator) -> Array:
@@ -313,12 +341,12 @@ class Composites:
     def _scene(self, rng: np.random.Generator) -> tuple[Array, Array]:
         s = self.size
         image, mask = self._texture(rng), np.zeros((s, s), np.float32)
-        kinds = ["other"] * int(rng.integers(0, 4)) + ["object"] + ["front"] * int(rng.random() < 0.25)
+        kinds = ["other"] * int(rng.integers(0, 5)) + ["object"] + ["front"] * int(rng.random() < 0.25)
         for kind in kinds:
             extent = s * (
-                np.exp(rng.uniform(-1.9, -0.3)) if kind == "object" else np.exp(rng.uniform(-2.5, -0.7))
+                np.exp(rng.uniform(-1.8, 0.0)) if kind == "object" else np.exp(rng.uniform(-2.5, -0.7))
             )
-            colour, cover = self._object(rng, extent, rng.uniform(0.15, 0.85, 2) * s)
+            colour, cover = self._object(rng, extent, rng.uniform(0.15, 0.85, 2) * s, kind == "object")
             if rng.random() < 0.3:  # a soft shadow beside the object, which is not part of it
                 shift = np.float32(
                     [[1, 0, rng.uniform(-0.2, 0.2) * extent], [0, 1, rng.uniform(0, 0.3) * extent]]
@@ -327,12 +355,22 @@ class Composites:
                     cv2.warpAffine(cover, shift, (s, s)), (0, 0), rng.uniform(1, 0.1 * extent + 1.1)
                 )
                 image = image * (1 - rng.uniform(0.2, 0.6) * shade[..., None])
-            if rng.random() < 0.2:  # camouflage: the object takes over part of the colours behind it
+            if rng.random() < 0.3:  # camouflage: the object takes over part of the colours behind it
                 colour = colour + (image.mean((0, 1)) - colour.mean((0, 1))) * rng.uniform(0.5, 1)
+            if (
+                rng.random() < 0.4
+            ):  # in places its outline can not be seen at all, as with a tyre in its shadow
+                seen = np.clip(_smooth_noise(rng, s, s, rng.uniform(0.15, 0.5) * s) + 0.6, 0, 1)
+                colour = image + (colour - image) * seen[..., None]
             if kind != "front" and rng.random() < 0.15:  # out of focus
                 image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 3))
             if rng.random() < 0.5:  # the soft edge of a lens
                 cover = cv2.GaussianBlur(cover, (0, 0), rng.uniform(0.3, 1.0))
+            if rng.random() < 0.1:  # the object moves, its surroundings do not
+                kernel = _streak(rng)
+                colour, cover = (
+                    cv2.filter2D(v, -1, kernel, borderType=cv2.BORDER_REFLECT) for v in (colour, cover)
+                )
             image = image + (colour - image) * cover[..., None]
             mask = cover if kind == "object" else mask * (1 - cover)
         return self._camera(image * self._light(rng), mask, rng)
@@ -340,11 +378,7 @@ class Composites:
     def _camera(self, image: Array, mask: Array, rng: np.random.Generator) -> tuple[Array, Array]:
         """Motion blur (which the mask shares), defocus, noise and compression of the whole picture."""
         if rng.random() < 0.15:
-            length = int(rng.integers(3, 10))
-            kernel = np.zeros((length, length), np.float32)
-            ends = rng.integers(0, length, 4)
-            cv2.line(kernel, (int(ends[0]), int(ends[1])), (int(ends[2]), int(ends[3])), 1.0)
-            kernel /= kernel.sum()
+            kernel = _streak(rng)
             image, mask = (cv2.filter2D(v, -1, kernel, borderType=cv2.BORDER_REFLECT) for v in (image, mask))
         if rng.random() < 0.3:
             image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.2))

@@ -101,6 +101,21 @@ def test_an_object_differs_from_its_surroundings_along_the_mask():
     assert np.mean(across) > 2 * np.mean(inside)
 
 
+def test_the_mask_is_what_can_be_seen_of_the_object(monkeypatch):
+    def planes(self, rng, extent, centre, decorated):
+        """The object is the left half; whatever else there is, behind or in front, the upper half."""
+        cover = np.zeros((32, 32), np.float32)
+        cover[(slice(None), slice(16)) if decorated else slice(16)] = 1
+        return np.ones((32, 32, 3), np.float32), cover
+
+    monkeypatch.setattr(Composites, "_object", planes)
+    masks = [Composites(photographs(), 32, seed=3)[i][2] for i in range(24)]
+    for mask in masks:
+        assert mask[20:, :10].min() > 0.9 and mask[:, 28:].max() < 0.1
+    in_front = [mask[4:12, 4:12].mean() for mask in masks]
+    assert min(in_front) < 0.1 and max(in_front) > 0.9
+
+
 def test_the_bundled_photographs_are_rgb_pictures():
     pictures = bundled_photographs()
     assert len(pictures) > 10
