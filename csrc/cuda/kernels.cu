@@ -19,6 +19,8 @@ cudaError_t with_dtype(DType dtype, Visit visit) {
   }
 }
 
+int64_t shared_bytes(const Plan& plan) { return kHeaderBytes + (plan.in_shared ? plan.scratch_bytes : 0); }
+
 int64_t merge_blocks(int64_t values) {
   return std::min((values + kMergeThreads - 1) / kMergeThreads, kMaxBlocks);
 }
@@ -37,7 +39,7 @@ cudaError_t forward(const ForwardArgs& f, Plan plan, void* workspace, cudaStream
   return with_dtype(f.dtype, [&](auto zero) {
     using S = decltype(zero);
     const cudaError_t error = launch(plan.fits ? forward_kernel<S, true> : forward_kernel<S, false>, plan.blocks,
-                                     plan.threads, plan.in_shared ? plan.scratch_bytes : 0, stream, f, plan);
+                                     plan.threads, shared_bytes(plan), stream, f, plan);
     if (error != cudaSuccess || !plan.split || f.merge == Merge::none) return error;
     const auto* planes = reinterpret_cast<const StateOf<S>*>(plan.workspace + plan.planes);
     return launch(merge_kernel<S>, merge_blocks(f.batch * f.channels * f.plane()), kMergeThreads, 0, stream, f, planes);
@@ -48,8 +50,8 @@ cudaError_t backward(const BackwardArgs& b, Plan plan, void* workspace, cudaStre
   plan.workspace = static_cast<unsigned char*>(workspace);
   return with_dtype(b.dtype, [&](auto zero) {
     using S = decltype(zero);
-    cudaError_t error = launch(plan.fits ? backward_kernel<S, true> : backward_kernel<S, false>, plan.blocks,
-                               plan.threads, plan.in_shared ? plan.scratch_bytes : 0, stream, b, plan);
+    cudaError_t error = launch(plan.in_shared ? backward_kernel<S, true> : backward_kernel<S, false>, plan.blocks,
+                               plan.threads, shared_bytes(plan), stream, b, plan);
     if (error == cudaSuccess && plan.split) {
       const auto* planes = reinterpret_cast<const StateOf<S>*>(plan.workspace + plan.planes);
       error = launch(add_kernel<S>, merge_blocks(b.batch * b.channels * b.plane()), kMergeThreads, 0, stream, b, planes);

@@ -9,14 +9,19 @@
 namespace spn {
 namespace cuda {
 
-constexpr int kMaxThreads = 1024;
+// Threads a block may have, so that each still gets the registers that it needs.
+template <typename State>
+constexpr int kForwardThreads = sizeof(State) == 8 ? 512 : 1024;  // where each position has a thread of its own
+constexpr int kThreads = 512;                                    // everywhere else
+
+constexpr int64_t kHeaderBytes = 512;  // of shared memory: where two sweeps' pointers are kept
 constexpr int kRungLines = 4;  // the backward pass keeps every 4th line of a block of kCheckpointLines, see backward.h
 constexpr int kRungs = static_cast<int>(kCheckpointLines) / kRungLines;
 constexpr int kForwardLines = 2;                              // lines of running state
 constexpr int kBackwardLines = kRungs + (kRungLines - 1) + 5;  // rungs, lines of a rung, what a line sends back
 constexpr int64_t kMaxBlocks = int64_t{1} << 30;
 
-// What the device offers a block.
+// What the device offers. `shared_bytes` is what a block may use beyond the header.
 struct Limits {
   int64_t shared_bytes;
   int multiprocessors;
@@ -28,7 +33,7 @@ struct Plan {
   int tiles;       // of 32 positions, on the longest line
   int lines_log2;  // lines of a tile
   int stages;      // 2: the next tile arrives while this one is computed
-  bool fits;       // each position has a thread of its own, and scratch is shared memory
+  bool fits;       // forward: each position has a thread of its own, and scratch is shared memory
   bool in_shared;  // scratch is shared memory
   bool paired;     // 2-byte values can be moved two at a time
   bool split;      // each sweep is a task of its own
@@ -49,6 +54,13 @@ inline int value_bytes(DType dtype) {
 }
 inline int state_bytes(DType dtype) { return dtype == DType::float64 ? 8 : 4; }
 
+// Values that a resident plane takes, and bytes that the two of them take: the running merge, and x.
+SPN_HD int64_t resident_values(const Problem& p) { return (p.plane() + 7) / 8 * 8; }
+SPN_HD int64_t resident_bytes(const Problem& p) {
+  const int value = p.dtype == DType::float64 ? 8 : p.dtype == DType::float32 ? 4 : 2;
+  return resident_values(p) * (value + (value > 4 ? value : 4));
+}
+
 inline int64_t aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
 
 // The longest line of the problem's sweeps.
@@ -58,11 +70,13 @@ inline int64_t longest_line(const Problem& p) {
   return longest;
 }
 
-inline Plan common_plan(const Problem& p, const Limits& limits, std::initializer_list<const void*> pointers) {
+inline Plan common_plan(const Problem& p, const Limits& limits, int max_threads,
+                        std::initializer_list<const void*> pointers) {
   Plan plan{};
   const int64_t longest = longest_line(p);
+  const int most = std::min(limits.threads, max_threads);
   plan.tiles = static_cast<int>((longest + 31) / 32);
-  plan.threads = static_cast<int>(std::min<int64_t>(limits.threads, int64_t{plan.tiles} * 32));
+  plan.threads = static_cast<int>(std::min<int64_t>(most, int64_t{plan.tiles} * 32));
   plan.paired = value_bytes(p.dtype) == 2 && p.width % 2 == 0;
   for (const void* pointer : pointers) plan.paired = plan.paired && reinterpret_cast<uintptr_t>(pointer) % 4 == 0;
   // Fewer planes than multiprocessors: the sweeps run side by side, and their planes are merged afterwards.
@@ -77,6 +91,7 @@ inline void place(Plan& plan, const Limits& limits, int64_t scratch_bytes) {
   plan.scratch_bytes = scratch_bytes;
   plan.in_shared = scratch_bytes <= limits.shared_bytes;
   plan.fits = plan.in_shared && plan.threads == plan.tiles * 32;
+  if (!plan.fits) plan.threads = std::min(plan.threads, kThreads);
   plan.blocks = std::min(plan.tasks, kMaxBlocks);
   if (!plan.in_shared) {
     plan.scratch_bytes = aligned(scratch_bytes);
@@ -95,8 +110,7 @@ inline int64_t forward_scratch(const Problem& p, const Plan& plan, int lines_log
   const int64_t positions = int64_t{plan.tiles} * 32;
   const int64_t arrays = p.source_groups ? 5 : 4;
   const int64_t tiles = stages * arrays * (positions << lines_log2) * value_bytes(p.dtype);
-  const int64_t planes = resident ? (p.plane() + 7) / 8 * 8 * (value_bytes(p.dtype) + state_bytes(p.dtype)) : 0;
-  return tiles + kForwardLines * positions * state_bytes(p.dtype) + planes;
+  return tiles + kForwardLines * positions * state_bytes(p.dtype) + (resident ? resident_bytes(p) : 0);
 }
 
 // Two stages where they cost no block its place beside the others on a multiprocessor, or there are blocks to spare.
@@ -107,7 +121,8 @@ inline bool wants_two_stages(const Plan& plan, const Limits& limits, int64_t one
 }
 
 inline Plan plan_forward(const ForwardArgs& f, const Limits& limits) {
-  Plan plan = common_plan(f, limits, {f.x, f.gates, f.source});
+  Plan plan = common_plan(f, limits, f.dtype == DType::float64 ? kForwardThreads<double> : kForwardThreads<float>,
+                          {f.x, f.gates, f.source});
   const bool merges = f.directions > 1 && f.merge != Merge::none;
   int lines_log2 = value_bytes(f.dtype) == 8 ? 2 : value_bytes(f.dtype) == 4 ? 3 : 4;  // a tile's row is one sector
   const auto bytes = [&](int stages) { return forward_scratch(f, plan, lines_log2, stages, plan.resident); };
@@ -134,7 +149,7 @@ inline int64_t backward_scratch(const Problem& p, const Plan& plan, int lines_lo
 }
 
 inline Plan plan_backward(const BackwardArgs& b, const Limits& limits) {
-  Plan plan = common_plan(b, limits, {b.grad, b.x, b.gates, b.source});
+  Plan plan = common_plan(b, limits, kThreads, {b.grad, b.x, b.gates, b.source});
   const bool wider = state_bytes(b.dtype) > value_bytes(b.dtype);
   const bool shares_gates = b.gate_groups < b.channels;
   const bool shares_source = b.source_groups && b.source_groups < b.channels;

@@ -24,7 +24,13 @@ cuda::Limits limits_of(int32_t device) {
   int shared = 0, multiprocessors = 0;
   check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "shared memory");
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "multiprocessors");
-  return {shared, multiprocessors, cuda::kMaxThreads};
+  return {shared - cuda::kHeaderBytes, multiprocessors, cuda::kForwardThreads<float>};
+}
+
+// Lines and positions are counted in 32 bits, offsets in 64.
+void check_sides(const Problem& p) {
+  constexpr int64_t kLongest = (int64_t{1} << 31) - 64;
+  STD_TORCH_CHECK(p.height < kLongest && p.width < kLongest, "a side of x is longer than the CUDA kernels can count");
 }
 
 // Torch's allocator frees for this stream only: the workspace may go out of scope while the kernels still run.
@@ -39,6 +45,7 @@ std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates,
   const torch::stable::accelerator::DeviceGuard guard(device);
   ForwardCall call(x, gates, source, direction, normalize, merge, save);
   if (!call.empty()) {
+    check_sides(call.args);
     const cuda::Plan plan = cuda::plan_forward(call.args, limits_of(device));
     Tensor workspace = workspace_of(plan, call.x);
     check(cuda::forward(call.args, plan, workspace.mutable_data_ptr(), current_stream(device)), "spn::propagate");
@@ -54,6 +61,7 @@ std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const T
   const torch::stable::accelerator::DeviceGuard guard(device);
   BackwardCall call(grad, x, gates, source, winner, checkpoints, direction, normalize, merge);
   if (!call.empty()) {
+    check_sides(call.args);
     const cuda::Plan plan = cuda::plan_backward(call.args, limits_of(device));
     Tensor workspace = workspace_of(plan, call.x);
     check(cuda::backward(call.args, plan, workspace.mutable_data_ptr(), current_stream(device)),

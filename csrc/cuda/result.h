@@ -53,14 +53,13 @@ SPN_DEVICE T merge_scale(const Problem& problem) {
 template <typename S>
 struct Target {
   using T = StateOf<S>;
-  static constexpr int kAhead = 4;  // a tile has at least 4 lines
-  const T* old = nullptr;
-  T* wide = nullptr;
-  S* narrow = nullptr;
-  uint8_t* winner = nullptr;
-  bool maximum = false;
-  uint8_t direction = 0;
-  T scale = T(1);
+  const T* old;
+  T* wide;
+  S* narrow;
+  uint8_t* winner;
+  bool maximum;
+  uint8_t direction;
+  T scale;
 
   SPN_DEVICE void write(int64_t o, T value, T before) const {
     value *= scale;
@@ -83,28 +82,18 @@ struct Target {
   }
 
   // Merges a tile of results. What is merged with is read several values ahead of the first that is written.
-  template <typename Geometry>
-  SPN_DEVICE void merge(const S* first, const S* second, const Geometry& tile) const {
-    for (int u = 0; u < tile.values; u += kAhead * kWarp) {
+  SPN_DEVICE void merge(const S* first, const S* second, const LaneCopy<S>& lane) const {
+    constexpr int kAhead = 4;  // a tile has at least 4 lines
+    for (int number = 0; number < lane.turns; number += kAhead) {
       T before[kAhead];
       if (old) {
-        for_ahead(tile, u, [&](int i, int, int64_t o, bool inside) {
-          if (inside) before[i] = load(old + o);
-        });
-      }
-      for_ahead(tile, u, [&](int i, int k, int64_t o, bool inside) {
-        if (inside) write(o, get_result(first, second, k), before[i]);
-      });
-    }
-  }
-
- private:
-  template <typename Geometry, typename F>
-  static SPN_DEVICE void for_ahead(const Geometry& tile, int begin, F f) {
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      tile.template for_values<1>(begin + i * kWarp, begin + (i + 1) * kWarp,
-                                  [&](int k, int64_t o, bool inside) { f(i, k, o, inside); });
+        for (int i = 0; i < kAhead; ++i) lane.turn(number + i, [&](int, int64_t o) { before[i] = load(old + o); });
+      }
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        lane.turn(number + i, [&](int k, int64_t o) { write(o, get_result(first, second, k), before[i]); });
+      }
     }
   }
 };

@@ -12,7 +12,7 @@
 
 #include <cstdint>
 
-#define SPN_KERNEL(threads) __global__ void __launch_bounds__(threads)
+#define SPN_KERNEL(threads) __global__ void __launch_bounds__(threads, 1)
 #define SPN_DEVICE __device__ __forceinline__
 #define SPN_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
 

@@ -1,4 +1,4 @@
-// A warp's tile: 32 positions x L lines (L a power of two) of one plane, staged in scratch memory.
+// A warp's tile: 32 positions x L lines (L a power of two, 4 to 16) of one plane, staged in scratch memory.
 //
 //   vertical sweep, a line is a row                  horizontal sweep, a line is a column
 //
@@ -9,7 +9,7 @@
 //
 // A tile's rows are pieces of the plane's rows, so the warp copies whole sectors of memory whichever way the sweep runs,
 // and each lane then finds its own position's values: that is the transposition. The lanes of one line would meet in
-// few banks where a row is shorter than 32 words; exchanging a row's words by an exclusive or with its number spreads
+// few banks where a row is shorter than 32 words; an exclusive or of the column with bits of the row's number spreads
 // them over all banks without padding.
 #pragma once
 
@@ -21,73 +21,90 @@ namespace cuda {
 
 constexpr int kWarp = 32;
 
-constexpr int log2_of(int value) { return value <= 1 ? 0 : 1 + log2_of(value / 2); }
+// The exclusive or: `bits` of the row's number beyond `shift`, moved left past the bit that tells a pair's halves.
+template <typename S>
+struct Spread {
+  // Values of 2 bytes are copied in pairs, as words.
+  static constexpr int kPairLog2 = sizeof(S) < 4 ? 1 : 0;
+  static constexpr int kRowOfBanksLog2 = sizeof(S) == 8 ? 4 : 5 + kPairLog2;  // values in all banks once
+
+  int shift, bits;
+
+  SPN_DEVICE explicit Spread(int lines_log2)
+      : shift(lines_log2 > kRowOfBanksLog2 ? 0 : kRowOfBanksLog2 - lines_log2), bits((1 << lines_log2 >> kPairLog2) - 1) {}
+  SPN_DEVICE int of(int row) const { return ((row >> shift) & bits) << kPairLog2; }
+};
+
+// Where a lane has its position's value of line i.
+template <typename S>
+struct LaneView {
+  int base, spread, shift, first, step;
+
+  SPN_DEVICE LaneView(bool horizontal, bool mirrored, int count, int lines_log2) {
+    const int lane = threadIdx.x % kWarp;
+    base = horizontal ? lane << lines_log2 : lane;
+    spread = horizontal ? Spread<S>(lines_log2).of(lane) : 0;
+    shift = horizontal ? 0 : 5;
+    first = mirrored ? count - 1 : 0;
+    step = mirrored ? -1 : 1;
+  }
+  SPN_DEVICE int operator()(int i) const { return base + (((first + step * i) ^ spread) << shift); }
+};
 
 template <typename S>
-struct Tile {
-  // Values of 2 bytes are exchanged in pairs, as words.
-  static constexpr int kPairLog2 = sizeof(S) < 4 ? 1 : 0;
-  static constexpr int kWordsLog2 = sizeof(S) > 4 ? 4 : 5;  // words of 4 bytes, or 8, in all banks
+SPN_DEVICE LaneView<S> lane_view(const Sweep& s, int count, int lines_log2) {
+  const bool horizontal = s.position_stride != 1;
+  return LaneView<S>(horizontal, horizontal && s.line_stride < 0, count, lines_log2);
+}
 
-  int lane, values;                // values of the tile, 32 L
-  int log2_columns, rows, columns; // rows and columns that lie inside the map
-  int shift, mask;                 // of the exclusive or
-  int first, step;                 // the column of line i is first + step * i, horizontally
-  bool horizontal;
-  int64_t offset, row_stride;      // of the tile's first row in the plane
+// What a lane copies of a tile: in each turn the value, or `kTogether` neighbours, at one column of the tile's rows.
+template <typename S, int kTogether = 1>
+struct LaneCopy {
+  int row, column, rows_a_turn, row_stride, log2_columns;
+  int rows, turns;  // rows inside the map, none for a lane whose column is outside; turns of a whole tile
+  Spread<S> spread;
+  int64_t offset;
 
-  SPN_DEVICE Tile(const Sweep& s, int64_t t0, int count, int64_t j0, int lines_log2)
-      : lane(static_cast<int>(threadIdx.x) % kWarp), values(kWarp << lines_log2), horizontal(s.position_stride != 1) {
-    const int inside = static_cast<int>(s.positions - j0 < kWarp ? s.positions - j0 : kWarp);
+  SPN_DEVICE LaneCopy(const Sweep& s, int t0, int count, int j0, int lines_log2) : spread(lines_log2) {
+    const int first = static_cast<int>(threadIdx.x) % kWarp * kTogether;
+    const bool horizontal = s.position_stride != 1;
+    const int inside = s.positions - j0 < kWarp ? static_cast<int>(s.positions) - j0 : kWarp;
     offset = s.offset(t0, j0);
     if (horizontal) {
-      const bool mirrored = s.line_stride < 0;
-      first = mirrored ? count - 1 : 0;
-      step = mirrored ? -1 : 1;
-      offset -= first;
-      row_stride = s.position_stride;
-      log2_columns = lines_log2;
-      rows = inside;
-      columns = count;
-      mask = (1 << lines_log2 >> kPairLog2) - 1;
-      shift = kWordsLog2 + kPairLog2 - lines_log2;
-      if (shift < 0) shift = 0;
+      if (s.line_stride < 0) offset -= count - 1;
     } else {
-      first = step = mask = shift = 0;
-      row_stride = s.line_stride;
-      log2_columns = 5;
-      rows = count;
-      columns = inside;
+      spread.bits = 0;
     }
+    row_stride = static_cast<int>(horizontal ? s.position_stride : s.line_stride);
+    log2_columns = horizontal ? lines_log2 : 5;
+    row = first >> log2_columns;
+    column = first & ((1 << log2_columns) - 1);
+    rows_a_turn = kWarp * kTogether >> log2_columns;
+    rows = column < (horizontal ? count : inside) ? (horizontal ? inside : count) : 0;
+    turns = (1 << lines_log2) / kTogether;
+    offset += column;
   }
 
-  SPN_DEVICE int at(int row, int column) const {
-    const int word = (column >> kPairLog2) ^ ((row >> shift) & mask);
-    return (row << log2_columns) + (word << kPairLog2) + (column & ((1 << kPairLog2) - 1));
+  // f(index in the tile, offset in the plane) where the turn's value is inside the map.
+  template <typename F>
+  SPN_DEVICE void turn(int number, F f) const {
+    next_turn();
+    const int r = row + number * rows_a_turn;
+    if (r < rows) f((r << log2_columns) + (column ^ spread.of(r)), offset + static_cast<int64_t>(r) * row_stride);
   }
-
-  // Where this lane's position has its value of line i.
-  SPN_DEVICE int line(int i) const { return horizontal ? at(lane, first + step * i) : i * kWarp + lane; }
-
-  // f(index in the tile, offset in the plane, inside) for the values that this lane copies, kTogether neighbours a call;
-  // the lanes of a warp move along rows of memory.
-  template <int kTogether, typename F>
-  SPN_DEVICE void for_values(int begin, int end, F f) const {
-    for (int u = begin + lane * kTogether; u < end; u += kWarp * kTogether) {
-      next_turn();
-      const int row = u >> log2_columns, column = u & ((1 << log2_columns) - 1);
-      f(at(row, column), offset + row * row_stride + column, row < rows && column < columns);
-    }
+  template <typename F>
+  SPN_DEVICE void for_turns(F f) const {
+#pragma unroll 2
+    for (int number = 0; number < turns; ++number) turn(number, f);
   }
 };
 
-// Stages a tile. `paired`: 2-byte values may be moved in pairs. Asynchronous where kAsync: scratch is shared memory and
-// the plane global.
+// Stages a tile of `count` lines from t0, 32 positions from j0. `paired`: 2-byte values may be moved in pairs.
+// Asynchronous where kAsync: scratch is shared memory and the plane global.
 template <bool kAsync, typename S>
-SPN_DEVICE void copy_in(S* tile, const S* plane, const Tile<S>& t, bool paired) {
+SPN_DEVICE void copy_in(S* tile, const S* plane, const Sweep& s, int t0, int count, int j0, int lines_log2, bool paired) {
   if constexpr (sizeof(S) >= 4) {
-    t.template for_values<1>(0, t.values, [&](int k, int64_t o, bool inside) {
-      if (!inside) return;
+    LaneCopy<S>(s, t0, count, j0, lines_log2).for_turns([&](int k, int64_t o) {
       if constexpr (kAsync) {
         copy_async<sizeof(S)>(tile + k, plane + o);
       } else {
@@ -95,8 +112,7 @@ SPN_DEVICE void copy_in(S* tile, const S* plane, const Tile<S>& t, bool paired) 
       }
     });
   } else if (paired) {
-    t.template for_values<2>(0, t.values, [&](int k, int64_t o, bool inside) {
-      if (!inside) return;
+    LaneCopy<S, 2>(s, t0, count, j0, lines_log2).for_turns([&](int k, int64_t o) {
       if constexpr (kAsync) {
         copy_async<4>(tile + k, plane + o);
       } else {
@@ -104,18 +120,8 @@ SPN_DEVICE void copy_in(S* tile, const S* plane, const Tile<S>& t, bool paired) 
       }
     });
   } else {
-    t.template for_values<1>(0, t.values, [&](int k, int64_t o, bool inside) {
-      if (inside) store(tile + k, load(plane + o));
-    });
+    LaneCopy<S>(s, t0, count, j0, lines_log2).for_turns([&](int k, int64_t o) { store(tile + k, load(plane + o)); });
   }
-}
-
-// Writes a tile back where it belongs.
-template <typename S, typename V>
-SPN_DEVICE void copy_out(const V* tile, V* plane, const Tile<S>& t) {
-  t.template for_values<1>(0, t.values, [&](int k, int64_t o, bool inside) {
-    if (inside) store(plane + o, load(tile + k));
-  });
 }
 
 }  // namespace cuda

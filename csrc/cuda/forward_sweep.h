@@ -1,0 +1,93 @@
+// Which planes a sweep of the forward pass reads and where its results go.
+//
+// One thread works this out for its block and leaves it in shared memory: a dozen pointers that are wanted once a tile
+// would otherwise take the registers of every thread.
+#pragma once
+
+#include "plan.h"
+#include "result.h"
+
+namespace spn {
+namespace cuda {
+
+template <typename S>
+struct ForwardSweep {
+  using T = StateOf<S>;
+  Sweep sweep;
+  const S* gates[3];
+  const S* x;
+  const S* source;
+  T* checkpoints;
+  Target<S> target;
+};
+static_assert(2 * sizeof(ForwardSweep<double>) <= kHeaderBytes, "two sweeps fit the header");
+
+// With plan.resident the end of scratch holds the running merge, then x.
+template <typename S>
+SPN_DEVICE StateOf<S>* resident_merge(const Problem& p, const Plan& plan, unsigned char* scratch) {
+  return reinterpret_cast<StateOf<S>*>(scratch + plan.scratch_bytes - resident_bytes(p));
+}
+
+template <typename S>
+SPN_DEVICE S* resident_x(const Problem& p, const Plan& plan, unsigned char* scratch) {
+  return reinterpret_cast<S*>(resident_merge<S>(p, plan, scratch) + resident_values(p));
+}
+
+template <typename S>
+SPN_DEVICE void load_resident(const ForwardArgs& f, const Plan& plan, unsigned char* scratch, int64_t task) {
+  const S* x = static_cast<const S*>(f.x) + task * f.plane();
+  S* resident = resident_x<S>(f, plan, scratch);
+  const int values = static_cast<int>(f.plane());
+  for (int o = threadIdx.x; o < values; o += blockDim.x) store(resident + o, load(x + o));
+}
+
+// Sweep d of task `task`; with plan.split, the task's only one.
+template <typename S>
+SPN_DEVICE ForwardSweep<S> forward_sweep(const ForwardArgs& f, const Plan& plan, unsigned char* scratch, int64_t task,
+                                         int d) {
+  using T = StateOf<S>;
+  const int64_t index = plan.split ? task / f.directions : task;  // of the plane (n, c)
+  const int64_t plane = f.plane(), n = index / f.channels, c = index % f.channels;
+  if (plan.split) d = static_cast<int>(task % f.directions);
+
+  ForwardSweep<S> in;
+  in.sweep = f.sweep(d);
+  for (int tap = 0; tap < 3; ++tap) in.gates[tap] = static_cast<const S*>(f.gates) + f.gate_plane(n, d, tap, c) * plane;
+  in.x = plan.resident ? resident_x<S>(f, plan, scratch) : static_cast<const S*>(f.x) + index * plane;
+  in.source = f.source ? static_cast<const S*>(f.source) + f.source_plane(n, d, c) * plane : nullptr;
+  in.checkpoints = nullptr;
+  if (f.checkpoints) {
+    const int64_t values = f.checkpoint_offset(f.directions);
+    in.checkpoints = static_cast<T*>(f.checkpoints) + index * values + f.checkpoint_offset(d);
+  }
+
+  S* out = static_cast<S*>(f.out);
+  T* planes = reinterpret_cast<T*>(plan.workspace + plan.planes);
+  const bool merges = f.directions > 1 && f.merge != Merge::none;
+  in.target = {nullptr, nullptr, nullptr, nullptr, false, static_cast<uint8_t>(d), T(1)};
+  if (!merges) {
+    in.target.narrow = out + ((n * f.directions + d) * f.channels + c) * plane;
+  } else if (plan.split) {
+    in.target.wide = planes + (d * f.batch * f.channels + index) * plane;
+  } else {
+    T* running = planes + index * plane;
+    if (plan.resident) {
+      running = resident_merge<S>(f, plan, scratch);
+    } else if constexpr (std::is_same_v<S, T>) {
+      running = out + index * plane;
+    }
+    in.target.old = d > 0 ? running : nullptr;
+    if (d + 1 < f.directions) {
+      in.target.wide = running;
+    } else {
+      in.target.narrow = out + index * plane;
+    }
+    in.target.maximum = f.merge == Merge::max;
+    in.target.scale = merge_scale<T>(f);
+    in.target.winner = f.winner ? f.winner + index * plane : nullptr;
+  }
+  return in;
+}
+
+}  // namespace cuda
+}  // namespace spn
