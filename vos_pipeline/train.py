@@ -72,7 +72,7 @@ def train(
         optimizer.zero_grad()
         loss.backward()
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(schedule, step)
+            group["lr"] = learning_rate(schedule, step) * group["factor"]
         optimizer.step()
         update_average(average, net, schedule.average, step)
 
@@ -103,9 +103,13 @@ def process_rank() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def make_optimizer(net: torch.nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    """The optimizer that the schedule names, over the parameters that are trained."""
-    parameters = [p for p in net.parameters() if p.requires_grad]
+def make_optimizer(net: ForegroundNet, schedule: Schedule) -> torch.optim.Optimizer:
+    """The optimizer that the schedule names, over the features and, at a rate of its own, the head."""
+    head = {id(p) for p in net.head.parameters()}
+    parameters = [
+        {"params": [p for p in net.parameters() if p.requires_grad and id(p) not in head], "factor": 1.0},
+        {"params": list(net.head.parameters()), "factor": schedule.head_factor},
+    ]
     rates = {"lr": schedule.learning_rate, "weight_decay": schedule.weight_decay}
     if schedule.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=0.9, **rates)

@@ -83,7 +83,7 @@ def sequence(tmp_path):
 
 @pytest.mark.parametrize("per_video", [True, False])
 def test_nets_learn_which_object_is_which(sequence, tmp_path, per_video):
-    schedule = Schedule(steps=70, batch=2, learning_rate=5e-3)
+    schedule = Schedule(steps=30, batch=2, learning_rate=5e-3, head_factor=10.0)
     preset = dataclasses.replace(PRESETS["small"], height=None, instance=schedule, per_video=per_video)
     torch.manual_seed(0)
     foreground = ForegroundNet("small")

@@ -127,6 +127,14 @@ def test_learning_rates():
     assert training.learning_rate(constant, 0) == training.learning_rate(constant, 99_999) == 1e-8
 
 
+def test_the_head_learns_at_a_rate_of_its_own(tmp_path):
+    torch.manual_seed(0)
+    before = ForegroundNet("small")
+    net = trained(tmp_path / "net.pt", dataclasses.replace(SCHEDULE, head_factor=0.0, average=0.0))
+    assert torch.equal(net.head.weight, before.head.weight)
+    assert not torch.equal(net.features.stem[0].weight, before.features.stem[0].weight)
+
+
 def test_the_average_lags_behind_the_weights():
     net, average = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.ones_(net.weight)
