@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -90,7 +91,8 @@ def join_process_group(device: str) -> str:
         return device
     cuda = device.startswith("cuda")
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if cuda else "gloo")
+        # Ranks that are done with their sequences wait for the others, for hours if need be.
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(days=7))
     if not cuda:
         return device
     device = f"cuda:{os.environ['LOCAL_RANK']}"
