@@ -211,9 +211,9 @@ SPN_KERNEL(kThreads) backward_kernel(BackwardArgs b, Plan plan) {
   int turn = 0;
   for (int64_t task = blockIdx.x; task < plan.tasks; task += gridDim.x) {
     for (int d = 0; d < sweeps_a_task; ++d, turn ^= 1) {
-      if (threadIdx.x == 0) sweeps[turn] = backward_sweep<S>(b, plan, task, d);
+      if (threadIdx.x == 0) publish(sweeps + turn, backward_sweep<S>(b, plan, task, d));
       SPN_BARRIER(3);  // the sweep's pointers are there; the sweep before has left its sum
-      run_backward<S, kShared>(b, plan, sweeps[turn], scratch);
+      run_backward<S, kShared>(b, plan, published(sweeps + turn), scratch);
     }
   }
 }

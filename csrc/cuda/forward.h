@@ -131,10 +131,10 @@ SPN_KERNEL((kFits ? kForwardThreads<StateOf<S>> : kThreads)) forward_kernel(Forw
   int turn = 0;
   for (int64_t task = blockIdx.x; task < plan.tasks; task += gridDim.x) {
     for (int d = 0; d < sweeps_a_task; ++d, turn ^= 1) {
-      if (threadIdx.x == 0) sweeps[turn] = forward_sweep<S>(f, plan, scratch, task, d);
+      if (threadIdx.x == 0) publish(sweeps + turn, forward_sweep<S>(f, plan, scratch, task, d));
       if (plan.resident && d == 0) load_resident<S>(f, plan, scratch, task);
       SPN_BARRIER(1);  // the sweep's pointers and x are there; the sweep before has left its merge
-      run_forward<S, kFits>(f, plan, sweeps[turn], scratch);
+      run_forward<S, kFits>(f, plan, published(sweeps + turn), scratch);
     }
   }
 }

@@ -41,6 +41,17 @@ SPN_DEVICE void store_where(bool active, T* address, T value) {
   if (active) *address = value;
 }
 
+// One thread leaves an object in shared memory; its block's threads read from it after a barrier.
+template <typename T>
+SPN_DEVICE void publish(T* object, const T& value) {
+  *object = value;
+}
+
+template <typename T>
+SPN_DEVICE const T& published(const T* object) {
+  return *object;
+}
+
 // Copies kBytes (4 or 8) from global to shared memory; other threads may see them after copy_wait and a barrier.
 template <int kBytes>
 SPN_DEVICE void copy_async(void* shared, const void* global) {

@@ -101,12 +101,6 @@ std::string where(Site site) {
   return file.substr(file.find_last_of('/') + 1) + ":" + std::to_string(site.line);
 }
 
-void fail(const std::string& what) {
-  if (machine.error.empty()) {
-    machine.error = what + " (block " + std::to_string(machine.block) + ", thread " + std::to_string(machine.current) + ")";
-  }
-}
-
 void yield() {
   Fiber& f = fiber();
 #ifdef SPN_FIBER_SANITIZER
@@ -117,6 +111,16 @@ void yield() {
 #ifdef SPN_FIBER_SANITIZER
   __sanitizer_finish_switch_fiber(f.fake_stack, &machine.main_stack, &machine.main_stack_bytes);
 #endif
+}
+
+// Remembers the first fault, and stops the thread where it is: what it would do next means nothing.
+void fail(const std::string& what) {
+  if (machine.error.empty()) {
+    machine.error = what + " (block " + std::to_string(machine.block) + ", thread " + std::to_string(machine.current) + ")";
+  }
+  if (machine.current < 0) return;
+  fiber().wait = Wait::done;
+  yield();
 }
 
 void resume(int thread) {
@@ -242,7 +246,7 @@ void close_counts() {
 
 void touch(const void* pointer, size_t bytes, bool write, Site site) {
   const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
-  if (address % bytes) fail("misaligned access at " + where(site));
+  if (bytes <= 8 && address % bytes) fail("misaligned access at " + where(site));
   if (machine.options.count) count_access(address, bytes, write, site);
   if (!machine.options.check) return;
   if (in_shared(address)) {
@@ -291,6 +295,7 @@ void run_block() {
       if (machine.fibers[thread].wait != Wait::none) continue;
       ran = true;
       resume(thread);
+      if (!machine.error.empty()) return;
     }
     if (ran) continue;
     bool released = false;
@@ -319,7 +324,7 @@ void run_block() {
       same = same && machine.fibers[t].waits_at == machine.fibers[0].waits_at;
     }
     if (done == threads) break;
-    machine.current = 0;
+    machine.current = -1;
     if (waiting != threads || !same) {
       fail("threads wait at different barriers");
       break;

@@ -68,7 +68,17 @@ def build(sanitize: bool = False) -> Path:
     ]
     includes = [f"-I{path}" for path in include]
     for name, source in OBJECTS.items():
-        command = [compiler, *flags, *includes, "-x", "c++", "-c", str(source), "-o", str(folder / f"{name}.o")]
+        command = [
+            compiler,
+            *flags,
+            *includes,
+            "-x",
+            "c++",
+            "-c",
+            str(source),
+            "-o",
+            str(folder / f"{name}.o"),
+        ]
         subprocess.run(command, check=True)
     objects = [str(folder / f"{name}.o") for name in OBJECTS]
     unfinished = module.with_suffix(f".{os.getpid()}")

@@ -4,8 +4,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <map>
+#include <memory>
+
 #include "../../csrc/cuda/propagate.h"
 #include "emulator.h"
+#include "faults.h"
 
 namespace py = pybind11;
 
@@ -35,7 +39,7 @@ void* data_of(const py::dict& arrays, const char* name, bool written) {
   return const_cast<void*>(array.data());
 }
 
-py::dict result(const cuda::Plan& plan, cudaError_t) {
+py::dict result(const cuda::Plan& plan) {
   const emulator::Counts& c = emulator::counts();
   py::dict d;
   d["error"] = emulator::error();
@@ -79,13 +83,13 @@ cuda::Limits limits_of(const py::dict& d) {
 template <typename Args, typename MakePlan, typename Launch>
 py::dict run(Args args, const py::dict& options, MakePlan make_plan, Launch launch) {
   const cuda::Plan plan = make_plan(args, limits_of(options));
-  py::dict plan_only;
-  if (options["plan_only"].cast<bool>()) return result(plan, cudaSuccess);
+  if (options["plan_only"].cast<bool>()) return result(plan);
   // Poisoned, and of the exact size: what is beyond its end belongs to nobody.
   std::unique_ptr<unsigned char[]> workspace(new unsigned char[plan.workspace_bytes + 1]);
   std::memset(workspace.get(), 0xFF, plan.workspace_bytes);
   emulator::add_buffer("workspace", workspace.get(), plan.workspace_bytes, false, true);
-  return result(plan, launch(args, plan, workspace.get(), nullptr));
+  launch(args, plan, workspace.get(), nullptr);
+  return result(plan);
 }
 
 py::dict forward(const py::dict& problem, const py::dict& in, const py::dict& out, const py::dict& options) {
@@ -117,10 +121,32 @@ py::dict backward(const py::dict& problem, const py::dict& in, const py::dict& o
   return run(b, options, cuda::plan_backward, cuda::backward);
 }
 
+// Runs a kernel of faults.h on `blocks` blocks of 64 threads, with an output of `values` ints; its values and error.
+py::tuple fault(const std::string& name, int blocks, int values, uint64_t seed) {
+  const std::map<std::string, void (*)(int*)> kernels = {
+      {"no barrier", faults::neighbour<0>},     {"warp barrier only", faults::neighbour<1>},
+      {"block barrier", faults::neighbour<2>},  {"uninitialised", faults::uninitialised},
+      {"beyond the end", faults::beyond_the_end}, {"beyond shared", faults::beyond_shared},
+      {"blocks collide", faults::blocks_collide}, {"diverges", faults::diverges},
+      {"misaligned", faults::misaligned},       {"copy waited for", faults::copies<true>},
+      {"copy not waited for", faults::copies<false>}, {"spoilt copy", faults::reads_spoilt_copy},
+      {"forgets to write", faults::forgets_to_write},
+  };
+  emulator::Options options;
+  options.seed = seed;
+  emulator::reset(options);
+  std::vector<int> out(values);
+  emulator::add_buffer("out", out.data(), out.size() * sizeof(int), false, true);
+  cuda::launch(kernels.at(name), blocks, 64, 64 * sizeof(int), nullptr, out.data());
+  const std::string unwritten = emulator::unwritten();
+  return py::make_tuple(out, emulator::error() + (unwritten.empty() ? "" : "not written: " + unwritten));
+}
+
 }  // namespace
 }  // namespace spn
 
 PYBIND11_MODULE(spn_emulator, m) {
   m.def("forward", &spn::forward);
   m.def("backward", &spn::backward);
+  m.def("fault", &spn::fault);
 }

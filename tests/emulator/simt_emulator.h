@@ -80,6 +80,18 @@ void store_where(bool active, T* address, T value, const char* file = __builtin_
   if (active) store(address, value, file, line);
 }
 
+template <typename T>
+void publish(T* object, const T& value, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  emulator::on_write(object, sizeof(T), {file, line});
+  *object = value;
+}
+
+template <typename T>
+const T& published(const T* object, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  emulator::on_read(object, sizeof(T), {file, line});
+  return *object;
+}
+
 template <int kBytes>
 void copy_async(void* shared, const void* global, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   emulator::copy_async(shared, global, kBytes, {file, line});

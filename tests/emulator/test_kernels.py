@@ -1,0 +1,162 @@
+"""The CUDA kernels' own source on an emulated device, against the reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from cases import DIRECTIONS, DTYPES, MERGES, NORMALIZATIONS, Case, check
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kernel_emulator import Machine, can_build
+
+import spn
+
+pytestmark = pytest.mark.skipif(not can_build(), reason="no C++ compiler for the emulator")
+
+# Enough shared memory for everything, for small tiles only, for none; one device with room for every sweep at once.
+MACHINES = {
+    "large": Machine(),
+    "few threads": Machine(threads=32),
+    "little shared memory": Machine(shared_bytes=9000),
+    "no shared memory": Machine(shared_bytes=1000),
+    "sweeps side by side": Machine(multiprocessors=1000),
+}
+
+
+@st.composite
+def cases(draw) -> Case:
+    channels = draw(st.sampled_from([1, 2, 3, 4]))
+    divisors = [g for g in (1, 2, 3, 4) if channels % g == 0]
+    direction = draw(st.sampled_from([*DIRECTIONS, "four_way"]))
+    return Case(
+        height=draw(st.integers(1, 40)),
+        width=draw(st.integers(1, 40)),
+        batch=draw(st.integers(1, 2)),
+        channels=channels,
+        gate_groups=draw(st.sampled_from(divisors)),
+        source_groups=draw(st.sampled_from([0, *divisors])),
+        direction=direction,
+        normalize=draw(st.sampled_from(NORMALIZATIONS)),
+        merge=draw(st.sampled_from(MERGES)) if direction == "four_way" else "none",
+        dtype=draw(st.sampled_from(DTYPES)),
+        seed=draw(st.integers(0, 1000)),
+    )
+
+
+@settings(deadline=None, max_examples=100, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(cases(), st.sampled_from(sorted(MACHINES)), st.integers(0, 1 << 30))
+def test_equals_reference(case: Case, machine: str, seed: int):
+    check(case, replace(MACHINES[machine], seed=seed))
+
+
+@pytest.mark.parametrize("machine", sorted(MACHINES))
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("direction", [*DIRECTIONS, "four_way"])
+def test_every_machine(direction: str, dtype: torch.dtype, machine: str):
+    check(
+        Case(
+            height=37,
+            width=42,
+            channels=2,
+            gate_groups=1,
+            source_groups=2 if dtype == torch.float64 else 0,
+            direction=direction,
+            merge="max" if direction == "four_way" else "none",
+            dtype=dtype,
+        ),
+        MACHINES[machine],
+    )
+
+
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+@pytest.mark.parametrize("merge", MERGES)
+@pytest.mark.parametrize("source_groups", [0, 1, 2])
+def test_every_option(source_groups: int, merge: str, normalize: str):
+    check(Case(19, 21, source_groups=source_groups, merge=merge, normalize=normalize), Machine())
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1), (1, 50), (50, 1), (2, 2), (16, 16), (17, 17), (15, 33), (32, 31), (33, 64), (48, 20), (70, 5)],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_edges_of_blocks_and_tiles(shape: tuple[int, int], dtype: torch.dtype):
+    check(Case(*shape, channels=1, gate_groups=1, dtype=dtype), Machine())
+    check(Case(*shape, channels=1, gate_groups=1, dtype=dtype), Machine(threads=32, shared_bytes=6000))
+
+
+@pytest.mark.parametrize("tile_lines", [4, 8, 16])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_backward_in_tiles_of_any_length(dtype: torch.dtype, tile_lines: int):
+    case = Case(34, 33, channels=2, gate_groups=1, dtype=dtype, source_groups=1)
+    sizes = range(3000, 60000, 500)
+    machine = next(m for size in sizes if _plans(m := Machine(shared_bytes=size), case, tile_lines))
+    check(case, machine)
+
+
+def _plans(machine: Machine, case: Case, tile_lines: int) -> bool:
+    x, gates, source = case.tensors()
+    winner = torch.zeros(x.shape, dtype=torch.uint8)
+    planner = replace(machine, plan_only=True)
+    planner.propagate_backward(
+        x, x, gates, source, winner, torch.empty(0), case.direction, case.normalize, case.merge
+    )
+    return planner.last["in_shared"] and planner.last["tile_lines"] == tile_lines
+
+
+@pytest.mark.parametrize("machine", ["large", "little shared memory", "sweeps side by side"])
+def test_deterministic(machine: str):
+    """The same bits, whatever order blocks and threads run in."""
+    case = Case(21, 37, batch=2, channels=4, gate_groups=2, source_groups=1)
+    first, second = (check(case, replace(MACHINES[machine], seed=seed)) for seed in (1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("machine", sorted(MACHINES))
+def test_tie_goes_to_the_first_direction(machine: str):
+    x = torch.randn(1, 1, 9, 20)
+    gates = torch.zeros(1, 4, 3, 1, 9, 20)
+    m = MACHINES[machine]
+    out, winner, checkpoints = m.propagate(x, gates, None, "four_way", "none", "max", True)
+    assert torch.equal(out, x)
+    assert not winner.any()
+    grad = torch.randn_like(x)
+    grad_x, grad_gates, _ = m.propagate_backward(
+        grad, x, gates, None, winner, checkpoints, "four_way", "none", "max"
+    )
+    assert torch.equal(grad_x, grad)
+    assert not grad_gates[:, 1:].any()
+
+
+def test_nan_wins_the_maximum():
+    x = torch.zeros(1, 1, 4, 5)
+    x[0, 0, 3, 2] = float("nan")
+    gates = torch.rand(1, 4, 3, 1, 4, 5)
+    expected = spn.reference.propagate_four_way(x, gates).isnan()
+    for machine in MACHINES.values():
+        out, winner, _ = machine.propagate(x, gates, None, "four_way", "none", "max", True)
+        assert torch.equal(out.isnan(), expected)
+        assert winner[0, 0, 3, 2] == 0
+
+
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+def test_zero_gates_give_no_nan(normalize: str):
+    x = torch.ones(1, 1, 6, 6)
+    gates = torch.zeros(1, 4, 3, 1, 6, 6)
+    out, winner, checkpoints = Machine().propagate(x, gates, None, "four_way", normalize, "max", True)
+    assert torch.equal(out, x)  # a constant map is a fixed point
+    grads = Machine().propagate_backward(x, x, gates, None, winner, checkpoints, "four_way", normalize, "max")
+    assert all(g.isfinite().all() for g in grads if g is not None)
+
+
+def test_odd_storage_offset_of_half_values():
+    """Pairs of 2-byte values can only be moved where every array begins at a word."""
+    flat = torch.randn(1 + 2 * 8 * 12).half()
+    x = flat[1:].view(1, 2, 8, 12)
+    gates = torch.randn(1, 4, 3, 2, 8, 12).half()
+    out, _, _ = Machine().propagate(x, gates, None, "four_way", "abs", "max", False)
+    expected = Machine().propagate(x.clone(), gates, None, "four_way", "abs", "max", False)[0]
+    assert torch.equal(out, expected)
