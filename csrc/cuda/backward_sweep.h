@@ -61,7 +61,7 @@ SPN_DEVICE BackwardSweep<S> backward_sweep(const BackwardArgs& b, const Plan& pl
 
   S* grad_x = static_cast<S*>(b.grad_x) + index * plane;
   T* planes = reinterpret_cast<T*>(plan.workspace + plan.planes);
-  in.target = {nullptr, nullptr, nullptr, nullptr, false, static_cast<uint8_t>(d), T(1)};
+  in.target = {nullptr, nullptr, nullptr, nullptr, nullptr, false, static_cast<uint8_t>(d), T(1)};
   if (plan.split) {
     in.target.wide = planes + (d * b.batch * b.channels + index) * plane;
     return in;

@@ -64,7 +64,7 @@ SPN_DEVICE ForwardSweep<S> forward_sweep(const ForwardArgs& f, const Plan& plan,
   S* out = static_cast<S*>(f.out);
   T* planes = reinterpret_cast<T*>(plan.workspace + plan.planes);
   const bool merges = f.directions > 1 && f.merge != Merge::none;
-  in.target = {nullptr, nullptr, nullptr, nullptr, false, static_cast<uint8_t>(d), T(1)};
+  in.target = {nullptr, nullptr, nullptr, nullptr, nullptr, false, static_cast<uint8_t>(d), T(1)};
   if (!merges) {
     in.target.narrow = out + ((n * f.directions + d) * f.channels + c) * plane;
   } else if (plan.split) {
@@ -76,11 +76,15 @@ SPN_DEVICE ForwardSweep<S> forward_sweep(const ForwardArgs& f, const Plan& plan,
     } else if constexpr (std::is_same_v<S, T>) {
       running = out + index * plane;
     }
-    in.target.old = d > 0 ? running : nullptr;
-    if (d + 1 < f.directions) {
-      in.target.wide = running;
+    if (plan.merges_narrow) {
+      in.target.old_narrow = d > 0 ? out + index * plane : nullptr;
     } else {
+      in.target.old = d > 0 ? running : nullptr;
+    }
+    if (plan.merges_narrow || d + 1 == f.directions) {
       in.target.narrow = out + index * plane;
+    } else {
+      in.target.wide = running;
     }
     in.target.maximum = f.merge == Merge::max;
     in.target.scale = merge_scale<T>(f);

@@ -38,6 +38,7 @@ struct Plan {
   bool paired;     // 2-byte values can be moved two at a time
   bool split;      // each sweep is a task of its own
   bool resident;   // x and the running merge stay in shared memory
+  bool merges_narrow;  // the running merge is kept in the tensors' dtype, in out itself
   bool wide_gates, wide_source;  // gradients that are summed over channels later, in the state's precision
   int64_t tasks, blocks;
   int64_t scratch_bytes;    // of a block
@@ -135,7 +136,9 @@ inline Plan plan_forward(const ForwardArgs& f, const Limits& limits) {
   const int64_t planes = f.batch * f.channels * f.plane() * state_bytes(f.dtype);
   if (merges && plan.split) plan.planes = reserve(plan, planes * f.directions);
   const bool wider = state_bytes(f.dtype) > value_bytes(f.dtype);
-  if (merges && !plan.split && !plan.resident && wider) plan.planes = reserve(plan, planes);
+  // The maximum of rounded values is the rounded maximum; only which direction won could differ.
+  plan.merges_narrow = merges && !plan.split && !plan.resident && wider && f.merge == Merge::max && !f.winner;
+  if (merges && !plan.split && !plan.resident && wider && !plan.merges_narrow) plan.planes = reserve(plan, planes);
   return plan;
 }
 

@@ -49,11 +49,12 @@ SPN_DEVICE T merge_scale(const Problem& problem) {
 }
 
 // Where a sweep's result goes: `wide` in the state's dtype or else `narrow` in the tensors', merged with what the
-// sweeps before it left in `old`.
+// sweeps before it left in `old`, or `old_narrow` where rounding first changes nothing.
 template <typename S>
 struct Target {
   using T = StateOf<S>;
   const T* old;
+  const S* old_narrow;
   T* wide;
   S* narrow;
   uint8_t* winner;
@@ -63,7 +64,8 @@ struct Target {
 
   SPN_DEVICE void write(int64_t o, T value, T before) const {
     value *= scale;
-    if (old && maximum) {
+    const bool merges = old || old_narrow;
+    if (merges && maximum) {
       const bool take = beats(value, before);
       if (winner && direction == 1) {
         store(winner + o, static_cast<uint8_t>(take));
@@ -71,7 +73,7 @@ struct Target {
         store_where(take, winner + o, direction);
       }
       value = take ? value : before;
-    } else if (old) {
+    } else if (merges) {
       value += before;
     }
     if (wide) {
@@ -89,6 +91,11 @@ struct Target {
       if (old) {
 #pragma unroll
         for (int i = 0; i < kAhead; ++i) lane.turn(number + i, [&](int, int64_t o) { before[i] = load(old + o); });
+      } else if (old_narrow) {
+#pragma unroll
+        for (int i = 0; i < kAhead; ++i) {
+          lane.turn(number + i, [&](int, int64_t o) { before[i] = static_cast<T>(load(old_narrow + o)); });
+        }
       }
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {

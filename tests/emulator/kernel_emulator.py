@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -142,6 +142,12 @@ class Machine:
         if self.check and not self.plan_only and self.last["unwritten"]:
             raise KernelError(f"not written everywhere: {self.last['unwritten']}")
 
+    def plan(self, name: str, problem: dict) -> dict[str, Any]:
+        """How a pass ("forward" or "backward") would be cut into blocks; nothing runs."""
+        planner = replace(self, plan_only=True)
+        planner._run(name, problem, {}, {})
+        return planner.last
+
     def propagate(
         self,
         x: Tensor,
@@ -212,21 +218,35 @@ def checkpoint_values(height: int, width: int, direction: str) -> int:
     return total
 
 
-def _problem(x, gates, source, direction: str, normalize: str, merge: str) -> dict[str, int]:
+def problem_of(
+    shape: tuple[int, int, int, int],
+    dtype: torch.dtype,
+    direction: str,
+    normalize: str,
+    merge: str,
+    gate_groups: int,
+    source_groups: int,
+) -> dict[str, int]:
+    """A csrc/problem.h Problem."""
     four = direction == "four_way"
     return {
-        "dtype": DTYPES.index(x.dtype),
+        "dtype": DTYPES.index(dtype),
         "normalize": NORMALIZATIONS.index(normalize),
         "merge": MERGES.index(merge),
         "first_direction": 0 if four else DIRECTIONS.index(direction),
         "directions": 4 if four else 1,
-        "batch": x.shape[0],
-        "channels": x.shape[1],
-        "height": x.shape[2],
-        "width": x.shape[3],
-        "gate_groups": gates.shape[3],
-        "source_groups": 0 if source is None else source.shape[2],
+        "batch": shape[0],
+        "channels": shape[1],
+        "height": shape[2],
+        "width": shape[3],
+        "gate_groups": gate_groups,
+        "source_groups": source_groups,
     }
+
+
+def _problem(x, gates, source, direction: str, normalize: str, merge: str) -> dict[str, int]:
+    source_groups = 0 if source is None else source.shape[2]
+    return problem_of(tuple(x.shape), x.dtype, direction, normalize, merge, gates.shape[3], source_groups)
 
 
 def _numpy(value: Tensor):

@@ -5,7 +5,7 @@
 #include <pybind11/stl.h>
 
 #include <map>
-#include <memory>
+#include <new>
 
 #include "../../csrc/cuda/propagate.h"
 #include "emulator.h"
@@ -62,6 +62,7 @@ py::dict result(const cuda::Plan& plan) {
   d["in_shared"] = plan.in_shared;
   d["split"] = plan.split;
   d["resident"] = plan.resident;
+  d["merges_narrow"] = plan.merges_narrow;
   d["scratch_bytes"] = plan.scratch_bytes;
   d["workspace_bytes"] = plan.workspace_bytes;
   return d;
@@ -85,10 +86,12 @@ py::dict run(Args args, const py::dict& options, MakePlan make_plan, Launch laun
   const cuda::Plan plan = make_plan(args, limits_of(options));
   if (options["plan_only"].cast<bool>()) return result(plan);
   // Poisoned, and of the exact size: what is beyond its end belongs to nobody.
-  std::unique_ptr<unsigned char[]> workspace(new unsigned char[plan.workspace_bytes + 1]);
-  std::memset(workspace.get(), 0xFF, plan.workspace_bytes);
-  emulator::add_buffer("workspace", workspace.get(), plan.workspace_bytes, false, true);
-  launch(args, plan, workspace.get(), nullptr);
+  constexpr std::align_val_t kAlignment{256};
+  void* workspace = ::operator new(plan.workspace_bytes, kAlignment);
+  std::memset(workspace, 0xFF, plan.workspace_bytes);
+  emulator::add_buffer("workspace", workspace, plan.workspace_bytes, false, true);
+  launch(args, plan, workspace, nullptr);
+  ::operator delete(workspace, kAlignment);
   return result(plan);
 }
 

@@ -9,7 +9,7 @@ import torch
 from cases import DIRECTIONS, DTYPES, MERGES, NORMALIZATIONS, Case, check
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_emulator import Machine, can_build
+from kernel_emulator import Machine, can_build, problem_of
 
 import spn
 
@@ -98,13 +98,10 @@ def test_backward_in_tiles_of_any_length(dtype: torch.dtype, tile_lines: int):
 
 
 def _plans(machine: Machine, case: Case, tile_lines: int) -> bool:
-    x, gates, source = case.tensors()
-    winner = torch.zeros(x.shape, dtype=torch.uint8)
-    planner = replace(machine, plan_only=True)
-    planner.propagate_backward(
-        x, x, gates, source, winner, torch.empty(0), case.direction, case.normalize, case.merge
-    )
-    return planner.last["in_shared"] and planner.last["tile_lines"] == tile_lines
+    shape = (case.batch, case.channels, case.height, case.width)
+    options = (case.direction, case.normalize, case.merge, case.gate_groups, case.source_groups)
+    plan = machine.plan("backward", problem_of(shape, case.dtype, *options))
+    return plan["in_shared"] and plan["tile_lines"] == tile_lines
 
 
 @pytest.mark.parametrize("machine", ["large", "little shared memory", "sweeps side by side"])
