@@ -69,6 +69,11 @@ void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, in
   std::fill_n(carries, (c1 - c0) * stride, T(0));
   const int64_t checkpoint_stride = b.checkpoint_offset(b.directions);
   BlockInputs<S> inputs(b, b.x, b.gates, b.source, n, d);
+  const auto gate_plane = [&](int64_t c, int tap) {
+    return static_cast<S*>(b.grad_gates) + b.gate_plane(n, d, tap, c) * b.plane();
+  };
+  // A gate gradient that no other channel adds to goes where it belongs at once, if that is laid out like a line.
+  const bool direct = std::is_same_v<S, T> && s.position_stride == 1 && b.gate_groups == b.channels;
 
   for (int64_t t0 = (block_count(s.lines) - 1) * kCheckpointLines; t0 >= 0; t0 -= kCheckpointLines) {
     const Block block{t0, std::min(kCheckpointLines, s.lines - t0), -kCheckpointLines};
@@ -90,18 +95,21 @@ void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, in
         kernels.forward(inputs.line(i, previous(i)), hidden + i * stride);
       }
       for (int64_t i = block.count - 1; i >= 0; --i) {
-        T* dg = grad_gates.lines + i * stride;
-        const LineGradients<T> out{grads_x + i * stride, {dg, dg + size, dg + 2 * size}, grad_lambda.lines + i * stride};
+        const auto gate_line = [&](int tap) {
+          return direct ? reinterpret_cast<T*>(gate_plane(c, tap) + s.offset(t0 + i, 0))
+                        : grad_gates.lines + tap * size + i * stride;
+        };
+        const LineGradients<T> out{grads_x + i * stride, {gate_line(0), gate_line(1), gate_line(2)},
+                                   grad_lambda.lines + i * stride};
         kernels.backward(inputs.line(i, previous(i)), grads + i * stride, carries + (c - c0) * stride,
                          sent + kPadding, out);
       }
 
       store(c, s, block, grads_x, stride);
-      if (const T* lines = grad_gates.add(new_gates, leaves_group(b, b.gate_groups, c, c1))) {
-        for (int tap = 0; tap < 3; ++tap) {
-          S* plane = static_cast<S*>(b.grad_gates) + b.gate_plane(n, d, tap, c) * b.plane();
-          scatter_lines(s, block, lines + tap * size, stride, Assign<S, T>{plane, T(1)});
-        }
+      const T* gate_lines =
+          direct ? nullptr : grad_gates.add(new_gates, leaves_group(b, b.gate_groups, c, c1));
+      for (int tap = 0; gate_lines && tap < 3; ++tap) {
+        scatter_lines(s, block, gate_lines + tap * size, stride, Assign<S, T>{gate_plane(c, tap), T(1)});
       }
       if (!b.source) continue;
       if (const T* lines = grad_lambda.add(new_source, leaves_group(b, b.source_groups, c, c1))) {
