@@ -310,9 +310,3 @@ def main_train(args: argparse.Namespace) -> None:
         samples = Composites(photographs, config.size, config.seed)
     refiner = SPNRefiner.from_pretrained(args.init) if args.init else build_refiner(config)
     train(refiner, samples, args.out, config, device=args.device, resume=args.resume, workers=args.workers)
-
-
-if __name__ == "__main__":
-    _parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(_parser)
-    main_train(_parser.parse_args())
