@@ -202,7 +202,7 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
 }
 
 template <typename S, bool kShared>
-SPN_KERNEL(kThreads) backward_kernel(BackwardArgs b, Plan plan) {
+SPN_KERNEL(kThreads, 1) backward_kernel(BackwardArgs b, Plan plan) {
   SPN_SHARED(shared);
   BackwardSweep<S>* sweeps = reinterpret_cast<BackwardSweep<S>*>(shared);
   unsigned char* scratch = kShared ? shared + kHeaderBytes : plan.workspace + blockIdx.x * plan.scratch_bytes;

@@ -12,10 +12,11 @@ constexpr int kMergeThreads = 256;
 
 // out = merge over d of planes (D, N, C, H, W), and which direction won.
 template <typename S>
-SPN_KERNEL(kMergeThreads) merge_kernel(ForwardArgs f, const StateOf<S>* planes) {
+SPN_KERNEL(kMergeThreads, 4) merge_kernel(ForwardArgs f, const StateOf<S>* planes) {
   using T = StateOf<S>;
   const int64_t size = f.batch * f.channels * f.plane(), stride = int64_t{gridDim.x} * kMergeThreads;
   const T scale = merge_scale<T>(f);
+#pragma unroll 1
   for (int64_t o = int64_t{blockIdx.x} * kMergeThreads + threadIdx.x; o < size; o += stride) {
     T value[kDirections];
 #pragma unroll
@@ -38,26 +39,30 @@ SPN_KERNEL(kMergeThreads) merge_kernel(ForwardArgs f, const StateOf<S>* planes) 
 
 // grad_x = sum over d of planes (D, N, C, H, W).
 template <typename S>
-SPN_KERNEL(kMergeThreads) add_kernel(BackwardArgs b, const StateOf<S>* planes) {
+SPN_KERNEL(kMergeThreads, 4) add_kernel(BackwardArgs b, const StateOf<S>* planes) {
   using T = StateOf<S>;
   const int64_t size = b.batch * b.channels * b.plane(), stride = int64_t{gridDim.x} * kMergeThreads;
+#pragma unroll 1
   for (int64_t o = int64_t{blockIdx.x} * kMergeThreads + threadIdx.x; o < size; o += stride) {
     T total = load(planes + o);
-    for (int d = 1; d < b.directions; ++d) total += load(planes + d * size + o);
+#pragma unroll
+    for (int d = 1; d < kDirections; ++d) total += load(planes + d * size + o);
     store(static_cast<S*>(b.grad_x) + o, static_cast<S>(total));
   }
 }
 
 // grad (outer, G, H, W) = sum over the channels of each group of partial (outer, C, H, W).
 template <typename S>
-SPN_KERNEL(kMergeThreads)
+SPN_KERNEL(kMergeThreads, 4)
 sum_groups_kernel(S* grad, const StateOf<S>* partial, int64_t outer, int64_t groups, int64_t channels, int64_t plane) {
   using T = StateOf<S>;
   const int64_t size = outer * groups * plane, together = channels / groups;
+#pragma unroll 1
   for (int64_t o = int64_t{blockIdx.x} * kMergeThreads + threadIdx.x; o < size;
        o += int64_t{gridDim.x} * kMergeThreads) {
     const T* first = partial + o / plane * together * plane + o % plane;
     T total = load(first);
+#pragma unroll 4
     for (int64_t c = 1; c < together; ++c) total += load(first + c * plane);
     store(grad + o, static_cast<S>(total));
   }

@@ -12,7 +12,8 @@
 
 #include <cstdint>
 
-#define SPN_KERNEL(threads) __global__ void __launch_bounds__(threads, 1)
+// A kernel of blocks of at most `threads`, `blocks` of which a multiprocessor shall hold.
+#define SPN_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 #define SPN_DEVICE __device__ __forceinline__
 #define SPN_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
 

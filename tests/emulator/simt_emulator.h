@@ -11,7 +11,7 @@
 #include <cstring>
 #include <functional>
 
-#define SPN_KERNEL(threads) void
+#define SPN_KERNEL(threads, blocks) void
 #define SPN_DEVICE inline
 #define SPN_SHARED(name) unsigned char* name = ::spn::emulator::shared_memory()
 #define SPN_BARRIER(number) ::spn::emulator::block_barrier(__FILE__, number)
