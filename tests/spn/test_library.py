@@ -15,9 +15,9 @@ pytestmark = pytest.mark.parametrize("device", DEVICES)
 CASES = [
     Case((2, 4, 5, 7), 2, 0, "four_way", "abs", "max"),
     Case((1, 2, 18, 3), 1, 2, "four_way", "sigmoid", "mean"),
-    Case((1, 4, 3, 20), 4, 1, "four_way", "none", None),
+    Case((1, 4, 3, 32), 4, 1, "four_way", "none", None),
     Case((2, 3, 4, 17), 3, 0, "left_to_right", "unit"),
-    Case((1, 2, 17, 4), 1, 2, "bottom_to_top", "sigmoid"),
+    Case((1, 2, 16, 4), 1, 2, "bottom_to_top", "sigmoid"),
 ]
 
 

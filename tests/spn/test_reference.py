@@ -1,5 +1,7 @@
 """Results worked out by hand on 3 x 3 maps: they fix what a direction, tap, form, rule and merge mean."""
 
+import math
+
 import pytest
 import torch
 from operator_cases import BACKENDS, DEVICES, DIRECTIONS
@@ -19,6 +21,8 @@ DTYPES = [torch.float32, torch.float64]
 X = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
 TAPS = (1, 2, 4)
 LAMBDA = 10
+
+E2, E3 = math.exp(2), math.exp(3)  # ratios of sigmoids far below zero, where sigmoid(g) is exp(g)
 
 SPN = {
     "left_to_right": [[1, 8, 29], [4, 7, -6], [7, 2, -7]],
@@ -145,6 +149,8 @@ def test_channels_use_the_gates_and_the_source_of_their_group(api):
         ("sigmoid", (0, 0, 0), (1 / 3, 1 / 3, 1 / 3)),
         ("sigmoid", (-1e4, -1e4, -1e4), (1 / 3, 1 / 3, 1 / 3)),
         ("sigmoid", (-1e4, 0, -1e4), (0, 1, 0)),
+        ("sigmoid", (-999, -1000, -1002), (E3 / (1 + E2 + E3), E2 / (1 + E2 + E3), 1 / (1 + E2 + E3))),
+        ("sigmoid", (-99, -100, -102), (E3 / (1 + E2 + E3), E2 / (1 + E2 + E3), 1 / (1 + E2 + E3))),
         ("sigmoid", (1e4, 0, -1e4), (2 / 3, 1 / 3, 0)),  # sigmoids 1, 1/2, 0
     ],
 )
