@@ -104,9 +104,9 @@ _SMALL = Preset(
 _DEMO = replace(
     _SMALL,
     name="demo",
-    foreground=replace(_SMALL.foreground, steps=120),
+    foreground=replace(_SMALL.foreground, steps=150),
     first_frames=replace(_SMALL.first_frames, steps=60),
-    instance=replace(_SMALL.instance, steps=150),
+    instance=replace(_SMALL.instance, steps=220),
     flip_test=False,
 )
 
