@@ -55,7 +55,7 @@ def _move(mask: Array, rng: np.random.Generator, amount: float) -> Array:
     rows, columns = np.mgrid[:h, :w].astype(np.float32)
     cell = rng.uniform(6, 40)
     waves = np.stack([_smooth_noise(rng, h, w, cell) for _ in range(2)]) * np.float32(amount * 0.5)
-    if rng.random() < 0.5:  # a predictor that is right here and wrong there
+    if rng.random() < 0.7:  # a predictor that is right here and wrong there
         waves *= np.clip(_smooth_noise(rng, h, w, rng.uniform(20, 60)) * 2, 0, 1)
     columns, rows = columns + waves[0], rows + waves[1]
     if rng.random() < 0.5:
@@ -107,13 +107,13 @@ def degrade(mask: Array, rng: np.random.Generator) -> Array:
     h, w = mask.shape
     coarse = mask
     if rng.random() < 0.6:
-        coarse = _move(coarse, rng, rng.choice([1.0, 1.0, 2.0, 3.0, 4.0, 6.0, 9.0]))
+        coarse = _move(coarse, rng, rng.choice([0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]))
     if rng.random() < 0.5:
         coarse = _patches(coarse, rng)
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         grow = rng.choice([cv2.erode, cv2.dilate])
         coarse = grow(coarse, _disk(int(rng.choice([1, 1, 2, 2, 3, 4, 6]))))
-    if rng.random() < 0.5:
+    if rng.random() < 0.4:
         coarse = lose_resolution(coarse, int(rng.choice([4, 8, 8, 16])), phase=(0, 0))
     if rng.random() < 0.45:  # scores of an unsure network: a shallow slope, an offset that drifts, fine noise
         logit = (coarse - rng.uniform(0.4, 0.6)) * rng.uniform(4, 14)
