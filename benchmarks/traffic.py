@@ -198,8 +198,44 @@ def print_rows(rows: list[Traffic]) -> None:
         )
 
 
+# Multiprocessors, shared memory of a block in KB, and what a copy of memory can be expected to reach in TB/s: 0.88 of
+# the data sheet's bandwidth.
+GPUS = {"A100 80GB": (108, 163, 1.79), "H100 SXM": (132, 227, 2.95), "H200": (132, 227, 4.22)}
+STEP_NS = 60  # assumed: shared memory there and back, three multiply-adds, a barrier
+LATENCY_NS = 800  # assumed: global memory, for a block that waits for it
+
 TARGETS = ((16, 8, 1024, 1024), (32, 32, 128, 128), (1, 1, 480, 854))
 H200 = Machine(shared_bytes=(227 << 10) - 512, multiprocessors=132)
+
+
+def predict(shape, dtype: torch.dtype, gpu: str, *, backward: bool) -> tuple[float, float]:
+    """(milliseconds that memory needs, milliseconds that the chain of steps needs) for the four-way maximum."""
+    multiprocessors, shared, copy = GPUS[gpu]
+    machine = Machine(shared_bytes=(shared << 10) - 512, multiprocessors=multiprocessors)
+    name = "backward" if backward else "forward"
+    plan = machine.plan(name, problem_of(shape, dtype, "four_way", "abs", "max", shape[1], 0))
+    traffic = planned(shape, "four_way", dtype, machine, backward=backward)
+    n, c, height, width = shape
+    shared_bytes = plan["scratch_bytes"] if plan["in_shared"] else 0
+    registers = 104 if backward else 64
+    together = max(
+        1,
+        min(
+            (shared << 10) // (shared_bytes + 1536),
+            65536 // (registers * plan["threads"]),
+            2048 // plan["threads"],
+        ),
+    )
+    tasks = n * c * (4 if plan["split"] else 1)
+    waves = -(-tasks // (multiprocessors * together))
+    lines = max(height, width) if plan["split"] else 2 * (height + width)
+    steps = lines * (2.56 if backward else 1)
+    # A block waits for a tile unless the next one arrives meanwhile, and for what it merges with.
+    waits = 0 if plan["stages"] == 2 else 1
+    if not plan["split"] and not plan["resident"]:
+        waits += 1
+    chain = waves * (steps * STEP_NS + lines / plan["tile_lines"] * waits * LATENCY_NS)
+    return traffic.scheduled / copy / 1e9, chain / 1e6
 
 
 def main() -> None:
@@ -223,6 +259,15 @@ def main() -> None:
                     f"{size:16} {r.name:20} {r.dtype:9} minimum {r.minimum / 1e9:8.4f} scheduled "
                     f"{r.scheduled / 1e9:8.4f} efficiency {r.schedule_efficiency:.3f}  {r.plan}"
                 )
+    print(
+        "\nModel, four-way: ms that memory needs, ms that the chain of steps needs; the larger is the prediction"
+    )
+    for gpu in GPUS:
+        for shape in TARGETS:
+            for dtype in (torch.float32, torch.bfloat16):
+                cells = [predict(shape, dtype, gpu, backward=backward) for backward in (False, True)]
+                text = "   ".join(f"{memory:8.3f} {chain:8.3f}" for memory, chain in cells)
+                print(f"{gpu:10} {'x'.join(map(str, shape)):16} {str(dtype).removeprefix('torch.'):9} {text}")
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
 

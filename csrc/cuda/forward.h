@@ -121,7 +121,8 @@ SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const Forwar
 }
 
 template <typename S, bool kFits>
-SPN_KERNEL((kFits ? kForwardThreads<StateOf<S>> : kThreads), 1) forward_kernel(ForwardArgs f, Plan plan) {
+SPN_KERNEL((kFits ? kForwardThreads<StateOf<S>> : kThreads), 1)
+forward_kernel(ForwardArgs f, Plan plan) {
   SPN_SHARED(shared);
   ForwardSweep<S>* sweeps = reinterpret_cast<ForwardSweep<S>*>(shared);
   unsigned char* scratch = shared + kHeaderBytes;

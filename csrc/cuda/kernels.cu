@@ -19,7 +19,9 @@ cudaError_t with_dtype(DType dtype, Visit visit) {
   }
 }
 
-int64_t shared_bytes(const Plan& plan) { return kHeaderBytes + (plan.in_shared ? plan.scratch_bytes : 0); }
+int64_t shared_bytes(const Plan& plan) {
+  return kHeaderBytes + (plan.in_shared ? plan.scratch_bytes : 0);
+}
 
 int64_t merge_blocks(int64_t values) {
   return std::min((values + kMergeThreads - 1) / kMergeThreads, kMaxBlocks);
@@ -54,7 +56,8 @@ cudaError_t backward(const BackwardArgs& b, Plan plan, void* workspace, cudaStre
                                plan.threads, shared_bytes(plan), stream, b, plan);
     if (error == cudaSuccess && plan.split) {
       const auto* planes = reinterpret_cast<const StateOf<S>*>(plan.workspace + plan.planes);
-      error = launch(add_kernel<S>, merge_blocks(b.batch * b.channels * b.plane()), kMergeThreads, 0, stream, b, planes);
+      error =
+          launch(add_kernel<S>, merge_blocks(b.batch * b.channels * b.plane()), kMergeThreads, 0, stream, b, planes);
     }
     const int64_t outer = b.batch * b.directions;
     if (error == cudaSuccess && b.gate_groups < b.channels) {

@@ -12,7 +12,8 @@ constexpr int kMergeThreads = 256;
 
 // out = merge over d of planes (D, N, C, H, W), and which direction won.
 template <typename S>
-SPN_KERNEL(kMergeThreads, 4) merge_kernel(ForwardArgs f, const StateOf<S>* planes) {
+SPN_KERNEL(kMergeThreads, 4)
+merge_kernel(ForwardArgs f, const StateOf<S>* planes) {
   using T = StateOf<S>;
   const int64_t size = f.batch * f.channels * f.plane(), stride = int64_t{gridDim.x} * kMergeThreads;
   const T scale = merge_scale<T>(f);
@@ -39,7 +40,8 @@ SPN_KERNEL(kMergeThreads, 4) merge_kernel(ForwardArgs f, const StateOf<S>* plane
 
 // grad_x = sum over d of planes (D, N, C, H, W).
 template <typename S>
-SPN_KERNEL(kMergeThreads, 4) add_kernel(BackwardArgs b, const StateOf<S>* planes) {
+SPN_KERNEL(kMergeThreads, 4)
+add_kernel(BackwardArgs b, const StateOf<S>* planes) {
   using T = StateOf<S>;
   const int64_t size = b.batch * b.channels * b.plane(), stride = int64_t{gridDim.x} * kMergeThreads;
 #pragma unroll 1

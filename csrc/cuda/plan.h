@@ -12,12 +12,12 @@ namespace cuda {
 // Threads a block may have, so that each still gets the registers that it needs.
 template <typename State>
 constexpr int kForwardThreads = sizeof(State) == 8 ? 512 : 1024;  // where each position has a thread of its own
-constexpr int kThreads = 512;                                    // everywhere else
+constexpr int kThreads = 512;                                     // everywhere else
 
 constexpr int64_t kHeaderBytes = 512;  // of shared memory: where two sweeps' pointers are kept
 constexpr int kRungLines = 4;  // the backward pass keeps every 4th line of a block of kCheckpointLines, see backward.h
 constexpr int kRungs = static_cast<int>(kCheckpointLines) / kRungLines;
-constexpr int kForwardLines = 2;                              // lines of running state
+constexpr int kForwardLines = 2;                               // lines of running state
 constexpr int kBackwardLines = kRungs + (kRungLines - 1) + 5;  // rungs, lines of a rung, what a line sends back
 constexpr int64_t kMaxBlocks = int64_t{1} << 30;
 
@@ -30,22 +30,22 @@ struct Limits {
 
 struct Plan {
   int threads;
-  int tiles;       // of 32 positions, on the longest line
-  int lines_log2;  // lines of a tile
-  int stages;      // 2: the next tile arrives while this one is computed
-  bool fits;       // forward: each position has a thread of its own, and scratch is shared memory
-  bool in_shared;  // scratch is shared memory
-  bool paired;     // 2-byte values can be moved two at a time
-  bool split;      // each sweep is a task of its own
-  bool resident;   // x and the running merge stay in shared memory
-  bool merges_narrow;  // the running merge is kept in the tensors' dtype, in out itself
+  int tiles;                     // of 32 positions, on the longest line
+  int lines_log2;                // lines of a tile
+  int stages;                    // 2: the next tile arrives while this one is computed
+  bool fits;                     // forward: each position has a thread of its own, and scratch is shared memory
+  bool in_shared;                // scratch is shared memory
+  bool paired;                   // 2-byte values can be moved two at a time
+  bool split;                    // each sweep is a task of its own
+  bool resident;                 // x and the running merge stay in shared memory
+  bool merges_narrow;            // the running merge is kept in the tensors' dtype, in out itself
   bool wide_gates, wide_source;  // gradients that are summed over channels later, in the state's precision
   int64_t tasks, blocks;
   int64_t scratch_bytes;    // of a block
   int64_t workspace_bytes;  // of the launch, global: scratch, planes, partial gradients
 
   // Offsets into the workspace.
-  int64_t planes;   // separate sweeps (D, N, C, H, W), or the running merge (N, C, H, W), in the state's dtype
+  int64_t planes;  // separate sweeps (D, N, C, H, W), or the running merge (N, C, H, W), in the state's dtype
   int64_t partial_gates, partial_source;
   unsigned char* workspace;
 };
@@ -53,16 +53,22 @@ struct Plan {
 inline int value_bytes(DType dtype) {
   return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2;
 }
-inline int state_bytes(DType dtype) { return dtype == DType::float64 ? 8 : 4; }
+inline int state_bytes(DType dtype) {
+  return dtype == DType::float64 ? 8 : 4;
+}
 
 // Values that a resident plane takes, and bytes that the two of them take: the running merge, and x.
-SPN_HD int64_t resident_values(const Problem& p) { return (p.plane() + 7) / 8 * 8; }
+SPN_HD int64_t resident_values(const Problem& p) {
+  return (p.plane() + 7) / 8 * 8;
+}
 SPN_HD int64_t resident_bytes(const Problem& p) {
   const int value = p.dtype == DType::float64 ? 8 : p.dtype == DType::float32 ? 4 : 2;
   return resident_values(p) * (value + (value > 4 ? value : 4));
 }
 
-inline int64_t aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
+inline int64_t aligned(int64_t bytes) {
+  return (bytes + 255) / 256 * 256;
+}
 
 // The longest line of the problem's sweeps.
 inline int64_t longest_line(const Problem& p) {
@@ -114,11 +120,17 @@ inline int64_t forward_scratch(const Problem& p, const Plan& plan, int lines_log
   return tiles + kForwardLines * positions * state_bytes(p.dtype) + (resident ? resident_bytes(p) : 0);
 }
 
+// Blocks that a multiprocessor holds: each takes its scratch, the header, and what the device keeps for itself.
+inline int64_t blocks_together(const Limits& limits, int64_t scratch_bytes) {
+  constexpr int64_t kTaken = kHeaderBytes + 1024;
+  return (limits.shared_bytes + kTaken) / (scratch_bytes + kTaken);
+}
+
 // Two stages where they cost no block its place beside the others on a multiprocessor, or there are blocks to spare.
 inline bool wants_two_stages(const Plan& plan, const Limits& limits, int64_t one, int64_t two) {
   if (two > limits.shared_bytes) return false;
-  const int64_t together = limits.shared_bytes / two;
-  return together >= 4 || together == limits.shared_bytes / one || plan.tasks <= limits.multiprocessors * together;
+  const int64_t together = blocks_together(limits, two);
+  return together >= 4 || together == blocks_together(limits, one) || plan.tasks <= limits.multiprocessors * together;
 }
 
 inline Plan plan_forward(const ForwardArgs& f, const Limits& limits) {

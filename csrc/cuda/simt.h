@@ -57,10 +57,10 @@ SPN_DEVICE const T& published(const T* object) {
 template <int kBytes>
 SPN_DEVICE void copy_async(void* shared, const void* global) {
 #if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(
-                   static_cast<unsigned>(__cvta_generic_to_shared(shared))),
-               "l"(global), "n"(kBytes)
-               : "memory");
+  asm volatile(
+      "cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(shared))),
+      "l"(global), "n"(kBytes)
+      : "memory");
 #else
   if (kBytes == 8) {
     *static_cast<uint64_t*>(shared) = *static_cast<const uint64_t*>(global);

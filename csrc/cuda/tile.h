@@ -7,10 +7,10 @@
 //   ...                                              ...
 //   line L-1   | lane 0 | lane 1 | ... | lane 31 |   lane 31    | line 0 | line 1 | ... | line L-1 |
 //
-// A tile's rows are pieces of the plane's rows, so the warp copies whole sectors of memory whichever way the sweep runs,
-// and each lane then finds its own position's values: that is the transposition. The lanes of one line would meet in
-// few banks where a row is shorter than 32 words; an exclusive or of the column with bits of the row's number spreads
-// them over all banks without padding.
+// A tile's rows are pieces of the plane's rows, so the warp copies whole sectors of memory whichever way the sweep
+// runs, and each lane then finds its own position's values: that is the transposition. The lanes of one line would meet
+// in few banks where a row is shorter than 32 words; an exclusive or of the column with bits of the row's number
+// spreads them over all banks without padding.
 #pragma once
 
 #include "../sweep.h"
@@ -31,7 +31,8 @@ struct Spread {
   int shift, bits;
 
   SPN_DEVICE explicit Spread(int lines_log2)
-      : shift(lines_log2 > kRowOfBanksLog2 ? 0 : kRowOfBanksLog2 - lines_log2), bits((1 << lines_log2 >> kPairLog2) - 1) {}
+      : shift(lines_log2 > kRowOfBanksLog2 ? 0 : kRowOfBanksLog2 - lines_log2),
+        bits((1 << lines_log2 >> kPairLog2) - 1) {}
   SPN_DEVICE int of(int row) const { return ((row >> shift) & bits) << kPairLog2; }
 };
 
@@ -102,7 +103,8 @@ struct LaneCopy {
 // Stages a tile of `count` lines from t0, 32 positions from j0. `paired`: 2-byte values may be moved in pairs.
 // Asynchronous where kAsync: scratch is shared memory and the plane global.
 template <bool kAsync, typename S>
-SPN_DEVICE void copy_in(S* tile, const S* plane, const Sweep& s, int t0, int count, int j0, int lines_log2, bool paired) {
+SPN_DEVICE void copy_in(S* tile, const S* plane, const Sweep& s, int t0, int count, int j0, int lines_log2,
+                        bool paired) {
   if constexpr (sizeof(S) >= 4) {
     LaneCopy<S>(s, t0, count, j0, lines_log2).for_turns([&](int k, int64_t o) {
       if constexpr (kAsync) {

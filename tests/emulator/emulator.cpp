@@ -94,7 +94,9 @@ struct Machine {
 
 Machine machine;
 
-Fiber& fiber() { return machine.fibers[machine.current]; }
+Fiber& fiber() {
+  return machine.fibers[machine.current];
+}
 
 std::string where(Site site) {
   const std::string file = site.file;
@@ -116,7 +118,8 @@ void yield() {
 // Remembers the first fault, and stops the thread where it is: what it would do next means nothing.
 void fail(const std::string& what) {
   if (machine.error.empty()) {
-    machine.error = what + " (block " + std::to_string(machine.block) + ", thread " + std::to_string(machine.current) + ")";
+    machine.error =
+        what + " (block " + std::to_string(machine.block) + ", thread " + std::to_string(machine.current) + ")";
   }
   if (machine.current < 0) return;
   fiber().wait = Wait::done;
@@ -165,7 +168,9 @@ Access now() {
   return {static_cast<int32_t>(machine.block), machine.current, fiber().block_epoch, fiber().warp_epoch};
 }
 
-int warp_of(const Access& a) { return a.thread <= kMany ? -(a.thread - kMany) : a.thread / kWarp; }
+int warp_of(const Access& a) {
+  return a.thread <= kMany ? -(a.thread - kMany) : a.thread / kWarp;
+}
 
 void remember_read(Shadow& s) {
   const Access access = now();
@@ -219,7 +224,8 @@ void count_access(uintptr_t address, size_t bytes, bool write, Site site) {
     const uintptr_t offset = address - reinterpret_cast<uintptr_t>(machine.shared.data());
     for (uintptr_t word = offset / 4; word <= (offset + bytes - 1) / 4; ++word) access.units.push_back(word);
   } else {
-    for (uintptr_t sector = address / 32; sector <= (address + bytes - 1) / 32; ++sector) access.units.push_back(sector);
+    for (uintptr_t sector = address / 32; sector <= (address + bytes - 1) / 32; ++sector)
+      access.units.push_back(sector);
   }
 }
 
@@ -252,7 +258,8 @@ void touch(const void* pointer, size_t bytes, bool write, Site site) {
   if (in_shared(address)) {
     const uintptr_t offset = address - reinterpret_cast<uintptr_t>(machine.shared.data());
     if (offset + bytes > machine.shared.size()) return fail("shared memory is left at " + where(site));
-    for (size_t i = 0; i < bytes; ++i) check_byte(machine.shared_shadow[offset + i], write, true, "shared memory", site);
+    for (size_t i = 0; i < bytes; ++i)
+      check_byte(machine.shared_shadow[offset + i], write, true, "shared memory", site);
     return;
   }
   for (Buffer& buffer : machine.buffers) {
@@ -341,11 +348,21 @@ void run_block() {
 
 }  // namespace
 
-Index thread_index() { return {static_cast<unsigned>(machine.current)}; }
-Index block_index() { return {static_cast<unsigned>(machine.block)}; }
-Index block_size() { return {static_cast<unsigned>(machine.threads)}; }
-Index grid_size() { return {static_cast<unsigned>(machine.blocks)}; }
-unsigned char* shared_memory() { return machine.shared.data(); }
+Index thread_index() {
+  return {static_cast<unsigned>(machine.current)};
+}
+Index block_index() {
+  return {static_cast<unsigned>(machine.block)};
+}
+Index block_size() {
+  return {static_cast<unsigned>(machine.threads)};
+}
+Index grid_size() {
+  return {static_cast<unsigned>(machine.blocks)};
+}
+unsigned char* shared_memory() {
+  return machine.shared.data();
+}
 
 void wait_at(const char* file, char kind, int number) {
   const std::string name = barrier_name(file, kind, number);
@@ -357,12 +374,22 @@ void wait_at(const char* file, char kind, int number) {
   yield();
 }
 
-void block_barrier(const char* file, int number) { wait_at(file, 'B', number); }
-void warp_barrier(const char* file, int number) { wait_at(file, 'W', number); }
+void block_barrier(const char* file, int number) {
+  wait_at(file, 'B', number);
+}
+void warp_barrier(const char* file, int number) {
+  wait_at(file, 'W', number);
+}
 
-void on_read(const void* address, size_t bytes, Site site) { touch(address, bytes, false, site); }
-void on_write(const void* address, size_t bytes, Site site) { touch(address, bytes, true, site); }
-void on_turn() { ++fiber().turn; }
+void on_read(const void* address, size_t bytes, Site site) {
+  touch(address, bytes, false, site);
+}
+void on_write(const void* address, size_t bytes, Site site) {
+  touch(address, bytes, true, site);
+}
+void on_turn() {
+  ++fiber().turn;
+}
 
 // The copy happens at some time before the wait ends: the destination is spoilt now and written then.
 void copy_async(void* shared, const void* global, size_t bytes, Site site) {
@@ -373,14 +400,17 @@ void copy_async(void* shared, const void* global, size_t bytes, Site site) {
   fiber().copies.back().push_back({shared, global, bytes, site});
 }
 
-void copy_commit() { fiber().copies.emplace_back(); }
+void copy_commit() {
+  fiber().copies.emplace_back();
+}
 
 void copy_wait(int pending) {
   auto& copies = fiber().copies;
   while (static_cast<int>(copies.size()) - 1 > pending) {
     for (const Copy& copy : copies.front()) {
       if (machine.options.check) {
-        const uintptr_t offset = reinterpret_cast<uintptr_t>(copy.shared) - reinterpret_cast<uintptr_t>(machine.shared.data());
+        const uintptr_t offset =
+            reinterpret_cast<uintptr_t>(copy.shared) - reinterpret_cast<uintptr_t>(machine.shared.data());
         for (size_t i = 0; i < copy.bytes; ++i) {
           check_byte(machine.shared_shadow[offset + i], true, true, "shared memory", copy.site);
         }
@@ -417,7 +447,8 @@ cudaError_t run(int64_t blocks, int threads, int64_t shared_bytes, const std::fu
 }
 
 void add_buffer(const char* name, const void* data, size_t bytes, bool written, bool writable) {
-  Buffer buffer{name, reinterpret_cast<uintptr_t>(data), reinterpret_cast<uintptr_t>(data) + bytes, written, writable, {}};
+  Buffer buffer{name, reinterpret_cast<uintptr_t>(data), reinterpret_cast<uintptr_t>(data) + bytes, written, writable,
+                {}};
   if (machine.options.check && writable) {
     buffer.shadow.resize(bytes);
     for (Shadow& s : buffer.shadow) s.written = written;
@@ -434,8 +465,12 @@ void reset(const Options& options) {
   machine.random.seed(options.seed);
 }
 
-const Counts& counts() { return machine.counts; }
-const std::string& error() { return machine.error; }
+const Counts& counts() {
+  return machine.counts;
+}
+const std::string& error() {
+  return machine.error;
+}
 
 std::string unwritten() {
   std::string names;
@@ -450,7 +485,9 @@ std::string unwritten() {
   return names;
 }
 
-std::vector<std::string> barriers_seen() { return {machine.barriers.begin(), machine.barriers.end()}; }
+std::vector<std::string> barriers_seen() {
+  return {machine.barriers.begin(), machine.barriers.end()};
+}
 
 }  // namespace emulator
 }  // namespace spn

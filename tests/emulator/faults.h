@@ -21,14 +21,18 @@ inline void uninitialised(int* out) {
   cuda::store(out + threadIdx.x, cuda::load(reinterpret_cast<int*>(emulator::shared_memory()) + threadIdx.x));
 }
 
-inline void beyond_the_end(int* out) { cuda::store(out + threadIdx.x + 1, 0); }
+inline void beyond_the_end(int* out) {
+  cuda::store(out + threadIdx.x + 1, 0);
+}
 
 inline void beyond_shared(int* out) {
   cuda::store(reinterpret_cast<int*>(emulator::shared_memory()) + threadIdx.x + 1, 0);
   cuda::store(out + threadIdx.x, 0);
 }
 
-inline void blocks_collide(int* out) { cuda::store(out + threadIdx.x, 0); }
+inline void blocks_collide(int* out) {
+  cuda::store(out + threadIdx.x, 0);
+}
 
 inline void diverges(int* out) {
   if (threadIdx.x < 32) SPN_BARRIER(0);

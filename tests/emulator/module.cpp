@@ -127,12 +127,18 @@ py::dict backward(const py::dict& problem, const py::dict& in, const py::dict& o
 // Runs a kernel of faults.h on `blocks` blocks of 64 threads, with an output of `values` ints; its values and error.
 py::tuple fault(const std::string& name, int blocks, int values, uint64_t seed) {
   const std::map<std::string, void (*)(int*)> kernels = {
-      {"no barrier", faults::neighbour<0>},     {"warp barrier only", faults::neighbour<1>},
-      {"block barrier", faults::neighbour<2>},  {"uninitialised", faults::uninitialised},
-      {"beyond the end", faults::beyond_the_end}, {"beyond shared", faults::beyond_shared},
-      {"blocks collide", faults::blocks_collide}, {"diverges", faults::diverges},
-      {"misaligned", faults::misaligned},       {"copy waited for", faults::copies<true>},
-      {"copy not waited for", faults::copies<false>}, {"spoilt copy", faults::reads_spoilt_copy},
+      {"no barrier", faults::neighbour<0>},
+      {"warp barrier only", faults::neighbour<1>},
+      {"block barrier", faults::neighbour<2>},
+      {"uninitialised", faults::uninitialised},
+      {"beyond the end", faults::beyond_the_end},
+      {"beyond shared", faults::beyond_shared},
+      {"blocks collide", faults::blocks_collide},
+      {"diverges", faults::diverges},
+      {"misaligned", faults::misaligned},
+      {"copy waited for", faults::copies<true>},
+      {"copy not waited for", faults::copies<false>},
+      {"spoilt copy", faults::reads_spoilt_copy},
       {"forgets to write", faults::forgets_to_write},
   };
   emulator::Options options;

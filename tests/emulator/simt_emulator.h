@@ -59,7 +59,9 @@ cudaError_t run(int64_t blocks, int threads, int64_t shared_bytes, const std::fu
 namespace cuda {
 
 // A turn of a loop that all threads of a warp take together, whether or not they access anything in it.
-inline void next_turn() { emulator::on_turn(); }
+inline void next_turn() {
+  emulator::on_turn();
+}
 
 template <typename T>
 T load(const T* address, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
@@ -97,7 +99,9 @@ void copy_async(void* shared, const void* global, const char* file = __builtin_F
   emulator::copy_async(shared, global, kBytes, {file, line});
 }
 
-inline void copy_commit() { emulator::copy_commit(); }
+inline void copy_commit() {
+  emulator::copy_commit();
+}
 
 template <int kPending>
 void copy_wait() {
