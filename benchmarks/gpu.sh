@@ -98,6 +98,8 @@ stage build 200 bash -c build
 # The sanitizers' program is compiled beside the tests, which leave most cores idle.
 bash -c sanitize_build >"$OUT/sanitize_build.log" 2>&1 &
 SANITIZE_BUILD=$!
+# So is the emulator, whose planner tells the benchmark what a schedule moves.
+"$PYTHON" -c 'import benchmarks.traffic, kernel_emulator; kernel_emulator.load()' >"$OUT/planner_build.log" 2>&1 &
 stage import 40 bash -c check_import
 stage tests 130 "$PYTHON" -m pytest tests/spn/test_cuda.py -q --maxfail=20 -p no:cacheprovider -o addopts=-ra
 stage per_column 40 bash -c per_column
