@@ -67,6 +67,7 @@ def cpu_extension():
         "-fno-trapping-math",
         "-fvisibility=hidden",
         "-Wno-psabi",
+        "-Wno-maybe-uninitialized",  # in the AVX-512 headers of gcc 12
     ]
     return import_cpp_extension().CppExtension(
         "spn._cpu",
