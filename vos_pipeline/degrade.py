@@ -106,7 +106,7 @@ def degrade(mask: Array, rng: np.random.Generator) -> Array:
         return lose_resolution(mask, factor, phase)
     h, w = mask.shape
     coarse = mask
-    if rng.random() < 0.6:
+    if rng.random() < 0.5:
         coarse = _move(coarse, rng, rng.choice([0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]))
     if rng.random() < 0.5:
         coarse = _patches(coarse, rng)
@@ -115,7 +115,7 @@ def degrade(mask: Array, rng: np.random.Generator) -> Array:
         coarse = grow(coarse, _disk(int(rng.choice([1, 1, 2, 2, 3, 4, 6]))))
     if rng.random() < 0.4:
         coarse = lose_resolution(coarse, int(rng.choice([4, 8, 8, 16])), phase=(0, 0))
-    if rng.random() < 0.45:  # scores of an unsure network: a shallow slope, an offset that drifts, fine noise
+    if rng.random() < 0.35:  # scores of an unsure network: a shallow slope, an offset that drifts, fine noise
         logit = (coarse - rng.uniform(0.4, 0.6)) * rng.uniform(4, 14)
         logit += _smooth_noise(rng, h, w, rng.uniform(8, 48)) * rng.uniform(0, 0.8)
         if rng.random() < 0.3:
@@ -260,7 +260,7 @@ class Composites:
         ((48, 48, 3), (48, 48), (48, 48))
     """
 
-    def __init__(self, photographs: list[Array], size: int = 192, seed: int = 0) -> None:
+    def __init__(self, photographs: list[Array], size: int = 160, seed: int = 0) -> None:
         if not photographs:
             raise ValueError("photographs must hold at least one (H, W, 3) picture, got none")
         self.photographs, self.size, self.seed = photographs, size, seed

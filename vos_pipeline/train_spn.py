@@ -42,13 +42,13 @@ BUNDLED = (
 
 @dataclass(frozen=True)
 class SPNTraining:
-    """Constants of one training; the defaults made the weights that ship with spn."""
+    """Constants of one training. How the weights that ship with spn were made: spn/weights/README.md."""
 
     guidance: str = "lite"  # "lite" (which sees the mask too), "lite-image" or "vgg16"
     form: str = "embedded"
-    steps: int = 8000
-    batch: int = 8
-    size: int = 192  # side of the crops in pixels
+    steps: int = 10_000
+    batch: int = 4
+    size: int = 160  # side of the crops in pixels
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     average: float = 0.998  # decay of the moving average of the weights, which is what is kept
@@ -76,7 +76,7 @@ class MaskedPictures(Dataset):
         seed: with the index of a sample, the only source of randomness.
     """
 
-    def __init__(self, images: str | Path, masks: str | Path, size: int = 192, seed: int = 0) -> None:
+    def __init__(self, images: str | Path, masks: str | Path, size: int = 160, seed: int = 0) -> None:
         by_name = {path.stem: path for path in list_images(Path(masks))}
         self.pairs = [
             (path, by_name[path.stem]) for path in list_images(Path(images)) if path.stem in by_name
