@@ -1,6 +1,7 @@
 # make demo   sets up and runs the whole pipeline on bundled synthetic clips
 # make test   sets up and runs the tests
 # make lint   style
+# make cuda-check   compiles the CUDA kernels for every architecture, where nvcc exists
 # make clean  removes what the others made
 
 PYTHON ?= python3
