@@ -51,8 +51,11 @@ def missing_for_cuda() -> str | None:
         return "this source tree has no CUDA kernels"
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is not a CUDA build"
-    if cpp_extension.CUDA_HOME is None or not (Path(cpp_extension.CUDA_HOME) / "bin" / "nvcc").exists():
+    home = cpp_extension.CUDA_HOME
+    if home is None or not (Path(home) / "bin" / "nvcc").exists():
         return "nvcc was not found (set CUDA_HOME)"
+    if not (Path(home) / "include" / "cuda_runtime.h").exists():
+        return f"{home} has nvcc but no include/cuda_runtime.h (set CUDA_HOME)"
     return None
 
 
