@@ -68,10 +68,10 @@ def propagate(
     _check_choice("direction", direction, DIRECTIONS)
     _check_choice("normalize", normalize, NORMALIZATIONS)
     _check_x(x)
-    _check_gates(gates, x, lead=(3,))
+    _check_grouped("gates", "G", gates, x, lead=(3,))
     gates = gates.unsqueeze(1)
     if source is not None:
-        _check_source(source, x, lead=())
+        _check_grouped("source", "G_s", source, x, lead=())
         source = source.unsqueeze(1)
     out, _, _ = _ops.propagate(x, gates, source, direction, normalize, "none", _needs_grad(x, gates, source))
     return out.squeeze(1)
@@ -126,9 +126,9 @@ def propagate_four_way(
     if merge is not None:
         _check_choice("merge", merge, MERGES, "or None")
     _check_x(x)
-    _check_gates(gates, x, lead=(4, 3))
+    _check_grouped("gates", "G", gates, x, lead=(4, 3))
     if source is not None:
-        _check_source(source, x, lead=(4,))
+        _check_grouped("source", "G_s", source, x, lead=(4,))
     save = _needs_grad(x, gates, source)
     out, _, _ = _ops.propagate(x, gates, source, "four_way", normalize, merge or "none", save)
     return out
@@ -202,26 +202,20 @@ def _check_x(x: Tensor) -> None:
         raise ValueError(f"x must be (N, C, H, W) with C, H, W >= 1, got {tuple(x.shape)}")
 
 
-def _check_gates(gates: Tensor, x: Tensor, lead: tuple[int, ...]) -> None:
-    _check_like("gates", gates, x)
+def _check_grouped(name: str, symbol: str, value: Tensor, x: Tensor, lead: tuple[int, ...]) -> None:
+    """gates or source: (N, *lead, groups, H, W), where the number of groups divides C."""
+    _check_like(name, value, x)
     n, channels, height, width = x.shape
-    shape = gates.shape
+    shape = value.shape
     if len(shape) != 4 + len(lead) or shape != (n, *lead, shape[-3], height, width):
-        symbols = ", ".join(("N", *map(str, lead), "G, H, W"))
-        expected = ", ".join(map(str, (n, *lead, "G", height, width)))
-        raise ValueError(f"gates must be ({symbols}) = ({expected}), got {tuple(shape)}")
-    _check_groups("gates", "G", shape[-3], channels)
-
-
-def _check_source(source: Tensor, x: Tensor, lead: tuple[int, ...]) -> None:
-    _check_like("source", source, x)
-    n, channels, height, width = x.shape
-    shape = source.shape
-    if len(shape) != 4 + len(lead) or shape != (n, *lead, shape[-3], height, width):
-        symbols = ", ".join(("N", *map(str, lead), "G_s, H, W"))
-        expected = ", ".join(map(str, (n, *lead, "G_s", height, width)))
-        raise ValueError(f"source must be ({symbols}) = ({expected}), got {tuple(shape)}")
-    _check_groups("source", "G_s", shape[-3], channels)
+        symbols = ", ".join(map(str, ("N", *lead, symbol, "H", "W")))
+        expected = ", ".join(map(str, (n, *lead, symbol, height, width)))
+        raise ValueError(f"{name} must be ({symbols}) = ({expected}), got {tuple(shape)}")
+    groups = shape[-3]
+    if groups < 1 or channels % groups:
+        raise ValueError(
+            f"{name} must have a number of groups {symbol} that divides C = {channels}, got {groups}"
+        )
 
 
 def _check_like(name: str, value: Tensor, x: Tensor) -> None:
@@ -230,13 +224,6 @@ def _check_like(name: str, value: Tensor, x: Tensor) -> None:
         raise TypeError(f"{name} must have x's dtype {_short(x.dtype)}, got {_short(value.dtype)}")
     if value.device != x.device:
         raise ValueError(f"{name} must be on x's device {x.device}, got {value.device}")
-
-
-def _check_groups(name: str, symbol: str, groups: int, channels: int) -> None:
-    if groups < 1 or channels % groups:
-        raise ValueError(
-            f"{name} must have a number of groups {symbol} that divides C = {channels}, got {groups}"
-        )
 
 
 def _short(name: torch.dtype | torch.layout) -> str:
