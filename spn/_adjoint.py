@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .reference import DIRECTIONS, UNIT_FLOOR, existing_taps, is_horizontal, is_reversed, normalize_gates
+from .reference import UNIT_FLOOR, existing_taps, is_horizontal, is_reversed, normalize_gates, sweeps_of
 
 # sweep(x, p, direction, source) -> h, for weights p that are normalised already.
 Sweep = Callable[[Tensor, Tensor, str, Tensor | None], Tensor]
@@ -111,7 +111,7 @@ def propagate_backward(
     sweep: Sweep,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Gradients for x (N, C, H, W), gates (N, D, 3, G, H, W) and source (N, D, G_s, H, W), in their dtypes."""
-    directions = DIRECTIONS if direction == "four_way" else (direction,)
+    directions = sweeps_of(direction)
 
     def source_of(d: int) -> Tensor | None:
         return None if source is None else source[:, d]

@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from . import _adjoint, _native, reference
-from .reference import DIRECTIONS
 
 CHECKPOINT_LINES = 16
 
@@ -61,11 +60,6 @@ def propagate_backward(*args):
     return _PropagateBackward.apply(*args) if _wants_function() else _propagate_backward(*args)
 
 
-def sweeps_of(direction: str) -> tuple[str, ...]:
-    """The directions behind the operators' ``direction`` argument."""
-    return DIRECTIONS if direction == "four_way" else (direction,)
-
-
 # ---- The reference stands in where no library covers a device -------------------------------------------------------
 
 _warned_devices: set[str] = set()
@@ -99,7 +93,7 @@ def _checkpoints_of(hidden: Tensor, directions: tuple[str, ...]) -> Tensor:
 
 def _reference_propagate(x, gates, source, direction, normalize, merge, save):
     _warn_once(x.device)
-    directions = sweeps_of(direction)
+    directions = reference.sweeps_of(direction)
     state = reference.state_dtype(x.dtype)
     hidden = torch.stack(
         [
@@ -155,7 +149,7 @@ library.impl("propagate_backward", _reference_backward, "CompositeExplicitAutogr
 @torch.library.register_fake("spn::propagate", lib=library)
 def _propagate_fake(x, gates, source, direction, normalize, merge, save):
     n, channels, height, width = x.shape
-    directions = sweeps_of(direction)
+    directions = reference.sweeps_of(direction)
     out = x.new_empty((n, len(directions), channels, height, width) if merge == "none" else x.shape)
     winner = x.new_empty(x.shape if save and merge == "max" else (0,), dtype=torch.uint8)
     if not save:

@@ -31,6 +31,11 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def sweeps_of(direction: str) -> tuple[str, ...]:
+    """The directions behind the operators' ``direction`` argument, which may be "four_way"."""
+    return DIRECTIONS if direction == "four_way" else (direction,)
+
+
 def is_horizontal(direction: str) -> bool:
     """Whether lines are columns (left_to_right, right_to_left)."""
     return direction in DIRECTIONS[:2]
