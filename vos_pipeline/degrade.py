@@ -1,8 +1,7 @@
-"""Training samples for the refiner: pictures with exact masks, and the coarse masks to be refined.
+"""What a coarse predictor makes of an exact mask: the inputs from which the refiner learns.
 
-Two halves. :func:`degrade` makes of an exact mask what a coarse predictor would give: lost resolution, moved
-or wavy outlines, dropped and added parts, unsure and noisy scores. :class:`Composites` draws pictures whose
-masks are exact by construction: procedural shapes, textured from free photographs, over other photographs.
+A mask loses resolution, or has a predictor's mistakes (moved or wavy outlines, parts dropped and added, islands
+and holes, majorities in segments of the picture) and then the form of its output: a hard mask or unsure scores.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-__all__ = ["Composites", "degrade", "lose_resolution"]
+__all__ = ["degrade", "lose_resolution", "smooth_noise"]
 
 Array = np.ndarray
 
@@ -39,7 +38,7 @@ def lose_resolution(mask: Array, factor: int, phase: tuple[int, int] = (0, 0)) -
     return cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR)[top : top + h, left : left + w]
 
 
-def _smooth_noise(rng: np.random.Generator, h: int, w: int, cell: float) -> Array:
+def smooth_noise(rng: np.random.Generator, h: int, w: int, cell: float) -> Array:
     """Gaussian noise of about unit deviation that varies over ``cell`` pixels, (H, W) float32."""
     grid = rng.standard_normal((int(h / cell) + 3, int(w / cell) + 3), dtype=np.float32)
     return cv2.resize(grid, (w, h), interpolation=cv2.INTER_CUBIC) * 1.4
@@ -54,9 +53,9 @@ def _move(mask: Array, rng: np.random.Generator, amount: float) -> Array:
     h, w = mask.shape
     rows, columns = np.mgrid[:h, :w].astype(np.float32)
     cell = rng.uniform(6, 40)
-    waves = np.stack([_smooth_noise(rng, h, w, cell) for _ in range(2)]) * np.float32(amount * 0.5)
+    waves = np.stack([smooth_noise(rng, h, w, cell) for _ in range(2)]) * np.float32(amount * 0.5)
     if rng.random() < 0.7:  # a predictor that is right here and wrong there
-        waves *= np.clip(_smooth_noise(rng, h, w, rng.uniform(20, 60)) * 2, 0, 1)
+        waves *= np.clip(smooth_noise(rng, h, w, rng.uniform(20, 60)) * 2, 0, 1)
     columns, rows = columns + waves[0], rows + waves[1]
     if rng.random() < 0.5:
         scale = 1 + rng.uniform(-1, 1) * amount / 100
@@ -82,16 +81,78 @@ def _patches(mask: Array, rng: np.random.Generator) -> Array:
     return mask
 
 
-def degrade(mask: Array, rng: np.random.Generator) -> Array:
+def _islands(mask: Array, rng: np.random.Generator) -> Array:
+    """False alarms anywhere in the picture, and holes in the object."""
+    noise = smooth_noise(rng, *mask.shape, rng.uniform(8, 40))
+    threshold = rng.uniform(1.9, 3.0)
+    if rng.random() < 0.4:
+        mask = np.where(noise < -threshold, np.float32(0), mask)
+    return np.maximum(mask, (noise > threshold).astype(np.float32))
+
+
+def _snap(mask: Array, rng: np.random.Generator, image: Array) -> Array:
+    """The majority in each segment of the picture: errors that follow edges, as of superpixels or a watershed."""
+    h, w = mask.shape
+    cell = rng.uniform(5, 24)
+    rows, columns = np.mgrid[cell / 2 : h : cell, cell / 2 : w : cell] + rng.uniform(-cell / 3, cell / 3)
+    seeds = np.zeros((h, w), np.int32)
+    at = (rows.clip(0, h - 1).astype(int), columns.clip(0, w - 1).astype(int))
+    seeds[at] = np.arange(1, rows.size + 1).reshape(rows.shape)
+    segments = cv2.watershed((image * 255).astype(np.uint8), seeds)
+    segments = cv2.dilate(segments.astype(np.float32), np.ones((3, 3))).astype(
+        np.int64
+    )  # covers the outlines
+    area = np.bincount(segments.ravel()).clip(1)
+    share = (np.bincount(segments.ravel(), mask.ravel()) / area)[segments]
+    snapped = (share > rng.uniform(0.3, 0.7)).astype(np.float32)
+    if rng.random() < 0.5:
+        return snapped
+    return np.where(smooth_noise(rng, h, w, rng.uniform(20, 60)) > 0, snapped, mask)
+
+
+def _mistakes(mask: Array, rng: np.random.Generator, image: Array | None) -> Array:
+    """What a predictor gets wrong, each with a probability of its own."""
+    if rng.random() < 0.45:
+        mask = _move(mask, rng, rng.choice([0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]))
+    if rng.random() < 0.4:
+        mask = _patches(mask, rng)
+    if rng.random() < 0.2:
+        grow = rng.choice([cv2.erode, cv2.dilate])
+        mask = grow(mask, _disk(int(rng.choice([1, 1, 2, 2, 3, 4, 6]))))
+    if rng.random() < 0.35:
+        mask = _islands(mask, rng)
+    if image is not None and rng.random() < 0.35:
+        mask = _snap(mask, rng, image)
+    if rng.random() < 0.35:
+        mask = lose_resolution(mask, int(rng.choice([2, 4, 4, 8, 8, 16])))
+    return mask
+
+
+def _as_output(mask: Array, rng: np.random.Generator) -> Array:
+    """A hard mask, sometimes blurred, or the scores of an unsure network: shallow slopes, drift, noise."""
+    h, w = mask.shape
+    if rng.random() < 0.7:
+        hard = (mask > rng.uniform(0.35, 0.65)).astype(np.float32)
+        return cv2.GaussianBlur(hard, (0, 0), rng.uniform(0.5, 4)) if rng.random() < 0.25 else hard
+    logit = (mask - rng.uniform(0.4, 0.6)) * rng.uniform(4, 14)
+    logit += smooth_noise(rng, h, w, rng.uniform(8, 48)) * rng.uniform(0, 0.8)
+    if rng.random() < 0.3:
+        logit += rng.standard_normal((h, w), dtype=np.float32) * 0.3
+    return 1 / (1 + np.exp(-logit))
+
+
+def degrade(mask: Array, rng: np.random.Generator, image: Array | None = None) -> Array:
     """Draw a coarse mask for an exact one.
 
-    A third of the draws only lose resolution (1/4 to 1/32). The others may have a displaced, grown or shrunk
-    outline and missing or extra parts, and end either as hard masks or as blurred and noisy scores; some are
-    right almost everywhere, so that a refiner learns to leave alone what needs no change.
+    Three draws of ten only lose resolution (1/4 to 1/32). The others end as hard masks or as blurred or noisy
+    scores; a third of these are right, so that a refiner learns to leave alone what needs no change, and the rest
+    have a displaced, grown or shrunk outline, missing or extra parts, islands and holes, or outlines that
+    follow the wrong edges.
 
     Args:
         mask: (H, W), float32 in [0, 1].
         rng: source of all randomness.
+        image: (H, W, 3), float32 in [0, 1], RGB: the picture, without which no outline follows wrong edges.
 
     Returns:
         (H, W), float32 in [0, 1].
@@ -100,295 +161,9 @@ def degrade(mask: Array, rng: np.random.Generator) -> Array:
         >>> degrade(np.eye(32, dtype=np.float32), np.random.default_rng(0)).shape
         (32, 32)
     """
-    factor = int(rng.choice([4, 8, 8, 12, 16, 16, 16, 24, 32, 32, 32]))
-    phase = tuple(int(v) for v in rng.integers(0, factor, 2))
-    if rng.random() < 0.35:
-        return lose_resolution(mask, factor, phase)
-    h, w = mask.shape
-    coarse = mask
-    if rng.random() < 0.5:
-        coarse = _move(coarse, rng, rng.choice([0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]))
-    if rng.random() < 0.5:
-        coarse = _patches(coarse, rng)
     if rng.random() < 0.3:
-        grow = rng.choice([cv2.erode, cv2.dilate])
-        coarse = grow(coarse, _disk(int(rng.choice([1, 1, 2, 2, 3, 4, 6]))))
-    if rng.random() < 0.4:
-        coarse = lose_resolution(coarse, int(rng.choice([4, 8, 8, 16])), phase=(0, 0))
-    if rng.random() < 0.35:  # scores of an unsure network: a shallow slope, an offset that drifts, fine noise
-        logit = (coarse - rng.uniform(0.4, 0.6)) * rng.uniform(4, 14)
-        logit += _smooth_noise(rng, h, w, rng.uniform(8, 48)) * rng.uniform(0, 0.8)
-        if rng.random() < 0.3:
-            logit += rng.standard_normal((h, w), dtype=np.float32) * 0.3
-        coarse = 1 / (1 + np.exp(-logit))
-    else:
-        coarse = (coarse > rng.uniform(0.35, 0.65)).astype(np.float32)
-        if rng.random() < 0.3:
-            coarse = cv2.GaussianBlur(coarse, (0, 0), rng.uniform(0.5, 4))
-    return np.clip(coarse, 0, 1).astype(np.float32)
-
-
-# --- shapes: a silhouette about the origin, of extent about 1, as a list of (polygon, whether filled) ------
-
-
-def _closed_curve(rng: np.random.Generator, roughness: float, n: int = 96) -> Array:
-    """Fourier outline: radius 1 + sum of harmonics that decay, (n, 2)."""
-    angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
-    k = np.arange(1, 13)[:, None]
-    radius = 1 + (
-        rng.normal(0, roughness, k.shape) / k**0.8 * np.cos(k * angle + rng.uniform(0, 6.3, k.shape))
-    ).sum(0)
-    return np.stack([np.cos(angle), np.sin(angle)], 1) * np.clip(radius, 0.15, 2)[:, None]
-
-
-def _ellipse(rng: np.random.Generator, x: float, y: float, a: float, b: float) -> Array:
-    curve = _closed_curve(rng, 0.03) * (a, b)
-    turn = rng.uniform(0, np.pi)
-    return curve @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) + (x, y)
-
-
-def _limb(points: Array, widths: Array) -> Array:
-    """Polygon around a polyline whose half width goes from widths[0] to widths[-1]."""
-    ahead = np.gradient(points, axis=0)
-    across = np.stack([-ahead[:, 1], ahead[:, 0]], 1) / (np.linalg.norm(ahead, axis=1, keepdims=True) + 1e-6)
-    return np.concatenate([points + across * widths[:, None], (points - across * widths[:, None])[::-1]])
-
-
-def _blob(rng):
-    return [(_closed_curve(rng, rng.uniform(0.05, 0.3)) * rng.uniform(0.5, 1.2, 2), True)]
-
-
-def _polygon(rng):
-    n = int(rng.integers(3, 11))
-    angle = np.sort(rng.uniform(0, 2 * np.pi, n))
-    return [(np.stack([np.cos(angle), np.sin(angle)], 1) * rng.uniform(0.4, 1.3, (n, 1)), True)]
-
-
-def _figure(rng):
-    """A body with a head and jointed limbs."""
-    parts = [(_closed_curve(rng, 0.08) * (rng.uniform(0.25, 0.6), rng.uniform(0.25, 0.6)), True)]
-    for i in range(int(rng.integers(3, 8))):
-        angle, points = rng.uniform(0, 2 * np.pi), [rng.uniform(-0.25, 0.25, 2)]
-        for _ in range(3):
-            points.append(points[-1] + rng.uniform(0.15, 0.5) * np.array([np.cos(angle), np.sin(angle)]))
-            angle += rng.normal(0, 0.6)
-        steps = np.linspace(0, 3, 16)
-        line = np.stack([np.interp(steps, range(4), np.array(points)[:, d]) for d in (0, 1)], 1)
-        parts.append((_limb(line, np.linspace(rng.uniform(0.05, 0.2), rng.uniform(0.015, 0.08), 16)), True))
-        if i == 0:
-            parts.append((_ellipse(rng, *line[-1], *rng.uniform(0.1, 0.25, 2)), True))
-    return parts
-
-
-def _vehicle(rng):
-    """Boxes on wheels, with windows that are sometimes holes."""
-    w, h = rng.uniform(0.7, 1.2), rng.uniform(0.2, 0.5)
-    box = np.array(
-        [
-            [-w, 0],
-            [-w, -h],
-            [-w * 0.5, -h],
-            [-w * 0.3, -h * 2],
-            [w * 0.4, -h * 2],
-            [w * 0.7, -h],
-            [w, -h],
-            [w, 0],
-        ]
-    )
-    parts = [(box + rng.normal(0, 0.04, box.shape), True)]
-    for x in (-0.6 * w, 0.6 * w):
-        parts.append((_ellipse(rng, x, 0, rng.uniform(0.12, 0.25), rng.uniform(0.12, 0.25)), True))
-    parts.append(
-        (
-            np.array([[-0.2 * w, -h], [-0.1 * w, -1.7 * h], [0.3 * w, -1.7 * h], [0.4 * w, -h]]),
-            rng.random() < 0.6,
-        )
-    )
-    return parts
-
-
-def _ring(rng):
-    a, b = rng.uniform(0.6, 1.1, 2)
-    holes = [
-        (_ellipse(rng, *rng.uniform(-0.4, 0.4, 2), *rng.uniform(0.08, 0.35, 2)), False)
-        for _ in range(rng.integers(1, 4))
-    ]
-    return [(_ellipse(rng, 0, 0, a, b), True), *holes]
-
-
-def _thin(rng):
-    """Wires, poles, twigs: slowly turning lines with a few percent of the extent as width."""
-    parts = []
-    for _ in range(int(rng.integers(1, 4))):
-        heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, rng.choice([0.01, 0.15]), 24))
-        line = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1) * 0.1, 0)
-        parts.append((_limb(line - line.mean(0), np.full(24, rng.uniform(0.015, 0.06))), True))
-    return parts
-
-
-SHAPES = (_blob, _blob, _polygon, _figure, _figure, _figure, _vehicle, _ring, _thin)
-
-
-def _streak(rng: np.random.Generator) -> Array:
-    """Kernel of a motion blur: a short line in any direction."""
-    length = int(rng.integers(3, 12))
-    kernel = np.zeros((length, length), np.float32)
-    start_x, start_y, end_x, end_y = (int(v) for v in rng.integers(0, length, 4))
-    cv2.line(kernel, (start_x, start_y), (end_x, end_y), 1.0)
-    return kernel / kernel.sum()
-
-
-# --- composites ------------------------------------------------------------------------------------------
-
-
-class Composites:
-    """Endless pictures with exact masks and coarse masks: procedural shapes textured from photographs.
-
-    A sample is a background crop, a few objects that do not count, the object, sometimes something in front
-    of it, then illumination, blur, noise and compression of the whole. Edges are antialiased; the mask is the
-    object's visible coverage.
-
-    Args:
-        photographs: pictures to cut textures from, each (H, W, 3) uint8 RGB.
-        size: side of a sample in pixels.
-        seed: with the index of a sample, the only source of randomness: ``composites[i]`` is always the same.
-
-    Example:
-        >>> grey = np.full((64, 64, 3), 128, np.uint8)
-        >>> image, coarse, mask = Composites([grey], size=48)[0]
-        >>> image.shape, coarse.shape, mask.shape
-        ((48, 48, 3), (48, 48), (48, 48))
-    """
-
-    def __init__(self, photographs: list[Array], size: int = 160, seed: int = 0) -> None:
-        if not photographs:
-            raise ValueError("photographs must hold at least one (H, W, 3) picture, got none")
-        self.photographs, self.size, self.seed = photographs, size, seed
-
-    def __getitem__(self, index: int) -> tuple[Array, Array, Array]:
-        """Picture (S, S, 3), coarse mask (S, S), exact mask (S, S), all float32 in [0, 1]."""
-        rng = np.random.default_rng((self.seed, index))
-        for _ in range(20):
-            image, mask = self._scene(rng)
-            coarse = degrade(mask, rng)
-            if (
-                0.02 < (coarse > 0.5).mean() < 0.95 and 0.02 < (mask > 0.5).mean() < 0.95
-            ):  # both classes, as in the paper
-                break
-        return image, coarse, mask
-
-    def _texture(self, rng: np.random.Generator) -> Array:
-        """A crop of a photograph, or a blend of two, recoloured."""
-        crop = self._crop(rng)
-        if rng.random() < 0.25:
-            crop = crop + (self._crop(rng) - crop) * rng.uniform(0.2, 0.8)
-        if rng.random() < 0.5:
-            crop = crop[..., rng.permutation(3)]
-        if rng.random() < 0.3:  # other hues, and colour for the grey photographs
-            crop = np.clip(crop @ (np.eye(3) + rng.normal(0, 0.25, (3, 3))), 0, 1)
-        if rng.random() < 0.2:  # nearly uniform surfaces: paint, sky, water
-            crop = crop.mean((0, 1)) + (crop - crop.mean((0, 1))) * rng.uniform(0, 0.4)
-        gain = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.12, 3))
-        return (np.clip(crop, 0, 1) ** np.exp(rng.normal(0, 0.3)) * gain).astype(np.float32)
-
-    def _crop(self, rng: np.random.Generator) -> Array:
-        """A square of a photograph, turned and scaled, (S, S, 3) float32."""
-        s = self.size
-        photo = self.photographs[rng.integers(len(self.photographs))]
-        side = int(np.clip(s * np.exp(rng.uniform(-0.9, 0.9)), 32, min(photo.shape[:2])))
-        y, x = rng.integers(0, photo.shape[0] - side + 1), rng.integers(0, photo.shape[1] - side + 1)
-        shrink = cv2.INTER_AREA if side > s else cv2.INTER_LINEAR
-        crop = cv2.resize(photo[y : y + side, x : x + side], (s, s), interpolation=shrink)
-        return np.rot90(crop, rng.integers(4))[:, :: rng.choice([-1, 1])].astype(np.float32) / 255
-
-    def _draw(self, rng: np.random.Generator, extent: float, centre: Array) -> list[tuple[Array, bool]]:
-        """Coverage of each part of a random shape, (S, S) in [0, 1]: drawn at twice the size, averaged."""
-        turn, s = rng.uniform(-0.6, 0.6) + rng.integers(4) * np.pi / 2 * (rng.random() < 0.5), self.size
-        matrix = extent * np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-        parts = []
-        for outline, filled in SHAPES[rng.integers(len(SHAPES))](rng):
-            canvas = np.zeros((2 * s, 2 * s), np.uint8)
-            cv2.fillPoly(
-                canvas, [np.round((outline @ matrix + centre) * 2 * 16).astype(np.int32)], 255, cv2.LINE_AA, 4
-            )
-            parts.append(
-                (cv2.resize(canvas, (s, s), interpolation=cv2.INTER_AREA).astype(np.float32) / 255, filled)
-            )
-        return parts
-
-    def _object(
-        self, rng: np.random.Generator, extent: float, centre: Array, decorated: bool
-    ) -> tuple[Array, Array]:
-        """Colour (S, S, 3) and coverage (S, S) of an object, whose parts sometimes differ in texture."""
-        colour, cover = self._texture(rng), np.zeros((self.size, self.size), np.float32)
-        motley = rng.random() < 0.4
-        for part, filled in self._draw(rng, extent, centre):
-            if filled and motley and rng.random() < 0.6:
-                colour += (self._texture(rng) - colour) * part[..., None]
-            cover = np.maximum(cover, part) if filled else cover * (1 - part)
-        for _ in range(
-            rng.integers(0, 4) if decorated else 0
-        ):  # windows, stripes, spots: edges that are not the outline
-            centre_inside = centre + rng.normal(0, 0.4, 2) * extent
-            decoration = self._draw(rng, extent * np.exp(rng.uniform(-2, -0.5)), centre_inside)[0][0]
-            colour += (self._texture(rng) - colour) * decoration[..., None] * rng.uniform(0.3, 1)
-        return colour * self._light(rng), cover
-
-    def _light(self, rng: np.random.Generator) -> Array:
-        s = self.size
-        return np.exp(_smooth_noise(rng, s, s, s * rng.uniform(0.3, 1)) * rng.uniform(0, 0.2))[..., None]
-
-    def _scene(self, rng: np.random.Generator) -> tuple[Array, Array]:
-        s = self.size
-        image, mask = self._texture(rng), np.zeros((s, s), np.float32)
-        kinds = ["other"] * int(rng.integers(0, 5)) + ["object"] + ["front"] * int(rng.random() < 0.25)
-        for kind in kinds:
-            extent = s * (
-                np.exp(rng.uniform(-1.8, 0.0)) if kind == "object" else np.exp(rng.uniform(-2.5, -0.7))
-            )
-            colour, cover = self._object(rng, extent, rng.uniform(0.15, 0.85, 2) * s, kind == "object")
-            if rng.random() < 0.3:  # a soft shadow beside the object, which is not part of it
-                shift = np.float32(
-                    [[1, 0, rng.uniform(-0.2, 0.2) * extent], [0, 1, rng.uniform(0, 0.3) * extent]]
-                )
-                shade = cv2.GaussianBlur(
-                    cv2.warpAffine(cover, shift, (s, s)), (0, 0), rng.uniform(1, 0.1 * extent + 1.1)
-                )
-                image = image * (1 - rng.uniform(0.2, 0.6) * shade[..., None])
-            if rng.random() < 0.3:  # camouflage: the object takes over part of the colours behind it
-                colour = colour + (image.mean((0, 1)) - colour.mean((0, 1))) * rng.uniform(0.5, 1)
-            if (
-                rng.random() < 0.4
-            ):  # in places its outline can not be seen at all, as with a tyre in its shadow
-                seen = np.clip(_smooth_noise(rng, s, s, rng.uniform(0.15, 0.5) * s) + 0.6, 0, 1)
-                colour = image + (colour - image) * seen[..., None]
-            if kind != "front" and rng.random() < 0.15:  # out of focus
-                image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 3))
-            if rng.random() < 0.5:  # the soft edge of a lens
-                cover = cv2.GaussianBlur(cover, (0, 0), rng.uniform(0.3, 1.0))
-            if rng.random() < 0.1:  # the object moves, its surroundings do not
-                kernel = _streak(rng)
-                colour, cover = (
-                    cv2.filter2D(v, -1, kernel, borderType=cv2.BORDER_REFLECT) for v in (colour, cover)
-                )
-            image = image + (colour - image) * cover[..., None]
-            mask = cover if kind == "object" else mask * (1 - cover)
-        return self._camera(image * self._light(rng), mask, rng)
-
-    def _camera(self, image: Array, mask: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Motion blur (which the mask shares), defocus, noise and compression of the whole picture."""
-        if rng.random() < 0.15:
-            kernel = _streak(rng)
-            image, mask = (cv2.filter2D(v, -1, kernel, borderType=cv2.BORDER_REFLECT) for v in (image, mask))
-        if rng.random() < 0.3:
-            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.2))
-        image = image * np.exp(rng.normal(0, 0.2)) + rng.normal(0, 0.05)
-        if rng.random() < 0.5:
-            image = image + rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(0, 0.05)
-        image = np.clip(image * 255, 0, 255).astype(np.uint8)
-        if rng.random() < 0.5:
-            quality = int(rng.integers(40, 95))
-            image = cv2.imdecode(
-                cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR
-            )
-        return image.astype(np.float32) / 255, np.clip(mask, 0, 1)
+        factor = int(rng.choice([4, 8, 8, 12, 16, 16, 16, 24, 32, 32, 32]))
+        top, left = (int(v) for v in rng.integers(0, factor, 2))
+        return lose_resolution(mask, factor, (top, left))
+    coarse = _mistakes(mask, rng, image) if rng.random() < 0.67 else mask
+    return np.clip(_as_output(coarse, rng), 0, 1).astype(np.float32)

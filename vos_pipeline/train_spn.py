@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from spn.guidance import LiteGuidance, VGG16Guidance
 from spn.refiner import SPNRefiner
+from vos_pipeline.composites import Composites
 from vos_pipeline.data import list_images, read_image, read_labels
-from vos_pipeline.degrade import Composites, degrade
+from vos_pipeline.degrade import degrade
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.train import load_checkpoint, save_checkpoint
 
@@ -95,7 +96,7 @@ class MaskedPictures(Dataset):
                 continue
             mask = (labels == rng.choice(objects)).astype(np.float32)
             image, mask = self._crop(image, mask, rng)
-            coarse = degrade(mask, rng)
+            coarse = degrade(mask, rng, image)
             if (coarse > 0.5).any() and (coarse <= 0.5).any() and mask.any():
                 return image, coarse, mask
         raise PipelineError(
@@ -119,22 +120,35 @@ class MaskedPictures(Dataset):
         return np.clip(image / 255 * gain, 0, 1).astype(np.float32), mask
 
 
-def refinement_loss(refined: Tensor, mask: Tensor, boundary_weight: float = 0.0, radius: int = 4) -> Tensor:
-    r"""Two-class cross-entropy, with more weight near the true outline.
+def refinement_loss(
+    refined: Tensor, mask: Tensor, boundary_weight: float = 0.0, coarse: Tensor | None = None, radius: int = 4
+) -> Tensor:
+    r"""Two-class cross-entropy, with more weight where an outline is or was.
 
     .. math:: L = \frac{\sum_i w_i\, [-m_i \log r_i - (1 - m_i) \log (1 - r_i)]}{\sum_i w_i}, \quad
-        w_i = 1 + \beta\,[\text{i within radius of the outline}]
+        w_i = 1 + \beta\,[\text{i within radius of the outline of } m \text{ or of } c > 1/2]
+
+    The outline of c matters where the coarse mask has islands and holes of its own.
 
     Args:
         refined: r, (N, K, H, W) in [0, 1].
         mask: m, (N, K, H, W) in [0, 1].
         boundary_weight: beta >= 0; 0 gives the paper's loss.
+        coarse: c, (N, K, H, W) in [0, 1], or None for the true outline alone.
         radius: in pixels.
     """
-    near = _spread(mask, radius) + _spread(1 - mask, radius) - 1
-    weight = 1 + boundary_weight * near
     loss = F.binary_cross_entropy(refined.float().clamp(1e-5, 1 - 1e-5), mask, reduction="none")
+    if not boundary_weight:
+        return loss.mean()
+    near = _near_outline(mask, radius)
+    if coarse is not None:
+        near = torch.maximum(near, _near_outline((coarse > 0.5).float(), radius))
+    weight = 1 + boundary_weight * near
     return (weight * loss).sum() / weight.sum()
+
+
+def _near_outline(mask: Tensor, radius: int) -> Tensor:
+    return _spread(mask, radius) + _spread(1 - mask, radius) - 1
 
 
 def _spread(x: Tensor, radius: int) -> Tensor:
@@ -197,7 +211,7 @@ def train(
             torch.device(device).type, torch.bfloat16, enabled=config.precision == "bfloat16"
         ):
             refined = refiner(image.to(device), coarse.to(device))
-        loss = refinement_loss(refined, mask.to(device), config.boundary_weight)
+        loss = refinement_loss(refined, mask.to(device), config.boundary_weight, coarse.to(device))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(refiner.parameters(), 1.0)

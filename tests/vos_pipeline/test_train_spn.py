@@ -10,7 +10,8 @@ import torch
 
 from spn.guidance import LiteGuidance
 from spn.refiner import SPNRefiner
-from vos_pipeline.degrade import SHAPES, Composites, degrade, lose_resolution
+from vos_pipeline.composites import SHAPES, Composites
+from vos_pipeline.degrade import degrade, lose_resolution
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.train_spn import (
     MaskedPictures,
