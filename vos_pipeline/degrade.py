@@ -99,9 +99,8 @@ def _snap(mask: Array, rng: np.random.Generator, image: Array) -> Array:
     at = (rows.clip(0, h - 1).astype(int), columns.clip(0, w - 1).astype(int))
     seeds[at] = np.arange(1, rows.size + 1).reshape(rows.shape)
     segments = cv2.watershed((image * 255).astype(np.uint8), seeds)
-    segments = cv2.dilate(segments.astype(np.float32), np.ones((3, 3))).astype(
-        np.int64
-    )  # covers the outlines
+    segments = cv2.dilate(segments.astype(np.float32), np.ones((3, 3)))  # over the watersheds, which are -1
+    segments = segments.astype(np.int64).clip(0)
     area = np.bincount(segments.ravel()).clip(1)
     share = (np.bincount(segments.ravel(), mask.ravel()) / area)[segments]
     snapped = (share > rng.uniform(0.3, 0.7)).astype(np.float32)
