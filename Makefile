@@ -1,6 +1,7 @@
 # make demo   sets up and runs the whole pipeline on bundled synthetic clips
 # make test   sets up and runs the tests
 # make lint   style
+# make docs   builds the site into docs/_build/html and runs its examples
 # make cuda-check   compiles the CUDA kernels for every architecture, where nvcc exists
 # make clean  removes what the others made
 
@@ -13,7 +14,7 @@ SPN_BUILD ?= $(if $(shell command -v nvidia-smi),auto,cpu)
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 
-.PHONY: demo test lint cuda-check clean
+.PHONY: demo test lint docs cuda-check clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m vos_pipeline demo --out $(OUT)
@@ -26,6 +27,11 @@ lint: $(VENV)/.built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# A warning is an error: a dead link or a wrong example must not stay.
+docs: $(VENV)/.built
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -q -b doctest -D plot_gallery=0 docs docs/_build/doctest
+
 cuda-check: $(VENV)/.built
 	$(BIN)/python -m benchmarks.cuda_check
 
@@ -33,7 +39,7 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip
 	$(BIN)/python -m pip install "setuptools>=77" wheel ninja torch torchvision
-	SPN_BUILD=none $(BIN)/python -m pip install --no-build-isolation --editable ".[vos,dev]"
+	SPN_BUILD=none $(BIN)/python -m pip install --no-build-isolation --editable ".[all]"
 	touch $@
 
 $(VENV)/.built: $(VENV)/.installed $(SOURCES)
@@ -41,4 +47,4 @@ $(VENV)/.built: $(VENV)/.installed $(SOURCES)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info spn/*.so $(OUT)
+	rm -rf $(VENV) build dist *.egg-info spn/*.so docs/_build docs/auto_gallery $(OUT)

@@ -1,0 +1,20 @@
+"""Writes docs/_static/coarse_refined.jpg, the picture of the README: the figure of the gallery's first example.
+
+python docs/figures/coarse_refined.py
+"""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import matplotlib
+
+DOCS = Path(__file__).parents[1]
+
+if __name__ == "__main__":
+    matplotlib.use("agg")
+    example = runpy.run_path(str(DOCS / "gallery" / "plot_refine_mask.py"))
+    example["figure"].savefig(
+        DOCS / "_static" / "coarse_refined.jpg", dpi=100, pil_kwargs={"quality": 88, "optimize": True}
+    )
