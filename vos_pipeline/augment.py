@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -42,10 +42,12 @@ class Augmentation:
     compose: float = 0.0  # share of samples that move each object over the inpainted background
     object: Affine = field(default_factory=Affine)  # what an object does in such a sample
     drop: float = 0.0  # chance that an object is missing from such a sample
+    samples: int | None = None  # different samples that are made of a frame, None for no limit
 
 
-def _uniform(shape: tuple[int, ...], generator: Generator) -> Tensor:
-    return torch.rand(shape, generator=generator) * 2 - 1
+def _uniform(shape: tuple[int, ...], generator: Generator, device: torch.device | str) -> Tensor:
+    """Drawn on the CPU, so that samples do not depend on the device that computes them."""
+    return (torch.rand(shape, generator=generator) * 2 - 1).to(device)
 
 
 def sampling_grid(
@@ -54,6 +56,7 @@ def sampling_grid(
     ranges: Affine,
     generator: Generator,
     center: tuple[float, float] = (0.0, 0.0),
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Draw ``count`` transforms about ``center`` as grids for :func:`warp`.
 
@@ -63,31 +66,30 @@ def sampling_grid(
         ranges: what to draw from.
         generator: a CPU generator, the only source of randomness.
         center: fixed point (x, y) of rotation and scale, in [-1, 1] across the frame.
+        device: where the grids are computed.
 
     Returns:
         (N, H, W, 2) float32: for every output pixel the place to read, as in ``grid_sample``.
     """
     height, width = size
-    angle = _uniform((count,), generator) * math.radians(ranges.rotation)
-    zoom = torch.exp(_uniform((count,), generator) * math.log1p(ranges.scale))
-    mirror = torch.where(torch.rand(count, generator=generator) < ranges.flip, -1.0, 1.0)
-    shift = _uniform((count, 2), generator) * 2 * ranges.shift  # the frame is two units wide
+    angle = _uniform((count,), generator, device) * math.radians(ranges.rotation)
+    zoom = torch.exp(_uniform((count,), generator, device) * math.log1p(ranges.scale))
+    mirror = torch.where(torch.rand(count, generator=generator) < ranges.flip, -1.0, 1.0).to(device)
+    shift = _uniform((count, 2), generator, device) * 2 * ranges.shift  # the frame is two units wide
     # Output to input, q = A (p - shift - c) + c, where A undoes the mirror, the rotation and the zoom.
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     aspect = height / width
     rows = [torch.stack([mirror * cos, mirror * sin * aspect], 1), torch.stack([-sin / aspect, cos], 1)]
     linear = torch.stack(rows, 1)  # (N, 2, 2)
-    fixed = torch.tensor(center)
+    fixed = torch.tensor(center, device=device)
     offset = fixed - torch.einsum("nij,nj->ni", linear, shift + fixed)
-    x, y = ((2 * torch.arange(n) + 1) / n - 1 for n in (width, height))
+    x, y = ((2 * torch.arange(n, device=device) + 1) / n - 1 for n in (width, height))
     # An affine map is a sum of what x and what y contribute, so no (H, W) matrix product is needed.
-    along, across = (
-        x[:, None] * linear[:, None, :, 0],
-        y[:, None] * linear[:, None, :, 1],
-    )  # (N, W, 2), (N, H, 2)
+    along = x[:, None] * linear[:, None, :, 0]  # (N, W, 2)
+    across = y[:, None] * linear[:, None, :, 1]  # (N, H, 2)
     grid = along[:, None] + (across + offset[:, None])[:, :, None]
     if ranges.bend > 0:
-        nodes = _uniform((count, 2, 4, 6), generator) * 2 * ranges.bend
+        nodes = _uniform((count, 2, 4, 6), generator, device) * 2 * ranges.bend
         smooth = F.interpolate(nodes, size=(24, 36), mode="bicubic", align_corners=True)
         grid += F.interpolate(smooth, size=size, mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
     return grid
@@ -115,11 +117,11 @@ def color_jitter(images: Tensor, strength: float, generator: Generator) -> Tenso
     """Random contrast, brightness, saturation, tint of (N, 3, H, W) images in [0, 1]; 0 changes nothing."""
     if strength == 0:
         return images
-    count = len(images)
-    contrast = 1 + strength * _uniform((count, 1, 1, 1), generator)
-    brightness = strength / 2 * _uniform((count, 1, 1, 1), generator)
-    saturation = 1 + strength * _uniform((count, 1, 1, 1), generator)
-    tint = 1 + strength / 4 * _uniform((count, 3, 1, 1), generator)
+    count, device = len(images), images.device
+    contrast = 1 + strength * _uniform((count, 1, 1, 1), generator, device)
+    brightness = strength / 2 * _uniform((count, 1, 1, 1), generator, device)
+    saturation = 1 + strength * _uniform((count, 1, 1, 1), generator, device)
+    tint = 1 + strength / 4 * _uniform((count, 3, 1, 1), generator, device)
     gray = images.mean(1, keepdim=True)
     images = (gray + (images - gray) * saturation) * tint
     mean = images.mean((1, 2, 3), keepdim=True)
@@ -140,7 +142,7 @@ class ComposedFrame:
     def __init__(self, image: Tensor, labels: Tensor) -> None:
         self.image, self.labels = image, labels
         self.background = _inpaint(image, labels > 0)
-        self.objects = [int(k) for k in labels.unique() if k > 0]
+        self.centers = {int(k): _center(labels == k) for k in labels.unique() if k > 0}
 
     def sample(
         self, count: int, frame: Affine, motion: Affine, drop: float, generator: Generator
@@ -161,25 +163,23 @@ class ComposedFrame:
         images, labels = warp(
             self.background.expand(count, -1, -1, -1),
             torch.zeros_like(self.labels).expand(count, -1, -1),
-            sampling_grid(count, size, frame, generator),
+            sampling_grid(count, size, frame, generator, device=self.image.device),
         )
         # Later objects hide earlier ones: any of them may come to the front.
-        for index in torch.randperm(len(self.objects), generator=generator).tolist():
-            layer, matte = self._moved_object(self.objects[index], count, motion, generator)
-            shown = torch.rand((count, 1, 1, 1), generator=generator) >= drop
+        objects = list(self.centers)
+        for index in torch.randperm(len(objects), generator=generator).tolist():
+            layer, matte = self._moved_object(objects[index], count, motion, generator)
+            shown = (torch.rand((count, 1, 1, 1), generator=generator) >= drop).to(layer.device)
             layer, matte = layer * shown, matte * shown
             images = (1 - matte) * images + layer
-            labels = torch.where(matte[:, 0] > 0.5, self.objects[index], labels)
+            labels = torch.where(matte[:, 0] > 0.5, objects[index], labels)
         return images, labels
 
     def _moved_object(
         self, k: int, count: int, motion: Affine, generator: Generator
     ) -> tuple[Tensor, Tensor]:
         mask = (self.labels == k).float()
-        height, width = mask.shape
-        y, x = torch.nonzero(mask, as_tuple=True)
-        center = ((2 * x.float().mean() + 1) / width - 1, (2 * y.float().mean() + 1) / height - 1)
-        grid = sampling_grid(count, (height, width), motion, generator, (center[0].item(), center[1].item()))
+        grid = sampling_grid(count, mask.shape, motion, generator, self.centers[k], mask.device)
         # Colours premultiplied by the matte, zeros beyond the border: nothing of the object's surroundings
         # comes along, and an object cut by the frame is not mirrored back into it.
         layer = torch.cat([self.image * mask, mask[None]]).expand(count, -1, -1, -1)
@@ -187,14 +187,20 @@ class ComposedFrame:
         return moved[:, :3], moved[:, 3:]
 
 
+def _center(mask: Tensor) -> tuple[float, float]:
+    """The mean pixel (x, y), in [-1, 1] across the frame."""
+    y, x = (index.float().mean().item() for index in torch.nonzero(mask, as_tuple=True))
+    return (2 * x + 1) / mask.shape[1] - 1, (2 * y + 1) / mask.shape[0] - 1
+
+
 def _inpaint(image: Tensor, mask: Tensor) -> Tensor:
     """The image with the masked pixels, and a rim of mixed ones, filled in from around."""
     if not mask.any():
         return image
-    pixels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-    hole = cv2.dilate(mask.to(torch.uint8).numpy(), np.ones((5, 5), np.uint8))
+    pixels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
+    hole = cv2.dilate(mask.to(torch.uint8).cpu().numpy(), np.ones((5, 5), np.uint8))
     filled = cv2.inpaint(np.ascontiguousarray(pixels), hole, 5, cv2.INPAINT_TELEA)
-    return torch.from_numpy(filled).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(filled).permute(2, 0, 1).float().to(image.device) / 255
 
 
 def working_image(sequence: Sequence, t: int, height: int | None) -> Tensor:
@@ -206,43 +212,39 @@ def working_image(sequence: Sequence, t: int, height: int | None) -> Tensor:
     return torch.from_numpy(np.array(frame)).permute(2, 0, 1).float() / 255
 
 
+@dataclass(frozen=True)
 class MaskedFrame:
-    """A frame and its labels at the working size, read when first needed and kept in 8 bits."""
+    """One frame of a sequence that has a mask, and the height the nets see it at."""
 
-    def __init__(self, sequence: Sequence, t: int, height: int | None) -> None:
-        self.sequence, self.t, self.height = sequence, t, height
+    sequence: Sequence
+    t: int
+    height: int | None
 
-    @cached_property
-    def _pixels(self) -> Batch:
+    def read(self) -> Batch:
+        """The image (3, H, W) and the labels (H, W), uint8 both."""
         image = working_image(self.sequence, self.t, self.height)
         labels = self.sequence.read_mask(self.t)
         labels = cv2.resize(labels, image.shape[:0:-1], interpolation=cv2.INTER_NEAREST)
         return (image * 255).round().to(torch.uint8), torch.from_numpy(labels)
 
-    @property
-    def image(self) -> Tensor:
-        return self._pixels[0].float() / 255
-
-    @property
-    def labels(self) -> Tensor:
-        return self._pixels[1].long()
-
-    @cached_property
-    def composed(self) -> ComposedFrame:
-        return ComposedFrame(self.image, self.labels)
-
 
 class Batches:
     """Augmented batches as a function of the step alone: a resumed training sees what an unbroken one does.
 
+    The ranks of a distributed training share the samples of a step, so what it sees does not depend on their
+    number either, as long as that divides ``size``.
+
     Args:
-        frames: what to draw from, uniformly.
+        frames: what to draw from, uniformly; the size of the first one is that of all samples.
         augmentation: how a frame becomes a sample.
-        size: samples a batch N.
-        seed: with the step and the rank, all there is to the randomness.
+        size: samples a step of all ranks together; there is at least one a rank.
+        seed: with the step and the place in the batch, all there is to the randomness.
         objects: ids that become classes 1, 2, ...; None makes every object class 1, foreground.
-        rank, world: each rank of a distributed training draws samples of its own.
+        rank, world: which part of the batch this is.
+        device: where samples are made.
     """
+
+    KEPT_FRAMES = 512  # in 8 bits, read once; a longer training set is read again and again
 
     def __init__(
         self,
@@ -254,19 +256,44 @@ class Batches:
         objects: list[int] | None = None,
         rank: int = 0,
         world: int = 1,
+        device: str = "cpu",
     ) -> None:
-        self.frames, self.augmentation, self.size = frames, augmentation, size
-        self.seed, self.objects, self.rank, self.world = seed, objects, rank, world
+        self.frames, self.augmentation, self.seed = frames, augmentation, seed
+        self.objects, self.device = objects, device
+        each = -(-size // world)
+        self.places = range(rank * each, (rank + 1) * each)
+        self._pixels = lru_cache(self.KEPT_FRAMES)(lambda index: self.frames[index].read())
+        self._composed = lru_cache(self.KEPT_FRAMES // 8)(lambda index: ComposedFrame(*self._frame(index)))
 
     def __call__(self, step: int) -> Batch:
-        generator = Generator().manual_seed((self.seed << 32) + step * self.world + self.rank)
-        samples = [self._sample(generator) for _ in range(self.size)]
-        shape = samples[0][0].shape[-2:]  # sequences may differ in width: the first sample decides
-        images = torch.cat(
-            [F.interpolate(x, size=shape, mode="bilinear", antialias=True) for x, _ in samples]
-        )
-        labels = torch.cat([F.interpolate(y[None].float(), size=shape)[0].long() for _, y in samples])
-        return color_jitter(images, self.augmentation.color, generator), self._classes(labels)
+        """Images (N, 3, H, W) and classes (N, H, W) of this rank."""
+        images, labels = zip(*(self._sample(step, place) for place in self.places), strict=True)
+        return torch.cat(images), self._classes(torch.cat(labels))
+
+    def _sample(self, step: int, place: int) -> Batch:
+        ranges = self.augmentation
+        generator = _generator(self.seed, step, place)
+        index = int(torch.randint(len(self.frames), (), generator=generator))
+        if ranges.samples is not None:
+            which = int(torch.randint(ranges.samples, (), generator=generator))
+            generator = _generator(self.seed, index, which)
+        if torch.rand((), generator=generator) < ranges.compose:
+            image, labels = self._composed(index).sample(
+                1, ranges.frame, ranges.object, ranges.drop, generator
+            )
+        else:
+            image, labels = self._frame(index)
+            grid = sampling_grid(1, labels.shape, ranges.frame, generator, device=self.device)
+            image, labels = warp(image[None], labels[None], grid)
+        size = self._pixels(0)[1].shape  # sequences may differ in width
+        if labels.shape[1:] != size:
+            image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
+            labels = F.interpolate(labels[None].float(), size=size)[0].long()
+        return color_jitter(image, ranges.color, generator), labels
+
+    def _frame(self, index: int) -> Batch:
+        image, labels = (pixels.to(self.device) for pixels in self._pixels(index))
+        return image.float() / 255, labels.long()
 
     def _classes(self, labels: Tensor) -> Tensor:
         if self.objects is None:
@@ -276,10 +303,7 @@ class Batches:
             classes[labels == k] = index
         return classes
 
-    def _sample(self, generator: Generator) -> Batch:
-        ranges = self.augmentation
-        frame = self.frames[int(torch.randint(len(self.frames), (), generator=generator))]
-        if torch.rand((), generator=generator) < ranges.compose:
-            return frame.composed.sample(1, ranges.frame, ranges.object, ranges.drop, generator)
-        grid = sampling_grid(1, frame.labels.shape, ranges.frame, generator)
-        return warp(frame.image[None], frame.labels[None], grid)
+
+def _generator(*numbers: int) -> Generator:
+    # The generator looks at 32 bits of its seed: all numbers must reach them.
+    return Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))

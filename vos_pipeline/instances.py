@@ -7,94 +7,113 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from vos_pipeline.augment import Batches, MaskedFrame
 from vos_pipeline.data import Sequence
 from vos_pipeline.model import ForegroundNet
 from vos_pipeline.presets import Preset
-from vos_pipeline.train import Batches, MaskedFrame, train
+from vos_pipeline.train import train
 
 
-def train_instances(
+def instance_jobs(sequence: Sequence, preset: Preset) -> list[tuple[int, ...]]:
+    """The object ids of each net that the sequence needs: one each, or all of them."""
+    ids = sequence.object_ids
+    return [(k,) for k in ids] if preset.model == "per-object" else [ids]
+
+
+def train_instance(
     foreground: ForegroundNet,
     sequence: Sequence,
+    objects: tuple[int, ...],
     preset: Preset,
     device: str,
     out: Path,
     resume: bool = False,
-) -> list[ForegroundNet]:
-    """Fine-tune copies of the foreground net on the first frame of one sequence.
+) -> ForegroundNet:
+    """Fine-tune a copy of the foreground net on some objects of the first frame of one sequence.
 
     Args:
-        foreground: the net they start from.
+        foreground: the net it starts from.
         sequence: nothing but its first frame and mask is read.
-        preset: ``per_video`` decides between one net of K + 1 channels and K nets of two.
+        objects: one of :func:`instance_jobs`; all other objects are background.
+        preset: ``model`` decides how several objects share a net.
         device: where to train.
-        out: folder of the nets.
+        out: folder of the net.
         resume: go on from what is there.
 
     Returns:
-        K nets of two channels in the order of ``sequence.object_ids``, or one of K + 1.
+        a net of two channels for one object; for K objects one of K + 1, or of K pairs.
+
+    Source: paper, section 3.3.
     """
-    ids = list(sequence.object_ids)
-    if preset.per_video:
-        jobs = [("objects", foreground.with_objects(len(ids)), ids)]
+    # For one object all models are the same net, which runs of different models may share.
+    name = f"object-{objects[0]}" if len(objects) == 1 else preset.model
+    if len(objects) == 1:
+        net = copy.deepcopy(foreground)
+    elif preset.model == "per-video":
+        net = foreground.with_objects(len(objects))
     else:
-        jobs = [(f"object-{k}", copy.deepcopy(foreground), [k]) for k in ids]
-    frame = MaskedFrame(sequence, 0, preset.height)
-    nets = []
-    for name, net, objects in jobs:
-        batches = Batches(
-            [frame], preset.instance_augmentation, preset.instance.batch, preset.seed + 2, objects=objects
-        )
-        nets.append(
-            train(
-                net,
-                batches,
-                preset.instance,
-                checkpoint=Path(out) / f"{name}.pt",
-                device=device,
-                resume=resume,
-                title=f"{sequence.name} {name}",
-            )
-        )
-    return nets
+        net = foreground.with_pairs(len(objects))
+    return train(
+        net,
+        Batches(
+            [MaskedFrame(sequence, 0, preset.height)],
+            preset.instance_augmentation,
+            preset.instance.batch,
+            preset.seed + 2,
+            objects=list(objects),
+            device=device,
+        ),
+        preset.instance,
+        checkpoint=Path(out) / f"{name}.pt",
+        device=device,
+        precision=preset.precision,
+        compiled=preset.compile,
+        resume=resume,
+        title=f"{sequence.name} {name}",
+    )
 
 
 @torch.no_grad()
-def class_probabilities(net: nn.Module, image: Tensor, flip_test: bool = False) -> Tensor:
-    """Softmax of the net's logits, averaged with the mirror image's if asked.
+def object_probabilities(net: ForegroundNet, image: Tensor, flip_test: bool = False) -> Tensor:
+    """What a net says of each of its objects, averaged with what it says of the mirror image if asked.
 
     Args:
-        net: (1, 3, H, W) to (1, C, H, W) logits.
+        net: (1, 3, H, W) to logits (1, K + 1, H, W), or (1, 2 K, H, W) if it is ``paired``.
         image: (3, H, W) in [0, 1].
         flip_test: see both the image and its mirror image.
 
     Returns:
-        (C, H, W) probabilities.
+        (K, H, W) float32 probabilities.
     """
     views = torch.stack([image, image.flip(-1)]) if flip_test else image[None]
-    probabilities = net(views.contiguous(memory_format=torch.channels_last)).softmax(1)
+    logits = net(views.contiguous(memory_format=torch.channels_last)).float()
+    if net.paired:
+        probabilities = logits.unflatten(1, (-1, 2)).softmax(2)[:, :, 1]
+    else:
+        probabilities = logits.softmax(1)[:, 1:]
     if flip_test:
         return (probabilities[0] + probabilities[1].flip(-1)) / 2
     return probabilities[0]
 
 
+def foreground_mask(
+    net: ForegroundNet, image: Tensor, threshold: float = 0.5, flip_test: bool = False
+) -> Tensor:
+    """bool (H, W): where the foreground net's probability for ``image`` (3, H, W) reaches ``threshold``."""
+    return object_probabilities(net, image, flip_test)[0] >= threshold
+
+
 def object_scores(
-    nets: list[nn.Module],
-    foreground: nn.Module,
-    image: Tensor,
-    *,
-    threshold: float = 0.5,
-    flip_test: bool = False,
+    nets: list[ForegroundNet], foreground: Tensor, image: Tensor, flip_test: bool = False
 ) -> Tensor:
     """Each object's score map: its probability, zero outside the foreground.
 
     Args:
-        nets: what :func:`train_instances` gave.
-        foreground: the foreground net, two channels.
+        nets: what :func:`train_instance` gave for each of :func:`instance_jobs`.
+        foreground: bool (H, W), see :func:`foreground_mask`.
         image: (3, H, W) in [0, 1].
-        threshold: foreground is where its probability reaches this.
         flip_test: average over the mirror image.
 
     Returns:
@@ -102,9 +121,7 @@ def object_scores(
 
     Source: paper, section 3.3.
     """
-    inside = class_probabilities(foreground, image, flip_test)[1] >= threshold
-    scores = torch.cat([class_probabilities(net, image, flip_test)[1:] for net in nets])
-    return scores * inside
+    return torch.cat([object_probabilities(net, image, flip_test) for net in nets]) * foreground
 
 
 def labels_from_scores(scores: Tensor, object_ids: list[int], threshold: float = 0.5) -> Tensor:

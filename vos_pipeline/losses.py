@@ -47,3 +47,17 @@ def class_balanced_loss(
     loss = F.cross_entropy(logits, target, reduction="none")
     loss = loss * weight.gather(1, target.flatten(1)).view_as(loss)
     return loss.sum() if reduction == "sum" else loss.mean()
+
+
+def paired_loss(logits: Tensor, target: Tensor, reduction: str = "mean", balance: float = 1.0) -> Tensor:
+    """Eq. (1) of each of K objects against everything else, for a net of K pairs of channels.
+
+    Args:
+        logits: (N, 2 K, H, W), background and object of the first object, of the second, ...
+        target: (N, H, W), 0 for background, k for the k-th object.
+        reduction, balance: see :func:`class_balanced_loss`; "mean" is also one over the objects.
+    """
+    pairs = logits.unflatten(1, (-1, 2))
+    objects = torch.arange(1, pairs.shape[1] + 1, device=target.device).view(1, -1, 1, 1)
+    own = target[:, None] == objects
+    return class_balanced_loss(pairs.flatten(0, 1), own.flatten(0, 1), reduction, balance)

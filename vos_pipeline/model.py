@@ -1,4 +1,4 @@
-"""The foreground net and, with more channels, the per-video net: one class over two sets of features."""
+"""The foreground net and, with more channels, the nets of several objects: one class, two sets of features."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ class ForegroundNet(nn.Module):
     Shape:
         image (N, 3, H, W), RGB in [0, 1], to logits (N, C, H, W); any H, W >= 32.
 
+    ``paired`` says what the channels mean: False, a softmax over background and C - 1 objects; True, C / 2
+    pairs of background and object, each with a softmax of its own.
+
     Raises:
         PipelineError: unknown backbone, or its weights cannot be fetched.
 
@@ -36,6 +39,7 @@ class ForegroundNet(nn.Module):
         super().__init__()
         if backbone not in BACKBONES:
             raise PipelineError(f"unknown backbone {backbone!r}: choose one of {', '.join(BACKBONES)}")
+        self.paired = False
         self.features = ResNetFeatures(pretrained) if backbone == "resnet101" else SmallFeatures()
         self.head = nn.Conv2d(self.features.channels, classes, 1)
         # ImageNet statistics: what the pretrained features expect, and as good as any for the others.
@@ -47,10 +51,18 @@ class ForegroundNet(nn.Module):
         return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
 
     def with_objects(self, count: int) -> ForegroundNet:
-        """A copy with ``count`` + 1 channels, each object starting as the foreground (section 3.3)."""
+        """The per-video net: a copy with ``count`` + 1 channels, each object starting as the foreground."""
+        return self._with_channels([0] + [1] * count)
+
+    def with_pairs(self, count: int) -> ForegroundNet:
+        """A copy with two channels for each of ``count`` objects, which share everything before the head."""
+        net = self._with_channels([0, 1] * count)
+        net.paired = True
+        return net
+
+    def _with_channels(self, channels: list[int]) -> ForegroundNet:
         net = copy.deepcopy(self)
-        channels = torch.tensor([0] + [1] * count, device=self.head.weight.device)
-        net.head = nn.Conv2d(self.head.in_channels, count + 1, 1).to(self.head.weight.device)
+        net.head = nn.Conv2d(self.head.in_channels, len(channels), 1).to(self.head.weight.device)
         with torch.no_grad():
             net.head.weight.copy_(self.head.weight[channels])
             net.head.bias.copy_(self.head.bias[channels])

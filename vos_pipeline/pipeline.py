@@ -22,13 +22,28 @@ from vos_pipeline.augment import working_image
 from vos_pipeline.craf import ConnectedRegionFilter
 from vos_pipeline.data import Sequence, load_davis, write_labels
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.instances import labels_from_scores, object_scores, resize_scores, train_instances
+from vos_pipeline.instances import (
+    foreground_mask,
+    instance_jobs,
+    labels_from_scores,
+    object_scores,
+    resize_scores,
+    train_instance,
+)
 from vos_pipeline.metrics import Evaluation, score_sequence
 from vos_pipeline.model import ForegroundNet
 from vos_pipeline.presets import Preset, get_preset
-from vos_pipeline.train import finetune_foreground, join_process_group, process_rank, train_foreground
+from vos_pipeline.train import (
+    autocast,
+    finetune_foreground,
+    initial_net,
+    join_process_group,
+    process_rank,
+    train_foreground,
+)
 
 REPEATED, INSTANCE, SPN, CRAF = STAGES = ("first mask repeated", "instance nets", "+ SPN", "+ CRAF")
+FOREGROUND = "foreground net"  # the first part of INSTANCE, timed on its own as well
 FOLDERS = {REPEATED: "first-mask", INSTANCE: "instance", SPN: "spn", CRAF: "craf"}
 
 
@@ -37,7 +52,8 @@ class RunResult:
     """What a run left behind.
 
     ``label_dirs[stage]`` holds <sequence>/<frame>.png; ``seconds[stage]`` is what that stage alone took, a
-    frame and object; ``evaluations[stage]`` scores the sequences that have all masks, None if there are none.
+    frame and object (``seconds[FOREGROUND]`` is the foreground net's part of the nets' time);
+    ``evaluations[stage]`` scores the sequences that have all masks, None if there are none.
     """
 
     label_dirs: dict[str, Path]
@@ -68,8 +84,12 @@ def run(
 ) -> RunResult:
     """Segment the sequences: nets, scores, SPN, CRAF, labels after each, metrics.
 
-    Everything lands in ``out``: ``labels/<stage>/<sequence>/<frame>.png``, ``nets/`` and ``seconds/``.  Under
-    ``torchrun`` all ranks train the foreground net together, then each takes its share of the sequences.
+    Everything lands in ``out``: ``labels/<stage>/<sequence>/<frame>.png``, ``nets/`` and ``seconds/``.
+
+    Under ``torchrun`` all ranks train the foreground net together, each on its part of every batch; then each
+    takes its share of the objects to train nets for, and of the sequences to segment.  From one foreground
+    net, any number of ranks gives the labels that one process with as many threads as a rank does, bit for
+    bit; the foreground net itself differs by the rounding of a sum over ranks.
 
     Args:
         data_root: a DAVIS root; its train set is what the foreground net is trained on unless given.
@@ -89,16 +109,25 @@ def run(
     if train_sequences is None:
         train_sequences = default_train_sequences(Path(data_root), exclude=sequences)
     device = join_process_group(device)
-    rank, world = process_rank()
-    if rank == 0:
+    if process_rank()[0] == 0:
         _open_run(out, preset, train_sequences, sequences, resume)
     _wait_for_all()
 
-    foreground = _shared_foreground(train_sequences, sequences, preset, device, out / "nets", resume)
+    # What is there belongs to this run now: every stage goes on from it.
+    nets = out / "nets"
+    foreground = _shared_foreground(train_sequences, sequences, preset, device, nets)
+    todo = [sequence for sequence in sequences if not _seconds_file(out, sequence).exists()]
+    _wait_for_all()  # before anyone finishes a sequence that another has not looked for yet
+    for sequence in _my_share(todo):
+        _foreground_of(sequence, foreground, preset, device, nets)
+    _wait_for_all()
+    for sequence, objects in _my_share([(s, job) for s in todo for job in instance_jobs(s, preset)]):
+        own = _foreground_of(sequence, foreground, preset, device, nets)
+        train_instance(own, sequence, objects, preset, device, nets / sequence.name, resume=True)
+    _wait_for_all()
     refiner = load_refiner(preset, device)
-    for sequence in sequences[rank::world]:
-        if not (resume and _seconds_file(out, sequence).exists()):
-            _segment(sequence, foreground, refiner, preset, device, out, resume)
+    for sequence in _my_share(todo):
+        _segment(sequence, foreground, refiner, preset, device, out)
     _wait_for_all()
 
     label_dirs = {stage: out / "labels" / folder for stage, folder in FOLDERS.items()}
@@ -127,24 +156,31 @@ def load_refiner(preset: Preset, device: str) -> torch.nn.Module:
 
 
 def _shared_foreground(
-    train_sequences: list[Sequence],
-    sequences: list[Sequence],
-    preset: Preset,
-    device: str,
-    nets: Path,
-    resume: bool,
+    train_sequences: list[Sequence], sequences: list[Sequence], preset: Preset, device: str, nets: Path
 ) -> ForegroundNet:
     """The foreground net that all sequences share."""
     if train_sequences:
-        net = train_foreground(train_sequences, preset, device, nets, resume)
+        net = train_foreground(train_sequences, preset, device, nets, resume=True)
     else:
-        torch.manual_seed(preset.seed)
-        net = ForegroundNet(preset.backbone).to(device)
+        net = initial_net(preset).to(device, memory_format=torch.channels_last)
     if preset.joint:
         net = finetune_foreground(
-            net, sequences, preset, device, nets / "first-frames.pt", resume, distributed=True
+            net, sequences, preset, device, nets / "first-frames.pt", resume=True, distributed=True
         )
-    return net
+    return net.eval()
+
+
+def _foreground_of(
+    sequence: Sequence, shared: ForegroundNet, preset: Preset, device: str, nets: Path
+) -> ForegroundNet:
+    """The sequence's own foreground net, or the shared one where that knows all first frames."""
+    if preset.joint:
+        return shared
+    checkpoint = nets / sequence.name / "foreground.pt"
+    return finetune_foreground(shared, [sequence], preset, device, checkpoint, resume=True)
+
+
+# --- frames -------------------------------------------------------------------------------------------------
 
 
 def _segment(
@@ -154,35 +190,30 @@ def _segment(
     preset: Preset,
     device: str,
     out: Path,
-    resume: bool,
 ) -> None:
-    """Train the sequence's nets, write its labels after every stage, last the file that marks it as done."""
-    nets = out / "nets" / sequence.name
-    if not preset.joint:
-        foreground = finetune_foreground(
-            foreground, [sequence], preset, device, nets / "foreground.pt", resume
-        )
-    instances = train_instances(foreground, sequence, preset, device, nets, resume)
-
+    """Write the sequence's labels after every stage, last the file that marks it as done."""
+    nets = out / "nets"
+    foreground = _foreground_of(sequence, foreground, preset, device, nets)
+    instances = [
+        train_instance(foreground, sequence, objects, preset, device, nets / sequence.name, resume=True)
+        for objects in instance_jobs(sequence, preset)
+    ]
     ids = list(sequence.object_ids)
     first = sequence.read_mask(0)
     craf = ConnectedRegionFilter(np.stack([first == k for k in ids]))
     clock = _Clock(device)
     _write_stages(out, sequence, 0, dict.fromkeys(STAGES, first))
     for t in tqdm(range(1, len(sequence)), desc=f"{sequence.name} frames"):
-        with clock(INSTANCE), torch.no_grad():
-            image = working_image(sequence, t, preset.height).to(device)
-            scores = object_scores(
-                instances,
-                foreground,
-                image,
-                threshold=preset.foreground_threshold,
-                flip_test=preset.flip_test,
-            )
-            scores = resize_scores(scores, first.shape)
+        small = working_image(sequence, t, preset.height).to(device)
         frame = torch.from_numpy(np.array(sequence.read_frame(t))).to(device).permute(2, 0, 1).float() / 255
-        with clock(SPN), torch.no_grad():
-            refined = refiner(frame[None], scores[None])[0]
+        with torch.no_grad():
+            with clock(FOREGROUND), autocast(device, preset.precision):
+                inside = foreground_mask(foreground, small, preset.foreground_threshold, preset.flip_test)
+            with clock(INSTANCE), autocast(device, preset.precision):
+                scores = object_scores(instances, inside, small, preset.flip_test)
+                scores = resize_scores(scores, first.shape)
+            with clock(SPN):
+                refined = refiner(frame[None], scores[None])[0]
         with clock(CRAF):
             filtered = torch.from_numpy(craf.step(refined.cpu().numpy()))
 
@@ -190,7 +221,9 @@ def _segment(
         for stage, maps in ((INSTANCE, scores), (SPN, refined), (CRAF, filtered)):
             labels[stage] = labels_from_scores(maps, ids, preset.score_threshold).cpu().numpy()
         _write_stages(out, sequence, t, labels)
-    _write_json(_seconds_file(out, sequence), clock.per(max(1, (len(sequence) - 1) * len(ids))))
+    seconds = clock.per(max(1, (len(sequence) - 1) * len(ids)))
+    seconds[INSTANCE] += seconds[FOREGROUND]
+    _write_json(_seconds_file(out, sequence), seconds)
 
 
 # --- files --------------------------------------------------------------------------------------------------
@@ -214,7 +247,7 @@ def _open_run(
                 "give another --out, or leave out --resume"
             )
         return
-    if note.exists():
+    if not resume:
         for folder in ("nets", "seconds"):
             shutil.rmtree(out / folder, ignore_errors=True)
     _write_json(note, identity)
@@ -233,7 +266,7 @@ def _seconds_file(out: Path, sequence: Sequence) -> Path:
 
 def _mean_seconds(out: Path, sequences: list[Sequence]) -> dict[str, float]:
     files = [json.loads(_seconds_file(out, sequence).read_text()) for sequence in sequences]
-    return {stage: float(np.mean([seconds[stage] for seconds in files])) for stage in STAGES}
+    return {part: float(np.mean([seconds[part] for seconds in files])) for part in (FOREGROUND, *STAGES)}
 
 
 def _write_json(path: Path, value: dict) -> None:
@@ -262,7 +295,7 @@ class _Clock:
     """``with clock(stage):`` adds up the seconds of each stage."""
 
     def __init__(self, device: str) -> None:
-        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.seconds = dict.fromkeys((FOREGROUND, *STAGES), 0.0)
         # A GPU returns before it is done.
         self.finish: Callable[[], None] = (
             torch.cuda.synchronize if device.startswith("cuda") else lambda: None
@@ -278,6 +311,11 @@ class _Clock:
 
     def per(self, count: int) -> dict[str, float]:
         return {stage: seconds / count for stage, seconds in self.seconds.items()}
+
+
+def _my_share(work: list) -> list:
+    rank, world = process_rank()
+    return work[rank::world]
 
 
 def _wait_for_all() -> None:

@@ -7,16 +7,20 @@ from dataclasses import dataclass, replace
 from vos_pipeline.augment import Affine, Augmentation
 from vos_pipeline.errors import PipelineError
 
+MODELS = ("per-object", "per-video", "together")
+PRECISIONS = ("float32", "bfloat16", "float16")
+
 
 @dataclass(frozen=True)
 class Schedule:
     """How long and how fast one net is trained."""
 
     steps: int
-    batch: int
+    batch: int  # images a step, of all ranks together
     learning_rate: float
     head_factor: float = 1.0  # the head learns that many times as fast: it must tell apart what looked alike
-    optimizer: str = "adamw"  # "adamw" or "sgd" (momentum 0.9)
+    optimizer: str = "adamw"  # "adamw" or "sgd"
+    momentum: float = 0.9  # of "sgd"
     decay: str = "cosine"  # "cosine" to zero, "halve" every `halve_every` steps, or "constant"
     halve_every: int = 0
     weight_decay: float = 1e-4
@@ -31,9 +35,11 @@ class Preset:
     """The constants of one pipeline.
 
     ``height`` is the height at which the nets see a frame (None: the frame's own); scores are brought back
-    to the frame's size before the SPN.  ``per_video`` trains one net of N + 1 channels for N objects in place
-    of N nets of two (section 3.3 compares the two).  ``joint`` fine-tunes one foreground net on the first
-    frames of all test sequences together (section 3.2) in place of one net a sequence.
+    to the frame's size before the SPN.  ``joint`` fine-tunes one foreground net on the first frames of all
+    test sequences together (section 3.2) in place of one net a sequence.  ``model`` says what tells the K
+    objects of a video apart (section 3.3 compares the first two): "per-object", K nets of two channels;
+    "per-video", one net of K + 1 channels; "together", one net with two channels for each object, which costs
+    what "per-video" does.
     """
 
     name: str
@@ -46,38 +52,55 @@ class Preset:
     instance: Schedule
     instance_augmentation: Augmentation
     joint: bool = True
-    per_video: bool = False
+    model: str = "per-object"
+    pretrained: bool = True  # section 3.1: features start from ImageNet weights, where the backbone has any
     foreground_threshold: float = 0.5  # section 3.3: scores outside the foreground are zero
     score_threshold: float = 0.5  # section 3.3: background where no object's score reaches it
     flip_test: bool = False  # average the scores of a frame and its mirror image
     refiner: str = "lite"  # for spn.SPNRefiner.from_pretrained
+    precision: str = "float32"  # of the nets' arithmetic; weights, loss and updates are float32 throughout
+    compile: bool = False  # torch.compile for training: pays off after some hundred steps
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, allowed in (("model", MODELS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise PipelineError(
+                    f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(allowed)}"
+                )
 
-# The affine ranges of the authors' script: scale and rotation +-5 % and 5 degrees, shift +-10 %, flip 1/2.
-_PAPER_AFFINE = Affine(shift=0.1, rotation=5.0, scale=0.05, flip=0.5)
 
-# Sections 3.1 to 3.3: stochastic gradient descent, one image at a time, the loss summed over it.
+# Section 3.2 makes 1000 samples of a frame by shift, rotation and flip. It gives no ranges: those of the
+# authors' script are +-10 % of the frame, +-5 degrees, +-5 % of the size, one in two mirrored.
+_PAPER_AUGMENTATION = Augmentation(Affine(shift=0.1, rotation=5.0, scale=0.05, flip=0.5), samples=1000)
+
+# Sections 3.1 to 3.3: stochastic gradient descent, one image at a time, the loss summed over its pixels.
+# The momentum is not given; the weight decay is that of the authors' configuration.
 _PAPER_SCHEDULE = Schedule(
-    steps=30_000,
-    batch=1,
-    learning_rate=1e-8,
-    optimizer="sgd",
+    steps=30_000,  # section 3.3
+    batch=1,  # section 3.1
+    learning_rate=1e-8,  # sections 3.1 and 3.3
+    optimizer="sgd",  # section 3.1
+    momentum=0.9,
     decay="constant",
     weight_decay=5e-4,
-    reduction="sum",
+    reduction="sum",  # section 3.1, eq. (1)
+    balance=1.0,  # section 3.1, eq. (1)
+    average=0.0,
 )
 
 _PAPER = Preset(
     name="paper",
     backbone="resnet101",  # section 3.1
-    height=None,  # 480 x 854
+    height=None,  # 480 x 854, the size of DAVIS frames
     foreground=replace(_PAPER_SCHEDULE, steps=100_000),  # section 3.1
-    foreground_augmentation=Augmentation(_PAPER_AFFINE),
-    first_frames=_PAPER_SCHEDULE,  # section 3.2: 1000 affine samples a frame, drawn as they are needed here
-    first_frames_augmentation=Augmentation(_PAPER_AFFINE),
+    foreground_augmentation=_PAPER_AUGMENTATION,
+    first_frames=_PAPER_SCHEDULE,  # section 3.2
+    first_frames_augmentation=_PAPER_AUGMENTATION,
     instance=replace(_PAPER_SCHEDULE, decay="halve", halve_every=10_000),  # section 3.3
-    instance_augmentation=Augmentation(_PAPER_AFFINE),
+    instance_augmentation=_PAPER_AUGMENTATION,
+    joint=True,  # section 3.2: the first frames of all test videos
+    model="per-object",  # section 3.3, the better of the two in table 1
 )
 
 # The small net starts from random weights: it needs larger steps, a milder balance (it can not make up for what
@@ -97,7 +120,7 @@ _SMALL = Preset(
     instance=replace(_SMALL_SCHEDULE, steps=900, head_factor=5.0),
     instance_augmentation=Augmentation(_WIDE, color=0.15, compose=0.7, object=_FREE, drop=0.15),
     joint=False,
-    per_video=True,
+    model="per-video",
     flip_test=True,
 )
 

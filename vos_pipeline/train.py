@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,7 +19,7 @@ from tqdm import tqdm
 from vos_pipeline.augment import Batch, Batches, MaskedFrame
 from vos_pipeline.data import Sequence
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.losses import class_balanced_loss
+from vos_pipeline.losses import class_balanced_loss, paired_loss
 from vos_pipeline.model import ForegroundNet
 from vos_pipeline.presets import Preset, Schedule, get_preset
 
@@ -29,6 +31,8 @@ def train(
     *,
     checkpoint: Path,
     device: str = "cpu",
+    precision: str = "float32",
+    compiled: bool = False,
     resume: bool = False,
     distributed: bool = False,
     title: str = "training",
@@ -44,6 +48,8 @@ def train(
         schedule: steps, batch size and learning rate.
         checkpoint: file of the training's state.
         device: where to train.
+        precision: of the net's arithmetic, see :func:`autocast`.
+        compiled: whether torch.compile makes the net's kernels.
         resume: go on from ``checkpoint`` if it exists.
         distributed: whether all ranks of a process group train this net together.
         title: what the progress bar says.
@@ -51,6 +57,7 @@ def train(
     net.to(device, memory_format=torch.channels_last).train()
     average = copy.deepcopy(net)
     optimizer = make_optimizer(net, schedule)
+    scaler = torch.amp.GradScaler(torch.device(device).type, enabled=precision == "float16")
     start = 0
     if resume and checkpoint.exists():
         state = load_checkpoint(checkpoint, device)
@@ -59,30 +66,59 @@ def train(
         average.load_state_dict(state["average"])
         if start < schedule.steps:
             optimizer.load_state_dict(state["optimizer"])
+            scaler.load_state_dict(state["scaler"])
 
     distributed = distributed and dist.is_initialized()
     first = not distributed or dist.get_rank() == 0
-    parallel = DistributedDataParallel(net) if distributed else net
-    for step in tqdm(
+    forward = DistributedDataParallel(net) if distributed else net
+    forward = torch.compile(forward) if compiled else forward
+    loss_of = paired_loss if net.paired else class_balanced_loss
+    steps = tqdm(
         range(start, schedule.steps), desc=title, initial=start, total=schedule.steps, disable=not first
-    ):
-        images, labels = batches(step)
+    )
+    for step, (images, labels) in made_ahead(batches, steps):
         images = images.to(device, memory_format=torch.channels_last)
-        logits = parallel(images)
-        loss = class_balanced_loss(logits, labels.to(device), schedule.reduction, schedule.balance)
+        with autocast(device, precision):
+            logits = forward(images)
+        loss = loss_of(logits.float(), labels.to(device), schedule.reduction, schedule.balance)
+        if schedule.reduction == "sum":
+            # Ranks average their gradients: this makes of it the sum over a whole batch.
+            loss = loss * (schedule.batch / len(images))
         optimizer.zero_grad()
-        loss.backward()
+        scaler.scale(loss).backward()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(schedule, step) * group["factor"]
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         update_average(average, net, schedule.average, step)
 
         done = step + 1 == schedule.steps
         if first and (done or (step + 1) % schedule.checkpoint_every == 0):
             state = {"step": step + 1, "net": net.state_dict(), "average": average.state_dict()}
-            save_checkpoint(checkpoint, state if done else {**state, "optimizer": optimizer.state_dict()})
+            if not done:
+                state |= {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
+            save_checkpoint(checkpoint, state)
     net.load_state_dict(average.state_dict())
     return net.eval()
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """The context in which a net computes with ``precision``: "float32", "bfloat16" or "float16"."""
+    dtype = getattr(torch, precision)
+    return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
+
+
+def made_ahead(batches: Callable[[int], Batch], steps: Iterable[int]) -> Iterator[tuple[int, Batch]]:
+    """Each step and its batch; the next one is made meanwhile, on a core of its own where one is spare."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead: deque[tuple[int, Future[Batch]]] = deque()
+        for step in steps:
+            ahead.append((step, pool.submit(batches, step)))
+            if len(ahead) > 1:
+                step, batch = ahead.popleft()
+                yield step, batch.result()
+        for step, batch in ahead:
+            yield step, batch.result()
 
 
 def join_process_group(device: str) -> str:
@@ -114,7 +150,7 @@ def make_optimizer(net: ForegroundNet, schedule: Schedule) -> torch.optim.Optimi
     ]
     rates = {"lr": schedule.learning_rate, "weight_decay": schedule.weight_decay}
     if schedule.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=0.9, **rates)
+        return torch.optim.SGD(parameters, momentum=schedule.momentum, **rates)
     return torch.optim.AdamW(parameters, **rates)
 
 
@@ -168,7 +204,7 @@ def train_foreground(
         resume: go on from what is there.
 
     Raises:
-        PipelineError: no sequence.
+        PipelineError: no sequence, or ImageNet weights that cannot be fetched.
     """
     preset = get_preset(preset)
     if not sequences:
@@ -179,21 +215,34 @@ def train_foreground(
         for t, path in enumerate(sequence.mask_paths)
         if path is not None
     ]
+    checkpoint = Path(out) / "foreground.pt"
     rank, world = process_rank()
-    batches = Batches(
-        frames, preset.foreground_augmentation, preset.foreground.batch, preset.seed, rank=rank, world=world
-    )
-    torch.manual_seed(preset.seed)
     return train(
-        ForegroundNet(preset.backbone),
-        batches,
+        initial_net(preset, known=resume and checkpoint.exists()),
+        Batches(
+            frames,
+            preset.foreground_augmentation,
+            preset.foreground.batch,
+            preset.seed,
+            rank=rank,
+            world=world,
+            device=device,
+        ),
         preset.foreground,
-        checkpoint=Path(out) / "foreground.pt",
+        checkpoint=checkpoint,
         device=device,
+        precision=preset.precision,
+        compiled=preset.compile,
         resume=resume,
         distributed=True,
         title="foreground",
     )
+
+
+def initial_net(preset: Preset, known: bool = False) -> ForegroundNet:
+    """The foreground net before any training; ``known`` weights will be loaded into it anyway."""
+    torch.manual_seed(preset.seed)
+    return ForegroundNet(preset.backbone, pretrained=preset.pretrained and not known)
 
 
 def finetune_foreground(
@@ -217,23 +266,24 @@ def finetune_foreground(
         distributed: whether all ranks of a process group train this net together.
     """
     preset = get_preset(preset)
-    frames = [MaskedFrame(sequence, 0, preset.height) for sequence in sequences]
     rank, world = process_rank() if distributed else (0, 1)
-    batches = Batches(
-        frames,
-        preset.first_frames_augmentation,
-        preset.first_frames.batch,
-        preset.seed + 1,
-        rank=rank,
-        world=world,
-    )
     return train(
         copy.deepcopy(net),
-        batches,
+        Batches(
+            [MaskedFrame(sequence, 0, preset.height) for sequence in sequences],
+            preset.first_frames_augmentation,
+            preset.first_frames.batch,
+            preset.seed + 1,
+            rank=rank,
+            world=world,
+            device=device,
+        ),
         preset.first_frames,
         checkpoint=checkpoint,
         device=device,
+        precision=preset.precision,
+        compiled=preset.compile,
         resume=resume,
         distributed=distributed,
-        title="first frames",
+        title=f"{sequences[0].name} foreground" if len(sequences) == 1 else "first frames",
     )

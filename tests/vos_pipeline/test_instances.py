@@ -6,53 +6,66 @@ import torch
 
 from vos_pipeline.data import Sequence, write_image, write_labels
 from vos_pipeline.instances import (
-    class_probabilities,
+    foreground_mask,
+    instance_jobs,
     labels_from_scores,
+    object_probabilities,
     object_scores,
     resize_scores,
-    train_instances,
+    train_instance,
 )
 from vos_pipeline.model import ForegroundNet
 from vos_pipeline.presets import PRESETS, Schedule
 
 
 class ColorNet(torch.nn.Module):
-    """Class c has the logit 8 (channel c - 1 of the image) - 4; background has 0."""
+    """Object k has the logit 8 (the k-th of these channels of the image) - 4; background has 0."""
 
-    def __init__(self, channels):
+    def __init__(self, channels, paired=False):
         super().__init__()
-        self.channels = channels
+        self.channels, self.paired = channels, paired
 
     def forward(self, image):
         logits = 8 * image[:, self.channels] - 4
+        if self.paired:
+            return torch.stack([torch.zeros_like(logits), logits], 2).flatten(1, 2)
         return torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
 
 
 def test_scores_are_zero_outside_the_foreground():
     image = torch.rand(3, 12, 15, generator=torch.Generator().manual_seed(0))
-    foreground = ColorNet([2])
-    scores = object_scores([ColorNet([0]), ColorNet([1])], foreground, image)
-    inside = image[2] >= 0.5
+    inside = foreground_mask(ColorNet([2]), image)
+    assert torch.equal(inside, image[2] >= 0.5)
+    scores = object_scores([ColorNet([0]), ColorNet([1])], inside, image)
     assert scores.shape == (2, 12, 15)
     assert (scores[:, ~inside] == 0).all()
     torch.testing.assert_close(scores[:, inside], torch.sigmoid(8 * image[:2, inside] - 4))
 
 
 def test_one_net_for_all_objects_gives_their_channels():
-    image = torch.rand(3, 12, 15)
-    scores = object_scores([ColorNet([0, 1])], ColorNet([2]), image, threshold=0.0)
-    torch.testing.assert_close(scores, class_probabilities(ColorNet([0, 1]), image)[1:])
+    image, everywhere = torch.rand(3, 12, 15), torch.ones(12, 15, dtype=torch.bool)
+    scores = object_scores([ColorNet([0, 1])], everywhere, image)
+    torch.testing.assert_close(scores, object_probabilities(ColorNet([0, 1]), image))
     assert (scores.sum(0) < 1).all()
+
+
+def test_paired_channels_say_of_each_object_what_its_own_net_would():
+    image, everywhere = torch.rand(3, 12, 15), torch.ones(12, 15, dtype=torch.bool)
+    paired = object_scores([ColorNet([0, 1], paired=True)], everywhere, image)
+    apart = object_scores([ColorNet([0]), ColorNet([1])], everywhere, image)
+    torch.testing.assert_close(paired, apart)
 
 
 def test_flip_test_averages_both_views():
     class LeftHalf(torch.nn.Module):
+        paired = False
+
         def forward(self, image):
             logits = torch.zeros(len(image), 2, *image.shape[-2:])
             logits[:, 1, :, : image.shape[-1] // 2] = 40
             return logits
 
-    probability = class_probabilities(LeftHalf(), torch.rand(3, 4, 8), flip_test=True)[1]
+    probability = object_probabilities(LeftHalf(), torch.rand(3, 4, 8), flip_test=True)[0]
     torch.testing.assert_close(probability, torch.full((4, 8), 0.75))
 
 
@@ -81,17 +94,37 @@ def sequence(tmp_path):
     return Sequence("two", (tmp_path / "0.png",), (tmp_path / "mask.png",))
 
 
-@pytest.mark.parametrize("per_video", [True, False])
-def test_nets_learn_which_object_is_which(sequence, tmp_path, per_video):
+@pytest.mark.parametrize(
+    ("model", "channels"), [("per-object", [2, 2]), ("per-video", [3]), ("together", [4])]
+)
+def test_nets_learn_which_object_is_which(sequence, tmp_path, model, channels):
     schedule = Schedule(steps=30, batch=2, learning_rate=5e-3, head_factor=10.0)
-    preset = dataclasses.replace(PRESETS["small"], height=None, instance=schedule, per_video=per_video)
+    preset = dataclasses.replace(PRESETS["small"], height=None, instance=schedule, model=model)
     torch.manual_seed(0)
     foreground = ForegroundNet("small")
-    nets = train_instances(foreground, sequence, preset, "cpu", tmp_path / "nets")
-    assert [net.head.out_channels for net in nets] == ([3] if per_video else [2, 2])
+    nets = [
+        train_instance(foreground, sequence, objects, preset, "cpu", tmp_path / "nets")
+        for objects in instance_jobs(sequence, preset)
+    ]
+    assert [net.head.out_channels for net in nets] == channels
     image = torch.from_numpy(sequence.read_frame(0).copy()).permute(2, 0, 1) / 255
-    scores = object_scores(nets, foreground, image, threshold=0.0)
+    scores = object_scores(nets, torch.ones(48, 64, dtype=torch.bool), image)
     labels = sequence.read_mask(0)
     for index, k in enumerate(sequence.object_ids):
         own, others = scores[index][labels == k].mean(), scores[index][labels != k].mean()
         assert own > others + 0.3
+
+
+def test_one_object_has_the_same_net_in_every_model(sequence, tmp_path):
+    labels = sequence.read_mask(0)
+    write_labels(tmp_path / "mask.png", np.where(labels == 2, 2, 0).astype(np.uint8))
+    alone = Sequence("one", sequence.frame_paths, sequence.mask_paths)
+    schedule = Schedule(steps=2, batch=1, learning_rate=1e-3)
+    weights = {}
+    for model in ("per-object", "per-video", "together"):
+        preset = dataclasses.replace(PRESETS["small"], height=32, instance=schedule, model=model)
+        torch.manual_seed(0)
+        (objects,) = instance_jobs(alone, preset)
+        train_instance(ForegroundNet("small"), alone, objects, preset, "cpu", tmp_path / model)
+        weights[model] = (tmp_path / model / "object-2.pt").read_bytes()
+    assert len(set(weights.values())) == 1

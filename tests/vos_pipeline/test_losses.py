@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from vos_pipeline.losses import class_balanced_loss
+from vos_pipeline.losses import class_balanced_loss, paired_loss
 
 
 def test_equals_a_hand_computation():
@@ -61,3 +61,13 @@ def test_an_image_of_one_class_is_plain_cross_entropy():
 def test_wrong_input(shape, reduction, says):
     with pytest.raises(ValueError, match=says):
         class_balanced_loss(torch.zeros(1, 2, 4, 4), torch.zeros(shape), reduction)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_paired_loss_is_that_of_each_object_against_the_rest(reduction):
+    logits, target = torch.randn(2, 6, 5, 7), torch.randint(4, (2, 5, 7))
+    each = [
+        class_balanced_loss(logits[:, 2 * k : 2 * k + 2], target == k + 1, reduction, 0.5) for k in range(3)
+    ]
+    expected = sum(each) if reduction == "sum" else sum(each) / 3
+    torch.testing.assert_close(paired_loss(logits, target, reduction, 0.5), expected)

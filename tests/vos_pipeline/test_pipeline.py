@@ -149,7 +149,7 @@ def test_a_fresh_run_forgets_the_one_before(root, tmp_path):
 
 
 def test_a_joint_foreground_and_a_net_an_object(root, tmp_path):
-    run(root, tmp_path / "out", preset=dataclasses.replace(TINY, joint=True, per_video=False))
+    run(root, tmp_path / "out", preset=dataclasses.replace(TINY, joint=True, model="per-object"))
     nets = sorted(str(path.relative_to(tmp_path / "out" / "nets")) for path in tmp_path.rglob("*.pt"))
     assert nets == ["first-frames.pt", "foreground.pt", "pair/object-1.pt", "pair/object-2.pt"]
 
