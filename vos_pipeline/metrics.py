@@ -8,6 +8,7 @@ official program are left behind: decay is right beyond 256 frames, and a missin
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from collections.abc import Iterable
@@ -19,8 +20,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from vos_pipeline.data import Sequence, read_labels, read_set
+from vos_pipeline.data import Sequence, list_files, read_set
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.files import replacing
+from vos_pipeline.images import read_labels
 
 BOUNDARY_TOLERANCE = 0.008  # of the image diagonal
 GLOBAL_COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
@@ -65,12 +68,10 @@ def f_measure(truth: np.ndarray, result: np.ndarray, tolerance: float = BOUNDARY
         F in [0, 1]; 1 if neither has a boundary, 0 if only one has.
     """
     radius = math.ceil(tolerance * math.hypot(*truth.shape))
-    truth_edge, result_edge = boundary(truth), boundary(result)
+    box = _surroundings(truth | result)
+    truth_edge, result_edge = boundary(truth[box]), boundary(result[box])
     if not truth_edge.any() or not result_edge.any():
         return float(truth_edge.any() == result_edge.any())
-    # Both edges lie in this box, and what is outside it can not change the dilation inside.
-    box = _bounding_box(truth_edge | result_edge)
-    truth_edge, result_edge = truth_edge[box], result_edge[box]
     precision = np.mean(_dilate(truth_edge, radius)[result_edge])
     recall = np.mean(_dilate(result_edge, radius)[truth_edge])
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
@@ -82,9 +83,10 @@ def _dilate(edge: np.ndarray, radius: int) -> np.ndarray:
     return cv2.dilate(edge.astype(np.uint8), disk).astype(bool)
 
 
-def _bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+def _surroundings(mask: np.ndarray) -> tuple[slice, slice]:
+    """The box of a mask and one pixel around it: holds its boundary and all that decides on it."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1)
 
 
 # --- over time ----------------------------------------------------------------------------------------------
@@ -180,7 +182,8 @@ def _read_result(path: Path, size: tuple[int, ...], object_ids: tuple[int, ...])
         raise PipelineError(
             f"{path}: is {labels.shape[1]}x{labels.shape[0]}, but the ground truth is {size[1]}x{size[0]}"
         )
-    unknown = np.setdiff1d(labels, (0, *object_ids))
+    counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
+    unknown = np.setdiff1d(np.flatnonzero(counts), (0, *object_ids))
     if unknown.size:
         raise PipelineError(
             f"{path}: holds label {unknown[0]}, but the objects of this sequence are {object_ids}"
@@ -233,14 +236,14 @@ def evaluate(
 
 
 def _annotations(folder: Path) -> Sequence:
-    masks = tuple(sorted(folder.glob("*.png")))
-    if not masks:
-        raise PipelineError(f"{folder}: holds no ground-truth masks (.png)")
+    masks = tuple(list_files(folder, ".png"))
     return Sequence(folder.name, masks, masks)
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: list[tuple]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows([f"{v:.3f}" if isinstance(v, float) else v for v in row] for row in rows)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([f"{v:.3f}" if isinstance(v, float) else v for v in row] for row in rows)
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())

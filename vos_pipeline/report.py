@@ -19,7 +19,8 @@ from string import Template
 import numpy as np
 from PIL import Image
 
-from vos_pipeline.data import VOID, davis_palette, label_contours, read_image, read_labels
+from vos_pipeline.images import VOID, davis_palette, read_image, read_labels
+from vos_pipeline.overlays import label_contours
 
 COLOURS = ("#8c8c8c", "#2f6db5", "#d9822b", "#2e9e5b", "#a64ac9", "#c9302c")
 TRUTH = "truth"

@@ -15,8 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vos_pipeline.data import read_image, write_image, write_labels
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.images import read_image, write_image, write_labels
 
 # Only files inside the scikit-image wheel: its other pictures would be downloaded.
 PHOTOS = {

@@ -1,21 +1,18 @@
 """J, F and their statistics against a slow implementation from the definitions and against vos-benchmark."""
 
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
+from cases import REAL_RESULTS, REAL_ROOT, needs_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from vos_pipeline import metrics
 from vos_pipeline.data import load_davis, read_labels
 from vos_pipeline.synthetic import make_clips
-
-DATA = Path(os.environ.get("SPN_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
-needs_data = pytest.mark.skipif(not (DATA / "davis").is_dir(), reason="no real data: set SPN_TEST_DATA")
 
 masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))
 mask_pairs = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12).flatmap(
@@ -181,50 +178,16 @@ def test_equals_vos_benchmark_on_synthetic_clips(tmp_path):
         assert_same_as_vos_benchmark(truths, results, sequence.object_ids)
 
 
-@needs_data
+@needs_results
 @pytest.mark.parametrize(
     ("year", "name"), [("2017", "dogs-jump"), ("2016", "libby"), ("2016", "drift-straight")]
 )
 def test_equals_vos_benchmark_on_real_masks(year, name):
-    (sequence,) = load_davis(DATA / "davis", year, "val", [name])
+    (sequence,) = load_davis(REAL_ROOT, year, "val", [name])
     times = range(1, len(sequence) - 1, 4)
-    truths = [sequence.read_mask(t) for t in times]
-    results = [read_osvos(sequence, t) for t in times]
-    assert_same_as_vos_benchmark(truths, results, sequence.object_ids)
-
-
-def read_osvos(sequence, t):
-    from PIL import Image
-
-    labels = read_labels(DATA / "osvos-predictions" / sequence.name / f"{sequence.frame_paths[t].stem}.png")
-    return np.array(Image.fromarray(labels).resize(sequence.size[::-1], Image.Resampling.NEAREST))
-
-
-@needs_data
-@pytest.mark.parametrize(
-    ("year", "name", "repeated", "osvos"),
-    [
-        ("2017", "dogs-jump", 0.271, 0.587),
-        ("2016", "blackswan", 0.545, 0.943),
-        ("2016", "car-shadow", 0.408, 0.928),
-        ("2016", "libby", 0.304, 0.623),
-        ("2016", "drift-straight", 0.060, 0.665),
-        ("2016", "horsejump-high", 0.141, None),
-    ],
-)
-def test_reproduces_known_figures(year, name, repeated, osvos):
-    (sequence,) = load_davis(DATA / "davis", year, "val", [name])
-    ids, first = sequence.object_ids, sequence.read_mask(0)
-
-    def mean_j(result_at):
-        return np.mean(
-            [
-                [metrics.jaccard(truth == k, result == k) for k in ids]
-                for t in range(1, len(sequence) - 1)
-                for truth, result in [(sequence.read_mask(t), result_at(t))]
-            ]
-        )
-
-    assert mean_j(lambda t: first) == pytest.approx(repeated, abs=6e-4)
-    if osvos is not None:
-        assert mean_j(lambda t: read_osvos(sequence, t)) == pytest.approx(osvos, abs=6e-4)
+    results = [
+        Image.fromarray(read_labels(REAL_RESULTS / name / f"{sequence.frame_paths[t].stem}.png"))
+        for t in times
+    ]
+    results = [np.array(image.resize(sequence.size[::-1], Image.Resampling.NEAREST)) for image in results]
+    assert_same_as_vos_benchmark([sequence.read_mask(t) for t in times], results, sequence.object_ids)

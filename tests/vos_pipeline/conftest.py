@@ -1,0 +1,59 @@
+"""Fixtures of several test files: a synthetic DAVIS root, a pipeline that repeats the first mask."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from vos_pipeline import __main__ as cli
+from vos_pipeline import pipeline
+from vos_pipeline.data import write_labels
+from vos_pipeline.metrics import Evaluation, score_sequence
+from vos_pipeline.synthetic import make_clips
+
+
+@pytest.fixture(scope="session")
+def clips_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("davis")
+    make_clips(root, clips=2, frames=5, size=(64, 96))
+    make_clips(root, clips=1, frames=3, size=(64, 96), set_name="train")
+    return root
+
+
+@pytest.fixture
+def fake_run(monkeypatch):
+    """A pipeline whose every stage repeats the first mask."""
+    calls = []
+
+    def run(data_root, sequences, out, **options):
+        calls.append(SimpleNamespace(data_root=data_root, sequences=sequences, out=out, **options))
+        label_dirs = {stage: out / "labels" / folder for stage, folder in pipeline.FOLDERS.items()}
+        evaluations = dict.fromkeys(pipeline.STAGES)
+        for stage, folder in label_dirs.items():
+            for sequence in sequences:
+                for path in sequence.frame_paths:
+                    write_labels(folder / sequence.name / f"{path.stem}.png", sequence.read_mask(0))
+            scored = [s for s in sequences if s.has_all_masks]
+            if scored:
+                objects = {k: v for s in scored for k, v in score_sequence(s, folder).items()}
+                evaluations[stage] = Evaluation(objects)
+        return pipeline.RunResult(label_dirs, dict.fromkeys(pipeline.STAGES, 0.25), evaluations)
+
+    monkeypatch.setattr(pipeline, "run", run)
+    return calls
+
+
+@pytest.fixture
+def fails(capsys):
+    """Run a command that must fail; returns its error: one line, the last on stderr after progress bars."""
+
+    def run(argv, code=1):
+        assert cli.main([str(a) for a in argv]) == code
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        lines = [line for line in captured.err.splitlines() if line.startswith("error:")]
+        if code == 1:
+            assert len(lines) == 1 and captured.err.splitlines()[-1] == lines[0]
+            return lines[0]
+        return captured.err
+
+    return run
