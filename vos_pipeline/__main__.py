@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from vos_pipeline import commands
+from vos_pipeline import commands, tables
 from vos_pipeline.errors import PipelineError
 
 
@@ -94,6 +94,8 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
         from vos_pipeline.refine import add_arguments
 
         add_arguments(refine)
+
+    tables.add_arguments(add("tables", tables.main_tables, "the paper's tables with our figures beside them"))
 
     train = top.add_parser("train", help="train the foreground net or the SPN").add_subparsers(
         required=True, metavar="foreground|spn"

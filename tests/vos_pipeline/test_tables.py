@@ -1,0 +1,177 @@
+import argparse
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from vos_pipeline import pipeline, tables
+from vos_pipeline.augment import Affine, Augmentation
+from vos_pipeline.data import write_image, write_labels
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.presets import PRESETS, Schedule
+
+BRIEF = Schedule(steps=2, batch=1, learning_rate=1e-3)
+STILL = Augmentation(Affine())
+TINY = dataclasses.replace(
+    PRESETS["small"],
+    name="tiny",
+    height=32,
+    foreground=BRIEF,
+    first_frames=BRIEF,
+    instance=BRIEF,
+    foreground_augmentation=STILL,
+    first_frames_augmentation=STILL,
+    instance_augmentation=STILL,
+    foreground_threshold=0.0,
+    flip_test=False,
+)
+
+
+class Unrefined(torch.nn.Module):
+    """In place of the SPN: scores as they are."""
+
+    def forward(self, image, coarse):
+        return coarse
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A DAVIS root whose 2016 set has one object and whose 2017 set has two."""
+    monkeypatch.setattr(pipeline, "load_refiner", lambda preset, device: Unrefined())
+    monkeypatch.setitem(PRESETS, "tiny", TINY)
+    root = tmp_path / "davis"
+    for year, name, count in (("2016", "single", 1), ("2017", "pair", 2), ("2016", "other", 1)):
+        for t in range(4):
+            labels = np.zeros((40, 64), np.uint8)
+            for k in range(count):
+                labels[4 + 18 * k : 18 + 18 * k, 6 + 6 * t : 24 + 6 * t] = k + 1
+            frame = np.uint8([[60, 90, 60], [230, 40, 40], [40, 40, 230]])[labels]
+            write_image(root / "JPEGImages" / "480p" / name / f"{t:05d}.jpg", frame)
+            write_labels(root / "Annotations" / "480p" / name / f"{t:05d}.png", labels)
+        (root / "ImageSets" / year).mkdir(parents=True, exist_ok=True)
+        set_name = "train" if name == "other" else "val"
+        (root / "ImageSets" / year / f"{set_name}.txt").write_text(f"{name}\n")
+    return root
+
+
+def make(table, root, out, *options):
+    parser = argparse.ArgumentParser()
+    tables.add_arguments(parser)
+    options = ("--sets", "2017/val", "2016/val", "--preset", "tiny", *options)
+    tables.main_tables(parser.parse_args([table, "--data", str(root), "--out", str(out), *options]))
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def trained(monkeypatch):
+    """Names of the nets that are trained from here on."""
+    names = []
+    train = pipeline.train_instance.__globals__["train"]
+
+    def noting(net, batches, schedule, *, checkpoint, **kwargs):
+        if not checkpoint.exists() and schedule.steps:
+            names.append(str(checkpoint))
+        return train(net, batches, schedule, checkpoint=checkpoint, **kwargs)
+
+    monkeypatch.setattr("vos_pipeline.train.train", noting)
+    monkeypatch.setattr("vos_pipeline.instances.train", noting)
+    return names
+
+
+def test_ablation_has_the_papers_rows_beside_ours(root, tmp_path, capsys):
+    make("ablation", root, tmp_path / "out")
+    header, *rows = read(tmp_path / "out" / "ablation.csv")
+    assert header == ["", "J&F", "J", "F", "J&F paper", "J paper", "F paper"]
+    assert [row[0] for row in rows] == ["full", "-CRAF", "-CRAF-SPN", "-CRAF-SPN-FT", "first mask repeated"]
+    assert [row[4:] for row in rows[:4]] == [[f"{v}" for v in row] for row in tables.PAPER_ABLATION.values()]
+    assert rows[4][4:] == ["", "", ""]
+    # 18 columns wide, moved by 6 and 12: J = 12 / 24 and 6 / 30; the last frame is left out.
+    assert float(rows[4][2]) == pytest.approx((12 / 24 + 6 / 30) / 2)
+    for row in rows:
+        assert float(row[1]) == pytest.approx((float(row[2]) + float(row[3])) / 2)
+    _, *objects = read(tmp_path / "out" / "ablation-per-object.csv")
+    assert [row[0] for row in objects] == ["pair_1", "pair_2", "single_1"]
+    assert np.mean([float(row[1]) for row in objects]) == pytest.approx(float(rows[0][2]))
+    page = (tmp_path / "out" / "ablation.md").read_text()
+    assert page in capsys.readouterr().out
+    assert "| -CRAF-SPN-FT " in page and " 0.448 |" in page
+
+
+def test_without_fine_tuning_the_shared_foreground_net_is_used_as_it_is(root, tmp_path, monkeypatch):
+    names = trained(monkeypatch)
+    make("ablation", root, tmp_path / "out")
+    nets = [name.split("out/")[1] for name in names]
+    assert nets.count("full/nets/foreground.pt") == 1
+    assert "full/nets/pair/foreground.pt" in nets
+    again = [name for name in nets if name.startswith("without-ft")]
+    assert sorted(again) == ["without-ft/nets/pair/per-video.pt", "without-ft/nets/single/object-1.pt"]
+
+
+def test_models_train_only_what_differs(root, tmp_path, monkeypatch):
+    make("timing", root, tmp_path / "out")
+    names = trained(monkeypatch)
+    make("models", root, tmp_path / "out")
+    nets = sorted(name.split("out/")[1] for name in names)
+    assert nets == [
+        "per-object/nets/pair/object-1.pt",
+        "per-object/nets/pair/object-2.pt",
+        "together/nets/pair/together.pt",
+    ]
+    _, *rows = read(tmp_path / "out" / "models.csv")
+    assert [(row[0], row[-1]) for row in rows] == [
+        ("per-object", "0.481"),
+        ("per-video", "0.46"),
+        ("together", ""),
+    ]
+
+
+def test_timing_adds_up(root, tmp_path):
+    make("timing", root, tmp_path / "out")
+    _, *rows = read(tmp_path / "out" / "timing.csv")
+    assert [row[0] for row in rows] == ["foreground net", "instance net", "SPN", "CRAF", "sum"]
+    seconds = [float(row[1]) for row in rows]
+    assert all(value > 0 for value in seconds)
+    assert sum(seconds[:4]) == pytest.approx(seconds[4])
+
+
+def test_a_table_is_made_again_without_a_run(root, tmp_path, monkeypatch):
+    make("ablation", root, tmp_path / "out")
+    before = (tmp_path / "out" / "ablation.csv").read_bytes()
+
+    def never(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr(pipeline, "_segment", never)
+    make("ablation", root, tmp_path / "out")
+    assert (tmp_path / "out" / "ablation.csv").read_bytes() == before
+
+
+def test_other_constants_in_the_same_folder_are_refused(root, tmp_path):
+    make("timing", root, tmp_path / "out", "--sequences", "single")
+    with pytest.raises(PipelineError, match="another --out"):
+        make("timing", root, tmp_path / "out", "--sequences", "single", "--precision", "bfloat16")
+
+
+def test_without_masks_there_is_a_dash(root, tmp_path):
+    for t in range(1, 4):
+        (root / "Annotations" / "480p" / "single" / f"{t:05d}.png").unlink()
+    make("ablation", root, tmp_path / "out", "--sequences", "single")
+    assert read(tmp_path / "out" / "ablation.csv")[1][1:4] == ["", "", ""]
+    assert "| full                |   - |" in (tmp_path / "out" / "ablation.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--sets", "2017"), "YEAR/SET"),
+        (("--sequences", "nowhere"), "no sequence 'nowhere' in 2017/val, 2016/val; there are pair, single"),
+    ],
+)
+def test_wrong_options(root, tmp_path, options, says):
+    with pytest.raises(PipelineError, match=says):
+        make("timing", root, tmp_path / "out", *options)
