@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from vos_pipeline.augment import working_image
 from vos_pipeline.craf import ConnectedRegionFilter
 from vos_pipeline.data import Sequence, load_davis, write_labels
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.files import replacing
 from vos_pipeline.instances import (
     foreground_mask,
     instance_jobs,
@@ -270,10 +270,8 @@ def _mean_seconds(out: Path, sequences: list[Sequence]) -> dict[str, float]:
 
 
 def _write_json(path: Path, value: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(partial, path)
+    with replacing(path) as file:
+        file.write(json.dumps(value, indent=2).encode() + b"\n")
 
 
 # --- scores and seconds -------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from vos_pipeline.augment import Batch, Batches, MaskedFrame
 from vos_pipeline.data import Sequence
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.files import replacing
 from vos_pipeline.losses import class_balanced_loss, paired_loss
 from vos_pipeline.model import ForegroundNet
 from vos_pipeline.presets import Preset, Schedule, get_preset
@@ -175,10 +176,8 @@ def update_average(average: torch.nn.Module, net: torch.nn.Module, decay: float,
 
 def save_checkpoint(path: Path, state: dict) -> None:
     """Write all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with replacing(path) as file:
+        torch.save(state, file)
 
 
 def load_checkpoint(path: Path, device: str) -> dict:

@@ -106,14 +106,15 @@ def test_a_broken_checkpoint_says_what_to_do(tmp_path):
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     training.save_checkpoint(tmp_path / "net.pt", {"step": 1})
 
-    def fail(state, path):
-        path.write_bytes(b"half a file")
+    def fail(state, file):
+        file.write(b"half a file")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(OSError, match="disk full"):
         training.save_checkpoint(tmp_path / "net.pt", {"step": 2})
     assert training.load_checkpoint(tmp_path / "net.pt", "cpu") == {"step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
 
 
 def test_learning_rates():
