@@ -30,6 +30,6 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         os.replace(partial, path)
     except BaseException as error:
         Path(partial).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, partial):
+        if isinstance(error, OSError) and error.errno and error.filename in (None, partial):
             error.filename = str(path)  # a failed write does not say where
         raise
