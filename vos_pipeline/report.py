@@ -11,14 +11,15 @@ import html
 import io
 import json
 import math
-import os
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 import numpy as np
 from PIL import Image
 
+from vos_pipeline.files import replacing
 from vos_pipeline.images import VOID, davis_palette, read_image, read_labels
 from vos_pipeline.overlays import label_contours
 
@@ -66,18 +67,19 @@ def write_report(path_html: str | Path, run: ReportData, width: int = 320, limit
         ValueError: a stage has another number of frames than its sequence.
     """
     path = Path(path_html)
-    sequences = [_sequence(s, width, limit / max(len(run.sequences), 1)) for s in run.sequences]
-    page = _PAGE.substitute(
+    share = limit / max(len(run.sequences), 1)
+    sequences = [_sequence(s, f"sequence-{k}", width, share) for k, s in enumerate(run.sequences)]
+    template = Template(files("vos_pipeline").joinpath("report_page.html").read_text(encoding="utf-8"))
+    page = template.substitute(
         title=html.escape(run.title),
         tables="".join(_table(*table) for table in run.tables),
+        navigation=_navigation(run.sequences),
         sequences="".join(body for body, _ in sequences),
         # "</" would end the script; JSON reads "<\\/" as the same.
-        data=json.dumps([pictures for _, pictures in sequences]).replace("</", "<\\/"),
+        data=json.dumps([pictures for _, pictures in sequences], allow_nan=False).replace("</", "<\\/"),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as file:
+        file.write(page.encode())
     return path
 
 
@@ -87,8 +89,10 @@ def write_report(path_html: str | Path, run: ReportData, width: int = 320, limit
 def _table(caption: str, header: list[str], rows: list[list]) -> str:
     head = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    caption = html.escape(caption)
-    return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>\n"
+    return (
+        f'<div class="table"><table><caption>{html.escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>\n"
+    )
 
 
 def _cell(value: object) -> str:
@@ -100,7 +104,7 @@ def _cell(value: object) -> str:
 # --- pictures -----------------------------------------------------------------------------------------------
 
 
-def _sequence(sequence: SequenceReport, width: int, limit: float) -> tuple[str, dict]:
+def _sequence(sequence: SequenceReport, anchor: str, width: int, limit: float) -> tuple[str, dict]:
     """The section of a sequence, and what the page's script shows in it."""
     count = len(sequence.frame_paths)
     columns: dict[str, list[Path | None]] = dict(sequence.stages)
@@ -111,26 +115,43 @@ def _sequence(sequence: SequenceReport, width: int, limit: float) -> tuple[str, 
             raise ValueError(f"{sequence.name}: stage {name!r} must have {count} frames, got {len(paths)}")
 
     kept = _affordable(sequence, columns, width, limit)
-    masks = {name: [_mask_uri(paths[t], width) for t in kept] for name, paths in columns.items()}
     pictures = {
         "times": kept,
         "frames": [_frame_uri(sequence.frame_paths[t], width) for t in kept],
-        "masks": masks,
+        "masks": {name: [_mask_uri(paths[t], width) for t in kept] for name, paths in columns.items()},
+        "scores": {stage: _rounded(curves) for stage, curves in sequence.curves.items()},
     }
-    cells = "".join(
-        f'<figure><div class="picture"><img class="frame" alt="">'
-        f'<img class="mask" data-stage="{html.escape(name)}" alt=""></div>'
-        f"<figcaption>{html.escape(name)}</figcaption></figure>"
-        for name in columns
-    )
+    name, cells = html.escape(sequence.name), "".join(_figure(stage, sequence.curves) for stage in columns)
     note = "" if len(kept) == count else f" (every {kept[1] - kept[0]}th frame is shown)"
     body = (
-        f'<section class="sequence"><h2>{html.escape(sequence.name)}<small>{count} frames{note}</small></h2>'
+        f'<section class="sequence" id="{anchor}"><h2>{name}<small>{count} frames{note}</small></h2>'
         f'<div class="stages">{cells}</div><div class="controls"><button type="button">Play</button>'
-        f'<input type="range" min="0" max="{len(kept) - 1}" value="0" aria-label="frame of '
-        f'{html.escape(sequence.name)}"><output></output></div>{_curves(sequence.curves, count)}</section>\n'
+        f'<input type="range" min="0" max="{len(kept) - 1}" value="0" aria-label="frame of {name}">'
+        f'<output></output><label><input type="checkbox" checked> masks</label></div>'
+        f"{_curves(sequence.curves, count)}</section>\n"
     )
     return body, pictures
+
+
+def _figure(stage: str, curves: dict[str, dict[str, list[float | None]]]) -> str:
+    """A picture's place: the frame, the stage's mask over it, and their scores below."""
+    name = html.escape(stage)
+    dot = (
+        f'<i style="background:{COLOURS[list(curves).index(stage) % len(COLOURS)]}"></i>'
+        if stage in curves
+        else ""
+    )
+    return (
+        f'<figure><div class="picture"><img class="frame" alt=""><img class="mask" data-stage="{name}" alt="{name}">'
+        f'</div><figcaption><span>{dot}{name}</span><output data-stage="{name}"></output></figcaption></figure>'
+    )
+
+
+def _navigation(sequences: list[SequenceReport]) -> str:
+    if len(sequences) < 2:
+        return ""
+    links = (f'<a href="#sequence-{k}">{html.escape(s.name)}</a>' for k, s in enumerate(sequences))
+    return f"<nav>{''.join(links)}</nav>\n"
 
 
 def _affordable(sequence: SequenceReport, columns: dict, width: int, limit: float) -> list[int]:
@@ -205,118 +226,29 @@ def _chart(measure: str, curves: dict[str, dict[str, list[float | None]]], count
             points = " ".join(f"{x(t):.1f},{170 - 150 * value:.1f}" for t, value in run)
             parts.append(f'<polyline points="{points}" stroke="{COLOURS[k % len(COLOURS)]}">'
                          f"<title>{html.escape(name)}</title></polyline>")  # fmt: skip
+    for t in sorted({0, (count - 1) // 2, count - 1}):
+        parts.append(f'<text x="{x(t):.1f}" y="186" text-anchor="middle">{t}</text>')
     parts.append(
         f'<line class="cursor" x1="40" x2="40" y1="20" y2="170" data-step="{550 / max(count - 1, 1):.4f}"/>'
     )
-    return f'<svg viewBox="0 0 600 180" role="img" aria-label="{measure} over time">{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 600 190" role="img" aria-label="{measure} over time">{"".join(parts)}</svg>'
 
 
 def _unbroken(values: list[float | None]) -> list[list[tuple[int, float]]]:
     """Runs of (t, value) without a gap."""
     runs: list[list[tuple[int, float]]] = [[]]
     for t, value in enumerate(values):
-        if value is None or math.isnan(value):
+        if _unknown(value):
             runs.append([])
         else:
             runs[-1].append((t, value))
     return [run for run in runs if run]
 
 
-# --- the page -----------------------------------------------------------------------------------------------
+def _rounded(curves: dict[str, list[float | None]]) -> dict[str, list[float | None]]:
+    """As JSON takes it: null where there is no value."""
+    return {name: [None if _unknown(v) else round(v, 4) for v in values] for name, values in curves.items()}
 
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-:root { --ink: #1d2430; --soft: #667085; --line: #dfe3ea; --paper: #f6f7f9; --card: #fff; --accent: #2f6db5; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ef; --soft: #98a2b3; --line: #343b48; --paper: #14171d; --card: #1d222b;
-    --accent: #6aa5e8; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.5rem 4rem; max-width: 1500px; background: var(--paper);
-  color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-h1 { margin: 0 0 1.2rem; font-size: 1.7rem; }
-h2 { margin: 0 0 .8rem; font-size: 1.15rem; }
-small { margin-left: .7rem; color: var(--soft); font-weight: 400; font-size: .85rem; }
-.tables { display: flex; flex-wrap: wrap; gap: 1.2rem; align-items: flex-start; }
-table, .sequence { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
-table { border-collapse: separate; border-spacing: 0; overflow: hidden; font-variant-numeric: tabular-nums; }
-caption { padding: .2rem 0 .5rem; text-align: left; color: var(--soft); }
-th, td { padding: .4rem .9rem; text-align: right; border-top: 1px solid var(--line); }
-thead th { border-top: 0; color: var(--soft); font-weight: 600; }
-th:first-child, td:first-child { text-align: left; }
-.sequence { margin-top: 1.5rem; padding: 1.1rem 1.2rem; }
-.stages { display: grid; grid-template-columns: repeat(auto-fit, minmax(230px, 1fr)); gap: .8rem; }
-figure { margin: 0; }
-figcaption { margin-top: .25rem; color: var(--soft); font-size: .88rem; text-align: center; }
-.picture { position: relative; line-height: 0; border-radius: 6px; overflow: hidden; background: #000; }
-.picture img { width: 100%; }
-.picture .mask { position: absolute; inset: 0; height: 100%; image-rendering: pixelated; }
-.mask[src=""], .mask:not([src]) { visibility: hidden; }
-.controls { display: flex; align-items: center; gap: .9rem; margin: .9rem 0 .4rem; }
-.controls input { flex: 1; accent-color: var(--accent); }
-.controls output { min-width: 7.5em; text-align: right; color: var(--soft);
-  font-variant-numeric: tabular-nums; }
-button { padding: .3rem .9rem; border: 1px solid var(--line); border-radius: 6px; background: var(--paper);
-  color: inherit; font: inherit; cursor: pointer; min-width: 4.6em; }
-.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(380px, 1fr)); gap: 1rem; }
-svg { width: 100%; font: 11px system-ui, sans-serif; }
-svg text { fill: var(--soft); }
-svg .name { font-weight: 600; font-size: 13px; fill: var(--ink); }
-svg polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
-svg .grid { stroke: var(--line); }
-svg .cursor { stroke: var(--ink); stroke-dasharray: 3 3; opacity: .6; }
-.key { display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; color: var(--soft); font-size: .88rem; }
-.key i { display: inline-block; width: 1.3em; height: .25em; margin-right: .45em; vertical-align: middle;
-  border-radius: 2px; }
-</style>
-</head>
-<body>
-<h1>$title</h1>
-<div class="tables">
-$tables</div>
-$sequences
-<noscript><p>The pictures need JavaScript.</p></noscript>
-<script id="pictures" type="application/json">$data</script>
-<script>
-"use strict";
-const pictures = JSON.parse(document.getElementById("pictures").textContent);
-document.querySelectorAll(".sequence").forEach((section, index) => {
-  const { times, frames, masks } = pictures[index];
-  const slider = section.querySelector("input"), button = section.querySelector("button");
-  let timer = null;
-  function show() {
-    const k = Number(slider.value);
-    for (const image of section.querySelectorAll(".frame")) image.src = frames[k];
-    for (const image of section.querySelectorAll(".mask")) {
-      const mask = masks[image.dataset.stage][k];
-      if (mask) image.src = mask; else image.removeAttribute("src");
-    }
-    for (const cursor of section.querySelectorAll(".cursor")) {
-      const x = 40 + cursor.dataset.step * times[k];
-      cursor.setAttribute("x1", x);
-      cursor.setAttribute("x2", x);
-    }
-    section.querySelector("output").value = "frame " + times[k];
-  }
-  function stop() {
-    clearInterval(timer);
-    timer = null;
-    button.textContent = "Play";
-  }
-  slider.addEventListener("input", () => { stop(); show(); });
-  button.addEventListener("click", () => {
-    if (timer !== null) return stop();
-    button.textContent = "Pause";
-    timer = setInterval(() => { slider.value = (Number(slider.value) + 1) % frames.length; show(); }, 100);
-  });
-  show();
-});
-</script>
-</body>
-</html>
-""")
+
+def _unknown(value: float | None) -> bool:
+    return value is None or math.isnan(value)
