@@ -55,7 +55,7 @@ class ReportData:
     sequences: list[SequenceReport]
 
 
-def write_report(path_html: str | Path, run: ReportData, width: int = 320, limit: float = 18e6) -> Path:
+def write_report(path_html: str | Path, run: ReportData, width: int = 427, limit: float = 18e6) -> Path:
     """Write the page; it replaces an older one at once.
 
     Args:

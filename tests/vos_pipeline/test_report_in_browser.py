@@ -121,7 +121,7 @@ def test_the_slider_moves_everything_in_its_sequence_alone(page):
     after = state(first)
     assert all(a != b for a, b in zip(before[0], after[0], strict=True))
     assert before[1] == ["40", "40"] and after[1] == ["260", "260"]  # 40 + 550 * 2 / 5
-    scores = "J 0.767 F 0.250"
+    scores = "J 0.767  F 0.250"
     assert before[2] == ["", "", "", "", "frame 0"] and after[2] == [scores, scores, scores, "", "frame 2"]
     assert state(second) == other
 
