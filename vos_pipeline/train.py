@@ -177,7 +177,14 @@ def update_average(average: torch.nn.Module, net: torch.nn.Module, decay: float,
 def save_checkpoint(path: Path, state: dict) -> None:
     """Write all of it or nothing."""
     with replacing(path) as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except (
+            RuntimeError
+        ) as error:  # after a failed write torch fails once more, and hides the first reason
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: Path, device: str) -> dict:
