@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from vos_pipeline.data import Sequence
 
+MOST_ENLARGED = 8.0  # beyond that an object is all blur
 Batch = tuple[Tensor, Tensor]  # images (N, 3, H, W) float32 in [0, 1], labels (N, H, W) int64
 
 
@@ -41,6 +42,7 @@ class Augmentation:
     color: float = 0.0  # strength of the colour jitter
     compose: float = 0.0  # share of samples that move each object over the inpainted background
     object: Affine = field(default_factory=Affine)  # what an object does in such a sample
+    near: float = 0.0  # ... small ones may grow further, until they span this share of the frame
     drop: float = 0.0  # chance that an object is missing from such a sample
     samples: int | None = None  # different samples that are made of a frame, None for no limit
 
@@ -56,6 +58,7 @@ def sampling_grid(
     ranges: Affine,
     generator: Generator,
     center: tuple[float, float] = (0.0, 0.0),
+    largest: float = 0.0,
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """Draw ``count`` transforms about ``center`` as grids for :func:`warp`.
@@ -66,6 +69,7 @@ def sampling_grid(
         ranges: what to draw from.
         generator: a CPU generator, the only source of randomness.
         center: fixed point (x, y) of rotation and scale, in [-1, 1] across the frame.
+        largest: factor up to which to scale, where that is more than ``ranges`` say.
         device: where the grids are computed.
 
     Returns:
@@ -73,7 +77,9 @@ def sampling_grid(
     """
     height, width = size
     angle = _uniform((count,), generator, device) * math.radians(ranges.rotation)
-    zoom = torch.exp(_uniform((count,), generator, device) * math.log1p(ranges.scale))
+    smallest, largest = 1 / (1 + ranges.scale), max(1 + ranges.scale, largest)
+    share = (_uniform((count,), generator, device) + 1) / 2
+    zoom = smallest * (largest / smallest) ** share
     mirror = torch.where(torch.rand(count, generator=generator) < ranges.flip, -1.0, 1.0).to(device)
     shift = _uniform((count, 2), generator, device) * 2 * ranges.shift  # the frame is two units wide
     # Output to input, q = A (p - shift - c) + c, where A undoes the mirror, the rotation and the zoom.
@@ -142,10 +148,16 @@ class ComposedFrame:
     def __init__(self, image: Tensor, labels: Tensor) -> None:
         self.image, self.labels = image, labels
         self.background = _inpaint(image, labels > 0)
-        self.centers = {int(k): _center(labels == k) for k in labels.unique() if k > 0}
+        self.boxes = {int(k): _box(labels == k) for k in labels.unique() if k > 0}
 
     def sample(
-        self, count: int, frame: Affine, motion: Affine, drop: float, generator: Generator
+        self,
+        count: int,
+        frame: Affine,
+        motion: Affine,
+        drop: float,
+        generator: Generator,
+        near: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """Draw ``count`` scenes.
 
@@ -155,6 +167,7 @@ class ComposedFrame:
             motion: how each object moves, about its own centre.
             drop: chance that an object is missing.
             generator: a CPU generator.
+            near: share of the frame up to which small objects may grow.
 
         Returns:
             images (N, 3, H, W) float32, labels (N, H, W) int64.
@@ -166,9 +179,9 @@ class ComposedFrame:
             sampling_grid(count, size, frame, generator, device=self.image.device),
         )
         # Later objects hide earlier ones: any of them may come to the front.
-        objects = list(self.centers)
+        objects = list(self.boxes)
         for index in torch.randperm(len(objects), generator=generator).tolist():
-            layer, matte = self._moved_object(objects[index], count, motion, generator)
+            layer, matte = self._moved_object(objects[index], count, motion, near, generator)
             shown = (torch.rand((count, 1, 1, 1), generator=generator) >= drop).to(layer.device)
             layer, matte = layer * shown, matte * shown
             images = (1 - matte) * images + layer
@@ -176,10 +189,12 @@ class ComposedFrame:
         return images, labels
 
     def _moved_object(
-        self, k: int, count: int, motion: Affine, generator: Generator
+        self, k: int, count: int, motion: Affine, near: float, generator: Generator
     ) -> tuple[Tensor, Tensor]:
         mask = (self.labels == k).float()
-        grid = sampling_grid(count, mask.shape, motion, generator, self.centers[k], mask.device)
+        center, extent = self.boxes[k]
+        largest = min(near / extent, MOST_ENLARGED)
+        grid = sampling_grid(count, mask.shape, motion, generator, center, largest, mask.device)
         # Colours premultiplied by the matte, zeros beyond the border: nothing of the object's surroundings
         # comes along, and an object cut by the frame is not mirrored back into it.
         layer = torch.cat([self.image * mask, mask[None]]).expand(count, -1, -1, -1)
@@ -187,10 +202,12 @@ class ComposedFrame:
         return moved[:, :3], moved[:, 3:]
 
 
-def _center(mask: Tensor) -> tuple[float, float]:
-    """The mean pixel (x, y), in [-1, 1] across the frame."""
-    y, x = (index.float().mean().item() for index in torch.nonzero(mask, as_tuple=True))
-    return (2 * x + 1) / mask.shape[1] - 1, (2 * y + 1) / mask.shape[0] - 1
+def _box(mask: Tensor) -> tuple[tuple[float, float], float]:
+    """The mean pixel (x, y), in [-1, 1] across the frame, and the share of the frame that the mask spans."""
+    (y, x), (height, width) = torch.nonzero(mask, as_tuple=True), mask.shape
+    spans = (index.max().item() - index.min().item() + 1 for index in (y, x))
+    center = ((2 * x.float().mean().item() + 1) / width - 1, (2 * y.float().mean().item() + 1) / height - 1)
+    return center, max(span / side for span, side in zip(spans, mask.shape, strict=True))
 
 
 def _inpaint(image: Tensor, mask: Tensor) -> Tensor:
@@ -279,7 +296,7 @@ class Batches:
             generator = _generator(self.seed, index, which)
         if torch.rand((), generator=generator) < ranges.compose:
             image, labels = self._composed(index).sample(
-                1, ranges.frame, ranges.object, ranges.drop, generator
+                1, ranges.frame, ranges.object, ranges.drop, generator, ranges.near
             )
         else:
             image, labels = self._frame(index)

@@ -88,7 +88,7 @@ def object_probabilities(net: ForegroundNet, image: Tensor, flip_test: bool = Fa
         (K, H, W) float32 probabilities.
     """
     views = torch.stack([image, image.flip(-1)]) if flip_test else image[None]
-    logits = net(views.contiguous(memory_format=torch.channels_last)).float()
+    logits = net(views.contiguous()).float()  # the weights' memory format decides
     if net.paired:
         probabilities = logits.unflatten(1, (-1, 2)).softmax(2)[:, :, 1]
     else:

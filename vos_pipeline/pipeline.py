@@ -38,6 +38,7 @@ from vos_pipeline.train import (
     finetune_foreground,
     initial_net,
     join_process_group,
+    memory_format,
     process_rank,
     train_foreground,
 )
@@ -162,7 +163,7 @@ def _shared_foreground(
     if train_sequences:
         net = train_foreground(train_sequences, preset, device, nets, resume=True)
     else:
-        net = initial_net(preset).to(device, memory_format=torch.channels_last)
+        net = initial_net(preset).to(device, memory_format=memory_format(device, preset.precision))
     if preset.joint:
         net = finetune_foreground(
             net, sequences, preset, device, nets / "first-frames.pt", resume=True, distributed=True

@@ -104,10 +104,11 @@ _PAPER = Preset(
 )
 
 # The small net starts from random weights: it needs larger steps, a milder balance (it can not make up for what
-# eq. (1) overstates) and transforms that show it objects at the sizes and places they will have later.
+# eq. (1) overstates) and transforms that show it objects at the sizes and places they will have later. Once it
+# knows what objects are, smaller steps keep more of that.
 _WIDE = Affine(shift=0.15, rotation=15.0, scale=0.5, flip=0.5, bend=0.03)
 _FREE = replace(_WIDE, shift=0.3, scale=1.5)
-_SMALL_SCHEDULE = Schedule(steps=1500, batch=4, learning_rate=3e-3, balance=0.5, average=0.98)
+_SMALL_SCHEDULE = Schedule(steps=2000, batch=4, learning_rate=3e-3, balance=0.5, average=0.98)
 
 _SMALL = Preset(
     name="small",
@@ -115,10 +116,10 @@ _SMALL = Preset(
     height=240,
     foreground=replace(_SMALL_SCHEDULE, average=0.99),
     foreground_augmentation=Augmentation(_WIDE, color=0.3),
-    first_frames=replace(_SMALL_SCHEDULE, steps=300),
-    first_frames_augmentation=Augmentation(_WIDE, color=0.2, compose=0.5, object=_FREE),
-    instance=replace(_SMALL_SCHEDULE, steps=900, head_factor=5.0),
-    instance_augmentation=Augmentation(_WIDE, color=0.15, compose=0.7, object=_FREE, drop=0.15),
+    first_frames=replace(_SMALL_SCHEDULE, steps=300, learning_rate=1.5e-3),
+    first_frames_augmentation=Augmentation(_WIDE, color=0.2, compose=0.5, object=_FREE, near=0.8),
+    instance=replace(_SMALL_SCHEDULE, steps=600, learning_rate=2e-3, head_factor=5.0),
+    instance_augmentation=Augmentation(_WIDE, color=0.15, compose=0.7, object=_FREE, near=0.8, drop=0.15),
     joint=False,
     model="per-video",
     flip_test=True,

@@ -114,6 +114,19 @@ def test_composed_objects_move_over_a_background_without_them(sequence):
     assert not dropped.any()
 
 
+def test_small_objects_may_come_near(sequence):
+    pixels, labels = MaskedFrame(sequence, 0, None).read()
+    composed = ComposedFrame(pixels.float() / 255, (labels == 2).long() * 2)  # 10 of 60 pixels wide
+    far = Affine(shift=0, rotation=0, scale=0.2, flip=0)
+
+    def widest(near):
+        _, moved = composed.sample(60, STILL, far, 0.0, Generator().manual_seed(0), near=near)
+        return max(int((m == 2).any(0).sum()) for m in moved)
+
+    assert widest(0.0) <= 13
+    assert 20 < widest(0.5) <= 31
+
+
 def make_batches(sequence, size=3, seed=7, **kwargs):
     augmentation = kwargs.pop(
         "augmentation", Augmentation(WIDE, color=0.3, compose=0.5, object=WIDE, drop=0.3)

@@ -1,0 +1,96 @@
+"""A pipeline of seconds for the tests: two clips of moving squares, nets of a few steps, no SPN.
+
+Run as a program it is a run that can be killed, or started by torchrun.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vos_pipeline import pipeline
+from vos_pipeline.augment import Affine, Augmentation
+from vos_pipeline.data import load_davis, write_image, write_labels
+from vos_pipeline.presets import PRESETS, Schedule
+
+FRAMES = 4
+BRIEF = Schedule(steps=2, batch=2, learning_rate=1e-3)
+STILL = Augmentation(Affine())
+TINY = dataclasses.replace(
+    PRESETS["small"],
+    name="tiny",
+    height=32,
+    foreground=BRIEF,
+    first_frames=BRIEF,
+    instance=BRIEF,
+    foreground_augmentation=STILL,
+    first_frames_augmentation=STILL,
+    instance_augmentation=STILL,
+    foreground_threshold=0.0,
+    flip_test=False,
+)
+
+
+class Unrefined(torch.nn.Module):
+    """In place of the SPN: scores as they are."""
+
+    def forward(self, image, coarse):
+        assert image.shape[-2:] == coarse.shape[-2:] and image.min() >= 0 and image.max() <= 1
+        return coarse
+
+
+def write_root(root: Path) -> Path:
+    """A DAVIS root: clips of one object (2016) and of two (2017), squares that move to the right."""
+    for year, name, count in (("2016", "single", 1), ("2017", "pair", 2), ("2016", "other", 1)):
+        for t in range(FRAMES):
+            labels = np.zeros((40, 64), np.uint8)
+            for k in range(count):
+                labels[4 + 18 * k : 18 + 18 * k, 6 + 6 * t : 24 + 6 * t] = k + 1
+            frame = np.uint8([[60, 90, 60], [230, 40, 40], [40, 40, 230]])[labels]
+            write_image(root / "JPEGImages" / "480p" / name / f"{t:05d}.jpg", frame)
+            write_labels(root / "Annotations" / "480p" / name / f"{t:05d}.png", labels)
+        (root / "ImageSets" / year).mkdir(parents=True, exist_ok=True)
+        set_name = "train" if name == "other" else "val"
+        (root / "ImageSets" / year / f"{set_name}.txt").write_text(f"{name}\n")
+    return root
+
+
+def sequences_of(root: Path) -> list:
+    return load_davis(root, "2017", "val") + load_davis(root, "2016", "val")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--joint", action="store_true")
+    parser.add_argument("--model", default="per-object")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--train", action="store_true", help="the foreground net, on the train set")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    pipeline.load_refiner = lambda preset, device: Unrefined()
+    schedule = dataclasses.replace(BRIEF, steps=args.steps, checkpoint_every=2)
+    preset = dataclasses.replace(
+        TINY,
+        foreground=schedule,
+        first_frames=schedule,
+        instance=schedule,
+        joint=args.joint,
+        model=args.model,
+    )
+    pipeline.run(
+        args.root,
+        sequences_of(args.root),
+        args.out,
+        preset=preset,
+        resume=args.resume,
+        train_sequences=None if args.train else [],
+    )
+
+
+if __name__ == "__main__":
+    main()
