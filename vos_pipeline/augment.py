@@ -95,7 +95,8 @@ def sampling_grid(
     across = y[:, None] * linear[:, None, :, 1]  # (N, H, 2)
     grid = along[:, None] + (across + offset[:, None])[:, :, None]
     if ranges.bend > 0:
-        nodes = _uniform((count, 2, 4, 6), generator, device) * 2 * ranges.bend
+        # Divided by the zoom, it is a share of the frame that comes out, not of an enlarged detail.
+        nodes = _uniform((count, 2, 4, 6), generator, device) * (2 * ranges.bend / zoom).view(-1, 1, 1, 1)
         smooth = F.interpolate(nodes, size=(24, 36), mode="bicubic", align_corners=True)
         grid += F.interpolate(smooth, size=size, mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
     return grid
