@@ -1,4 +1,5 @@
 import dataclasses
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -42,10 +43,10 @@ def batches(step):
     return images, (images[:, 0] > 0.5).long()
 
 
-def trained(checkpoint, schedule=SCHEDULE, resume=False, batches=batches):
+def trained(checkpoint, schedule=SCHEDULE, batches=batches, **options):
     torch.manual_seed(0)
     return training.train(
-        ForegroundNet("small"), batches, schedule, checkpoint=checkpoint, resume=resume, title="test"
+        ForegroundNet("small"), batches, schedule, checkpoint=checkpoint, title="test", **options
     )
 
 
@@ -54,15 +55,20 @@ def same_weights(one, other):
     return all(torch.equal(a, b) for a, b in pairs)
 
 
+PAPER = get_preset("paper")
+
+
 class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-@pytest.mark.parametrize("killed_at", [1, 3])
-def test_resumes_to_the_same_weights(tmp_path, optimizer, killed_at):
+@pytest.mark.parametrize(
+    ("optimizer", "killed_at", "precision"),
+    [("adamw", 1, "float32"), ("adamw", 3, "bfloat16"), ("sgd", 3, "float32"), ("adamw", 3, "float16")],
+)
+def test_resumes_to_the_same_weights(tmp_path, optimizer, killed_at, precision):
     schedule = dataclasses.replace(SCHEDULE, optimizer=optimizer)
-    unbroken = trained(tmp_path / "unbroken.pt", schedule)
+    unbroken = trained(tmp_path / "unbroken.pt", schedule, precision=precision)
 
     def until_killed(step):
         if step == killed_at:
@@ -70,8 +76,8 @@ def test_resumes_to_the_same_weights(tmp_path, optimizer, killed_at):
         return batches(step)
 
     with pytest.raises(Killed):
-        trained(tmp_path / "net.pt", schedule, batches=until_killed)
-    assert same_weights(trained(tmp_path / "net.pt", schedule, resume=True), unbroken)
+        trained(tmp_path / "net.pt", schedule, batches=until_killed, precision=precision)
+    assert same_weights(trained(tmp_path / "net.pt", schedule, resume=True, precision=precision), unbroken)
 
 
 def test_a_finished_training_is_loaded(tmp_path):
@@ -163,3 +169,89 @@ def test_nothing_to_train_on(tmp_path):
 def test_unknown_preset():
     with pytest.raises(PipelineError, match="paper, small, demo"):
         get_preset("large")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_the_precision_is_nearly_the_same_step(tmp_path, precision):
+    schedule = dataclasses.replace(SCHEDULE, steps=1, average=0.0, optimizer="sgd", learning_rate=1e-2)
+    torch.manual_seed(0)
+    start = ForegroundNet("small").head.weight
+    full = trained(tmp_path / "full.pt", schedule).head.weight - start
+    half = trained(tmp_path / "half.pt", schedule, precision=precision).head.weight
+    assert half.dtype == torch.float32
+    assert not torch.equal(half - start, full)
+    assert (half - start - full).norm() < 0.1 * full.norm()
+
+
+def test_the_net_is_compiled_if_asked(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda net: compiled.append(net) or net)
+    trained(tmp_path / "net.pt")
+    assert not compiled
+    assert compiled == [trained(tmp_path / "net.pt", compiled=True)]
+
+
+def test_batches_are_made_one_ahead_and_in_order():
+    made = []
+
+    def noting(step):
+        made.append(step)
+        return step
+
+    for step, batch in training.made_ahead(noting, range(3, 8)):
+        assert batch == step
+        assert made[-1] <= step + 1
+    assert made == [3, 4, 5, 6, 7]
+
+
+def test_an_error_in_a_batch_surfaces_at_its_step(tmp_path):
+    def fails(step):
+        if step == 2:
+            raise PipelineError("frame 2 is damaged")
+        return batches(step)
+
+    with pytest.raises(PipelineError, match="frame 2"):
+        trained(tmp_path / "net.pt", batches=fails)
+    assert training.load_checkpoint(tmp_path / "net.pt", "cpu")["step"] == 2
+
+
+def test_one_step_of_the_papers_net(sequence, tmp_path):
+    preset = dataclasses.replace(
+        get_preset("paper"), pretrained=False, foreground=dataclasses.replace(PAPER.foreground, steps=1)
+    )
+    torch.manual_seed(preset.seed)
+    before = training.initial_net(preset)
+    net = training.train_foreground([sequence], preset, "cpu", tmp_path)
+    moved = [not torch.equal(a, b) for a, b in zip(before.parameters(), net.parameters(), strict=True)]
+    assert all(moved) and len(moved) == 104 + 4  # convolutions; the fused one and the head have biases
+    assert all(p.isfinite().all() for p in net.parameters())
+    with torch.no_grad():
+        assert net(torch.rand(1, 3, 48, 64)).shape == (1, 2, 48, 64)
+
+
+def test_a_known_net_asks_for_no_imagenet_weights(monkeypatch):
+    def offline(*args, **kwargs):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models.ResNet101_Weights.get_state_dict", offline)
+    with pytest.raises(PipelineError, match="ImageNet weights"):
+        training.initial_net(PAPER)
+    assert training.initial_net(PAPER, known=True).head.out_channels == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("model", "per-pixel"), ("precision", "float8")], ids=["model", "precision"]
+)
+def test_a_preset_names_its_choices(field, value):
+    with pytest.raises(PipelineError, match=f"unknown {field} '{value}': choose one of"):
+        dataclasses.replace(PAPER, **{field: value})
+
+
+def test_the_papers_constants():
+    foreground, instance = PAPER.foreground, PAPER.instance
+    assert (foreground.steps, instance.steps, instance.halve_every) == (100_000, 30_000, 10_000)
+    assert {s.learning_rate for s in (foreground, PAPER.first_frames, instance)} == {1e-8}
+    assert {s.batch for s in (foreground, PAPER.first_frames, instance)} == {1}
+    assert {s.reduction for s in (foreground, PAPER.first_frames, instance)} == {"sum"}
+    assert PAPER.instance_augmentation.samples == 1000
+    assert (PAPER.backbone, PAPER.height, PAPER.joint, PAPER.model) == ("resnet101", None, True, "per-object")
