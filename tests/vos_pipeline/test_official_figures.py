@@ -130,7 +130,7 @@ def test_on_synthetic_clips_of_unequal_length(tmp_path):
     rng = np.random.default_rng(0)
     root, results = tmp_path / "davis", tmp_path / "results"
     make_clips(root, clips=3, frames=13, size=(60, 90))
-    for sequence, length in zip(load_davis(root), (13, 8, 3), strict=True):
+    for sequence, length in zip(load_davis(root), (13, 5, 3), strict=True):
         for t, path in enumerate(sequence.mask_paths):
             if t < length:
                 write_labels(results / sequence.name / path.name, spoiled(sequence.read_mask(t), t, rng))
