@@ -22,8 +22,9 @@ import numpy as np
 import torch
 
 from spn.refiner import SPNRefiner
-from vos_pipeline.data import load_davis, read_labels
+from vos_pipeline.data import load_davis
 from vos_pipeline.degrade import lose_resolution
+from vos_pipeline.images import read_labels
 from vos_pipeline.metrics import f_measure, jaccard
 
 SEQUENCES = ("blackswan", "car-shadow", "drift-straight", "horsejump-high", "libby")

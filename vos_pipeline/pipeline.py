@@ -19,9 +19,10 @@ from tqdm import tqdm
 import spn
 from vos_pipeline.augment import working_image
 from vos_pipeline.craf import ConnectedRegionFilter
-from vos_pipeline.data import Sequence, load_davis, write_labels
+from vos_pipeline.data import Sequence, load_davis
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import replacing
+from vos_pipeline.images import write_labels
 from vos_pipeline.instances import (
     foreground_mask,
     instance_jobs,

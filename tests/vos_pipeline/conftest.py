@@ -6,7 +6,7 @@ import pytest
 
 from vos_pipeline import __main__ as cli
 from vos_pipeline import pipeline
-from vos_pipeline.data import write_labels
+from vos_pipeline.images import write_labels
 from vos_pipeline.metrics import Evaluation, score_sequence
 from vos_pipeline.synthetic import make_clips
 

@@ -13,7 +13,8 @@ from vos_pipeline.augment import (
     sampling_grid,
     warp,
 )
-from vos_pipeline.data import Sequence, write_image, write_labels
+from vos_pipeline.data import Sequence
+from vos_pipeline.images import write_image, write_labels
 
 WIDE = Affine(shift=0.2, rotation=40, scale=0.5, flip=0.5, bend=0.05)
 STILL = Affine(shift=0, rotation=0, scale=0, flip=0)

@@ -20,8 +20,9 @@ from PIL import Image
 
 from vos_pipeline import __main__ as cli
 from vos_pipeline import images, pipeline
-from vos_pipeline.data import load_davis, read_labels, write_labels
+from vos_pipeline.data import load_davis
 from vos_pipeline.files import replacing
+from vos_pipeline.images import read_labels, write_labels
 from vos_pipeline.presets import PRESETS
 
 SIZE = (40, 64)

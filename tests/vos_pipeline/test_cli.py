@@ -8,8 +8,9 @@ import pytest
 
 from vos_pipeline import __main__ as cli
 from vos_pipeline import pipeline
-from vos_pipeline.data import load_davis, read_labels, write_labels
+from vos_pipeline.data import load_davis
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.images import read_labels, write_labels
 
 COMMANDS = ("demo", "davis", "segment", "refine", "train", "evaluate")
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from vos_pipeline import __main__ as cli
 from vos_pipeline import commands, pipeline
-from vos_pipeline.data import load_davis, read_image, read_labels, write_labels
-from vos_pipeline.images import davis_palette
+from vos_pipeline.data import load_davis
+from vos_pipeline.images import davis_palette, read_image, read_labels, write_labels
 from vos_pipeline.outputs import text_table
 from vos_pipeline.synthetic import make_clips
 from vos_pipeline.video import frame_rate, write_video

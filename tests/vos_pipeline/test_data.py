@@ -10,6 +10,7 @@ from cases import REAL_ROOT, labels_with, make_root, needs_root, one_line
 
 from vos_pipeline import data
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.images import read_image, write_image, write_labels
 
 # --- DAVIS --------------------------------------------------------------------------------------------------
 
@@ -58,7 +59,7 @@ def test_layout_errors_list_what_exists(tmp_path):
 def test_a_missing_or_empty_first_mask_is_named(tmp_path):
     root = make_root(tmp_path)
     first = root / "Annotations/480p/alpha/00000.png"
-    data.write_labels(first, np.zeros((20, 30), np.uint8))
+    write_labels(first, np.zeros((20, 30), np.uint8))
     with pytest.raises(PipelineError, match=r"alpha/00000\.png: the first mask is empty"):
         data.load_davis(root)
     first.unlink()
@@ -70,9 +71,9 @@ def test_a_missing_or_empty_first_mask_is_named(tmp_path):
 def test_sizes_are_checked_at_once(tmp_path, which):
     root = make_root(tmp_path)
     if which.endswith("png"):
-        data.write_labels(root / which, labels_with(1, size=(10, 30)))
+        write_labels(root / which, labels_with(1, size=(10, 30)))
     else:
-        data.write_image(root / which, np.zeros((10, 30, 3), np.uint8))
+        write_image(root / which, np.zeros((10, 30, 3), np.uint8))
     with pytest.raises(
         PipelineError, match=re.escape(which) + r": is 30x10, but 00000.jpg is 30x20"
     ) as error:
@@ -96,7 +97,7 @@ def test_a_missing_frame_is_named(tmp_path):
     # Without masks the numbering tells.
     for mask in (tmp_path / "Annotations/480p/alpha").glob("0000[12].png"):
         mask.unlink()
-    data.write_image(frame.with_name("00003.jpg"), data.read_image(frame.with_name("00002.jpg")))
+    write_image(frame.with_name("00003.jpg"), read_image(frame.with_name("00002.jpg")))
     with pytest.raises(PipelineError, match=r"alpha/00001\.jpg: this frame is missing"):
         data.load_davis(tmp_path)
 
@@ -144,10 +145,10 @@ def test_real_sequences():
 def test_a_folder_is_read_in_natural_order(tmp_path):
     folder = tmp_path / "clip"
     for k in (10, 2, 1):
-        data.write_image(folder / f"frame{k}.png", np.full((20, 30, 3), k, np.uint8))
+        write_image(folder / f"frame{k}.png", np.full((20, 30, 3), k, np.uint8))
     (folder / "notes.txt").write_text("no picture")
     (folder / "._frame1.png").write_text("no picture either")
-    data.write_labels(tmp_path / "first.png", labels_with(1))
+    write_labels(tmp_path / "first.png", labels_with(1))
     sequence = data.load_frames(folder, tmp_path / "first.png")
     assert sequence.name == "clip" and len(sequence) == 3
     assert [int(sequence.read_frame(t)[0, 0, 0]) for t in range(3)] == [1, 2, 10]
@@ -155,16 +156,16 @@ def test_a_folder_is_read_in_natural_order(tmp_path):
 
 
 def test_wrong_folders_and_masks(tmp_path):
-    data.write_labels(tmp_path / "first.png", labels_with(1, size=(10, 30)))
+    write_labels(tmp_path / "first.png", labels_with(1, size=(10, 30)))
     with pytest.raises(PipelineError, match="no such file or folder"):
         data.load_frames(tmp_path / "none", tmp_path / "first.png")
     (tmp_path / "empty").mkdir()
     with pytest.raises(PipelineError, match=r"empty: holds no \.jpg, .* files"):
         data.load_frames(tmp_path / "empty", tmp_path / "first.png")
-    data.write_image(tmp_path / "clip/0.png", np.zeros((20, 30, 3), np.uint8))
+    write_image(tmp_path / "clip/0.png", np.zeros((20, 30, 3), np.uint8))
     with pytest.raises(PipelineError, match=r"clip: holds one frame; .* there is nothing to segment"):
         data.load_frames(tmp_path / "clip", tmp_path / "first.png")
-    data.write_image(tmp_path / "clip/1.png", np.zeros((20, 30, 3), np.uint8))
+    write_image(tmp_path / "clip/1.png", np.zeros((20, 30, 3), np.uint8))
     with pytest.raises(PipelineError, match=r"first\.png: is 30x10"):
         data.load_frames(tmp_path / "clip", tmp_path / "first.png")
     with pytest.raises(PipelineError, match=r"gone\.png: no such file"):
@@ -173,6 +174,6 @@ def test_wrong_folders_and_masks(tmp_path):
 
 def test_two_frames_of_one_name_are_named(tmp_path):
     for name in ("0.png", "1.png", "1.jpg"):
-        data.write_image(tmp_path / name, np.zeros((20, 30, 3), np.uint8))
+        write_image(tmp_path / name, np.zeros((20, 30, 3), np.uint8))
     with pytest.raises(PipelineError, match=r"1\.jpg and 1\.png would have one result, 1\.png"):
         data.list_images(tmp_path)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_pipeline.data import write_labels
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.images import write_labels
 from vos_pipeline.metrics import evaluate
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from vos_pipeline.data import Sequence, write_image, write_labels
+from vos_pipeline.data import Sequence
+from vos_pipeline.images import write_image, write_labels
 from vos_pipeline.instances import (
     foreground_mask,
     instance_jobs,

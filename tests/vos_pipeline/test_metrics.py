@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from vos_pipeline import metrics
-from vos_pipeline.data import load_davis, read_labels
+from vos_pipeline.data import load_davis
+from vos_pipeline.images import read_labels
 from vos_pipeline.synthetic import make_clips
 
 masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))

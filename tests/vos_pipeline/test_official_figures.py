@@ -13,7 +13,8 @@ from cases import REAL_RESULTS, REAL_ROOT, needs_results
 from PIL import Image
 from vos_benchmark.benchmark import benchmark
 
-from vos_pipeline.data import load_davis, read_labels, write_labels
+from vos_pipeline.data import load_davis
+from vos_pipeline.images import read_labels, write_labels
 from vos_pipeline.metrics import GLOBAL_COLUMNS, evaluate
 from vos_pipeline.synthetic import make_clips
 

@@ -7,7 +7,8 @@ from PIL import Image
 
 import spn
 from vos_pipeline import __main__ as cli
-from vos_pipeline.data import load_davis, read_labels, write_image, write_labels
+from vos_pipeline.data import load_davis
+from vos_pipeline.images import read_labels, write_image, write_labels
 from vos_pipeline.refine import STATE
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_pipeline.data import load_davis, write_image, write_labels
+from vos_pipeline.data import load_davis
+from vos_pipeline.images import write_image, write_labels
 from vos_pipeline.report import ReportData, SequenceReport, write_report
 from vos_pipeline.synthetic import make_clips
 

@@ -7,8 +7,9 @@ import torch
 
 from vos_pipeline import train as training
 from vos_pipeline.augment import Affine, Augmentation
-from vos_pipeline.data import Sequence, write_image, write_labels
+from vos_pipeline.data import Sequence
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.images import write_image, write_labels
 from vos_pipeline.model import ForegroundNet
 from vos_pipeline.presets import PRESETS, Schedule, get_preset
 

@@ -7,8 +7,9 @@ import pytest
 from cases import labels_with
 
 from vos_pipeline import video
-from vos_pipeline.data import load_frames, write_image, write_labels
+from vos_pipeline.data import load_frames
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.images import write_image, write_labels
 from vos_pipeline.overlays import write_overlay_video
 
 
