@@ -4,58 +4,23 @@ import math
 
 import numpy as np
 import pytest
-import torch
+import tiny
 
 from vos_pipeline import pipeline
-from vos_pipeline.augment import Affine, Augmentation
-from vos_pipeline.data import load_davis, read_labels, write_image, write_labels
+from vos_pipeline.data import load_davis, read_labels
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.presets import PRESETS, Schedule
 
-FRAMES = 4
-BRIEF = Schedule(steps=2, batch=1, learning_rate=1e-3)
-STILL = Augmentation(Affine())
-TINY = dataclasses.replace(
-    PRESETS["small"],
-    name="tiny",
-    height=32,
-    foreground=BRIEF,
-    first_frames=BRIEF,
-    instance=BRIEF,
-    foreground_augmentation=STILL,
-    first_frames_augmentation=STILL,
-    instance_augmentation=STILL,
-    foreground_threshold=0.0,
-)
-
-
-class Unrefined(torch.nn.Module):
-    """In place of the SPN: scores as they are."""
-
-    def forward(self, image, coarse):
-        assert image.shape[-2:] == coarse.shape[-2:] and image.min() >= 0 and image.max() <= 1
-        return coarse
+TINY, FRAMES = tiny.TINY, tiny.FRAMES
 
 
 @pytest.fixture(autouse=True)
 def unrefined(monkeypatch):
-    monkeypatch.setattr(pipeline, "load_refiner", lambda preset, device: Unrefined())
+    monkeypatch.setattr(pipeline, "load_refiner", lambda preset, device: tiny.Unrefined())
 
 
 @pytest.fixture
 def root(tmp_path):
-    """A DAVIS root: one clip of one object and one of two, two squares that move to the right."""
-    root = tmp_path / "davis"
-    for name, count in (("single", 1), ("pair", 2)):
-        for t in range(FRAMES):
-            labels = np.zeros((40, 64), np.uint8)
-            for k in range(count):
-                labels[4 + 18 * k : 18 + 18 * k, 6 + 6 * t : 24 + 6 * t] = k + 1
-            frame = np.uint8([[60, 90, 60], [230, 40, 40], [40, 40, 230]])[labels]
-            write_image(root / "JPEGImages" / "480p" / name / f"{t:05d}.jpg", frame)
-            write_labels(root / "Annotations" / "480p" / name / f"{t:05d}.png", labels)
-    (root / "ImageSets" / "2017").mkdir(parents=True)
-    (root / "ImageSets" / "2017" / "val.txt").write_text("pair\n")
+    root = tiny.write_root(tmp_path / "davis")
     (root / "ImageSets" / "2017" / "train.txt").write_text("single\npair\n")
     return root
 

@@ -5,34 +5,51 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import tiny
 import torch
 
+from vos_pipeline import pipeline
 from vos_pipeline.train import load_checkpoint
 
-PROGRAM = Path(tiny.__file__)
 # One thread for each, and the same packages as here, installed or not.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
+STEPS = 30
+
+
 def start(*arguments, ranks=0):
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    command = [sys.executable, *(torchrun if ranks else ()), str(PROGRAM), *map(str, arguments)]
+    command = [sys.executable, *(torchrun if ranks else ()), tiny.__file__, *map(str, arguments)]
     return subprocess.Popen(
         command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
 
 
-def results(out):
+def run_here(*arguments):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline, "load_refiner", lambda preset, device: tiny.Unrefined())
+            tiny.main([*map(str, arguments)])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def labels(out):
     return {path.relative_to(out): path.read_bytes() for path in sorted((out / "labels").rglob("*.png"))}
+
+
+def nets(out):
+    return {path.relative_to(out) for path in (out / "nets").rglob("*.pt")}
 
 
 @pytest.fixture(scope="module")
@@ -40,40 +57,43 @@ def root(tmp_path_factory):
     return tiny.write_root(tmp_path_factory.mktemp("root") / "davis")
 
 
-def test_killed_in_the_middle_of_training_it_resumes_to_the_same_labels(root, tmp_path):
-    steps = 60
-    unbroken = start(root, tmp_path / "unbroken", "--steps", steps)
-    killed = start(root, tmp_path / "killed", "--steps", steps)
-    checkpoint = tmp_path / "killed" / "nets" / "pair" / "object-2.pt"
+@pytest.fixture(scope="module")
+def undisturbed(root, tmp_path_factory):
+    """What one process leaves behind, from a foreground net of random weights."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    run_here(root, out, "--steps", STEPS)
+    assert len(labels(out)) == 4 * 2 * tiny.FRAMES
+    return out
+
+
+def test_killed_in_the_middle_of_training_it_resumes_to_the_same_labels(root, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    process = start(root, out, "--steps", STEPS)
+    checkpoint = out / "nets" / "pair" / "object-2.pt"
     while not checkpoint.exists():
-        assert killed.poll() is None, killed.communicate()
+        assert process.poll() is None, process.communicate()
         time.sleep(0.002)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert 0 < load_checkpoint(checkpoint, "cpu")["step"] < steps
-    assert not (tmp_path / "killed" / "labels").exists()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 0 < load_checkpoint(checkpoint, "cpu")["step"] < STEPS
+    assert not (out / "labels").exists()
 
-    finish(start(root, tmp_path / "killed", "--steps", steps, "--resume"))
-    finish(unbroken)
-    assert len(results(tmp_path / "unbroken")) == 4 * 2 * tiny.FRAMES
-    assert results(tmp_path / "killed") == results(tmp_path / "unbroken")
+    run_here(root, out, "--steps", STEPS, "--resume")
+    assert labels(out) == labels(undisturbed)
 
 
-def test_two_ranks_write_the_labels_of_one_process(root, tmp_path):
-    one = start(root, tmp_path / "one", "--steps", 6)
-    finish(start(root, tmp_path / "two", "--steps", 6, ranks=2))
-    finish(one)
-    assert len(results(tmp_path / "one")) == 4 * 2 * tiny.FRAMES
-    assert results(tmp_path / "two") == results(tmp_path / "one")
-    nets = {path.relative_to(tmp_path / "two") for path in (tmp_path / "two" / "nets").rglob("*.pt")}
-    assert nets == {path.relative_to(tmp_path / "one") for path in (tmp_path / "one" / "nets").rglob("*.pt")}
+def test_two_ranks_write_the_labels_of_one_process(root, undisturbed, tmp_path):
+    finish(start(root, tmp_path, "--steps", STEPS, ranks=2))
+    assert labels(tmp_path) == labels(undisturbed)
+    assert nets(tmp_path) == nets(undisturbed)
 
 
 def test_nets_that_two_ranks_train_together_differ_by_rounding(root, tmp_path):
-    one = start(root, tmp_path / "one", "--steps", 4, "--train", "--joint")
-    finish(start(root, tmp_path / "two", "--steps", 4, "--train", "--joint", ranks=2))
-    finish(one)
+    options = ("--steps", 4, "--train", "--joint")
+    process = start(root, tmp_path / "two", *options, ranks=2)
+    run_here(root, tmp_path / "one", *options)
+    finish(process)
     for name in ("foreground.pt", "first-frames.pt"):
-        first, second = (load_checkpoint(tmp_path / out / "nets" / name, "cpu") for out in ("one", "two"))
-        for key, weights in first["net"].items():
-            torch.testing.assert_close(second["net"][key], weights, rtol=1e-3, atol=1e-4)
+        one, two = (load_checkpoint(tmp_path / out / "nets" / name, "cpu")["net"] for out in ("one", "two"))
+        for key in one:
+            torch.testing.assert_close(two[key], one[key], rtol=1e-3, atol=1e-4)

@@ -1,59 +1,20 @@
 import argparse
 import csv
-import dataclasses
 
 import numpy as np
 import pytest
-import torch
+import tiny
 
 from vos_pipeline import pipeline, tables
-from vos_pipeline.augment import Affine, Augmentation
-from vos_pipeline.data import write_image, write_labels
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.presets import PRESETS, Schedule
-
-BRIEF = Schedule(steps=2, batch=1, learning_rate=1e-3)
-STILL = Augmentation(Affine())
-TINY = dataclasses.replace(
-    PRESETS["small"],
-    name="tiny",
-    height=32,
-    foreground=BRIEF,
-    first_frames=BRIEF,
-    instance=BRIEF,
-    foreground_augmentation=STILL,
-    first_frames_augmentation=STILL,
-    instance_augmentation=STILL,
-    foreground_threshold=0.0,
-    flip_test=False,
-)
-
-
-class Unrefined(torch.nn.Module):
-    """In place of the SPN: scores as they are."""
-
-    def forward(self, image, coarse):
-        return coarse
+from vos_pipeline.presets import PRESETS
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A DAVIS root whose 2016 set has one object and whose 2017 set has two."""
-    monkeypatch.setattr(pipeline, "load_refiner", lambda preset, device: Unrefined())
-    monkeypatch.setitem(PRESETS, "tiny", TINY)
-    root = tmp_path / "davis"
-    for year, name, count in (("2016", "single", 1), ("2017", "pair", 2), ("2016", "other", 1)):
-        for t in range(4):
-            labels = np.zeros((40, 64), np.uint8)
-            for k in range(count):
-                labels[4 + 18 * k : 18 + 18 * k, 6 + 6 * t : 24 + 6 * t] = k + 1
-            frame = np.uint8([[60, 90, 60], [230, 40, 40], [40, 40, 230]])[labels]
-            write_image(root / "JPEGImages" / "480p" / name / f"{t:05d}.jpg", frame)
-            write_labels(root / "Annotations" / "480p" / name / f"{t:05d}.png", labels)
-        (root / "ImageSets" / year).mkdir(parents=True, exist_ok=True)
-        set_name = "train" if name == "other" else "val"
-        (root / "ImageSets" / year / f"{set_name}.txt").write_text(f"{name}\n")
-    return root
+    monkeypatch.setattr(pipeline, "load_refiner", lambda preset, device: tiny.Unrefined())
+    monkeypatch.setitem(PRESETS, "tiny", tiny.TINY)
+    return tiny.write_root(tmp_path / "davis")
 
 
 def make(table, root, out, *options):

@@ -61,36 +61,33 @@ def sequences_of(root: Path) -> list:
     return load_davis(root, "2017", "val") + load_davis(root, "2016", "val")
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("root", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--joint", action="store_true")
-    parser.add_argument("--model", default="per-object")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--train", action="store_true", help="the foreground net, on the train set")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    pipeline.load_refiner = lambda preset, device: Unrefined()
+    args = parser.parse_args(argv)
     schedule = dataclasses.replace(BRIEF, steps=args.steps, checkpoint_every=2)
-    preset = dataclasses.replace(
-        TINY,
-        foreground=schedule,
-        first_frames=schedule,
-        instance=schedule,
-        joint=args.joint,
-        model=args.model,
-    )
     pipeline.run(
         args.root,
         sequences_of(args.root),
         args.out,
-        preset=preset,
+        preset=dataclasses.replace(
+            TINY,
+            foreground=schedule,
+            first_frames=schedule,
+            instance=schedule,
+            joint=args.joint,
+            model="per-object",
+        ),
         resume=args.resume,
         train_sequences=None if args.train else [],
     )
 
 
 if __name__ == "__main__":
+    pipeline.load_refiner = lambda preset, device: Unrefined()
     main()
