@@ -223,9 +223,11 @@ def _segment(
         for stage, maps in ((INSTANCE, scores), (SPN, refined), (CRAF, filtered)):
             labels[stage] = labels_from_scores(maps, ids, preset.score_threshold).cpu().numpy()
         _write_stages(out, sequence, t, labels)
-    seconds = clock.per(max(1, (len(sequence) - 1) * len(ids)))
-    seconds[INSTANCE] += seconds[FOREGROUND]
-    _write_json(_seconds_file(out, sequence), seconds)
+    clock.seconds[INSTANCE] += clock.seconds[FOREGROUND]
+    _write_json(
+        _seconds_file(out, sequence),
+        {"frames": len(sequence) - 1, "objects": len(ids), "seconds": clock.seconds},
+    )
 
 
 # --- files --------------------------------------------------------------------------------------------------
@@ -267,8 +269,10 @@ def _seconds_file(out: Path, sequence: Sequence) -> Path:
 
 
 def _mean_seconds(out: Path, sequences: list[Sequence]) -> dict[str, float]:
+    """Means over frames and objects."""
     files = [json.loads(_seconds_file(out, sequence).read_text()) for sequence in sequences]
-    return {part: float(np.mean([seconds[part] for seconds in files])) for part in (FOREGROUND, *STAGES)}
+    count = max(1, sum(file["frames"] * file["objects"] for file in files))
+    return {part: sum(file["seconds"][part] for file in files) / count for part in (FOREGROUND, *STAGES)}
 
 
 def _write_json(path: Path, value: dict) -> None:
@@ -308,9 +312,6 @@ class _Clock:
         yield
         self.finish()
         self.seconds[stage] += time.perf_counter() - start
-
-    def per(self, count: int) -> dict[str, float]:
-        return {stage: seconds / count for stage, seconds in self.seconds.items()}
 
 
 def _my_share(work: list) -> list:

@@ -54,6 +54,20 @@ def test_table_has_the_scores_of_every_stage(root, tmp_path):
     assert all(row[4] > 0 for row in rows[1:])
 
 
+def test_seconds_are_means_over_frames_and_objects(root, tmp_path):
+    (root / "ImageSets" / "2017" / "val.txt").write_text("single\npair\n")
+    result = run(root, tmp_path / "out", train_sequences=[])
+    files = {
+        name: json.loads((tmp_path / "out" / "seconds" / f"{name}.json").read_text())
+        for name in ("single", "pair")
+    }
+    counts = {"single": (FRAMES - 1) * 1, "pair": (FRAMES - 1) * 2}
+    for part in (pipeline.FOREGROUND, *pipeline.STAGES):
+        total = sum(file["seconds"][part] for file in files.values())
+        assert result.seconds[part] == pytest.approx(total / sum(counts.values()))
+    assert 0 < result.seconds[pipeline.FOREGROUND] < result.seconds["instance nets"]
+
+
 def test_without_masks_there_are_no_scores(root, tmp_path):
     for t in range(1, FRAMES):
         (root / "Annotations" / "480p" / "pair" / f"{t:05d}.png").unlink()
