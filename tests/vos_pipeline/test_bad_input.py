@@ -284,7 +284,7 @@ def start(arguments, **options):
 
 
 def wait_for(path, process):
-    for _ in range(3000):
+    for _ in range(10_000):
         if path.exists():
             return
         assert process.poll() is None, process.communicate()
@@ -294,7 +294,7 @@ def wait_for(path, process):
 
 def last_line(process):
     """The last line on stderr of a process that must end with 1, without a traceback."""
-    _, text = process.communicate(timeout=60)
+    _, text = process.communicate(timeout=300)
     assert process.returncode == 1 and "Traceback" not in text, text
     return text.splitlines()[-1]
 

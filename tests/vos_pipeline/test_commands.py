@@ -45,11 +45,13 @@ def assert_outputs(out, sequences, text):
     assert "0.250" in text
 
 
-def test_demo(fake_run, tmp_path, capsys):
+def test_demo(fake_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "DEMO_FRAMES", 3)
+    monkeypatch.setattr(commands, "DEMO_TRAIN_CLIPS", 2)
     assert cli.main(["demo", "--out", str(tmp_path)]) == 0
     (call,) = fake_run
     assert call.preset == "demo" and call.data_root == tmp_path / "clips" and call.train_sequences is None
-    assert len(load_davis(tmp_path / "clips", set_name="train")) == commands.DEMO_TRAIN_CLIPS
+    assert len(load_davis(tmp_path / "clips", set_name="train")) == 2
     assert_outputs(tmp_path, call.sequences, capsys.readouterr().out)
 
 
