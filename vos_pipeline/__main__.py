@@ -95,7 +95,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
 
         add_arguments(refine)
 
-    tables.add_arguments(add("tables", tables.main_tables, "the paper's tables with our figures beside them"))
+    tables.add_arguments(add("tables", commands.tables, "the paper's tables with our figures beside them"))
 
     train = top.add_parser("train", help="train the foreground net or the SPN").add_subparsers(
         required=True, metavar="foreground|spn"

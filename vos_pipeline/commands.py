@@ -87,6 +87,13 @@ def train_spn(args: argparse.Namespace) -> None:
     main_train(args)
 
 
+def tables(args: argparse.Namespace) -> None:
+    from vos_pipeline.tables import main_tables
+
+    args.device = _device(args.device)
+    main_tables(args)
+
+
 def evaluate(args: argparse.Namespace) -> None:
     from vos_pipeline import metrics
     from vos_pipeline.outputs import text_table

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import math
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.files import replacing
 
 # Everything heavy is imported when a table is made: --help starts without torch.
 if TYPE_CHECKING:
@@ -76,7 +77,18 @@ def main_tables(args: argparse.Namespace) -> None:
     for table in tables:
         print(table.markdown())
         for path in table.write(args.out):
-            print(f"table     {path}")
+            print(f"table   {path}")
+    print(f"report  {_write_report(args.out / f'{args.table}.html', variants, tables)}")
+
+
+def _write_report(path: Path, variants: Variants, tables: list[Table]) -> Path:
+    """The page of the whole system's run, these tables first."""
+    from vos_pipeline.outputs import report_data
+    from vos_pipeline.report import write_report
+
+    data = report_data(variants.sequences, variants.full(), f"{variants.preset.name} preset")
+    own = [(table.title, list(table.header), table.numbers()) for table in tables]
+    return write_report(path, replace(data, tables=[*own, *data.tables]))
 
 
 def load_sets(root: Path, sets: list[str], names: list[str] | None) -> list[Sequence]:
@@ -145,10 +157,8 @@ class Variants:
         for path in source.glob(pattern):
             copy = target / path.relative_to(source)
             if not copy.exists():
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                partial = copy.with_suffix(".partial")
-                shutil.copyfile(path, partial)
-                partial.replace(copy)
+                with replacing(copy) as file:
+                    file.write(path.read_bytes())
 
 
 # --- tables -------------------------------------------------------------------------------------------------
@@ -175,16 +185,21 @@ class Table:
         lines.insert(1, f"| {' | '.join(rule)} |")
         return "\n".join((f"{self.title}\n", *lines, ""))
 
+    def numbers(self) -> list[list[str | float]]:
+        """The rows with NaN for what is not known."""
+        return [[math.nan if value is None else value for value in row] for row in self.rows]
+
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write <name>.csv and <name>.md into a folder; returns their paths."""
-        folder.mkdir(parents=True, exist_ok=True)
-        table, page = folder / f"{self.name}.csv", folder / f"{self.name}.md"
-        with table.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(self.header)
-            writer.writerows([["" if value is None else value for value in row] for row in self.rows])
-        page.write_text(self.markdown())
-        return table, page
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.header)
+        writer.writerows([["" if value is None else value for value in row] for row in self.rows])
+        contents = {folder / f"{self.name}.csv": text.getvalue(), folder / f"{self.name}.md": self.markdown()}
+        for path, content in contents.items():
+            with replacing(path) as file:
+                file.write(content.encode())
+        return tuple(contents)
 
 
 def ablation(variants: Variants) -> list[Table]:

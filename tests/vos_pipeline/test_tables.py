@@ -61,6 +61,8 @@ def test_ablation_has_the_papers_rows_beside_ours(root, tmp_path, capsys):
     page = (tmp_path / "out" / "ablation.md").read_text()
     assert page in capsys.readouterr().out
     assert "| -CRAF-SPN-FT " in page and " 0.448 |" in page
+    report = (tmp_path / "out" / "ablation.html").read_text()
+    assert "Table 2, ablation" in report and "0.448" in report and "data:image" in report
 
 
 def test_without_fine_tuning_the_shared_foreground_net_is_used_as_it_is(root, tmp_path, monkeypatch):
