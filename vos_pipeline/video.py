@@ -86,7 +86,10 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], rate: float = DE
                 # 23.976 is meant as 24000 / 1001
                 stream = container.add_stream(encoder, rate=Fraction(rate).limit_denominator(1001))
                 stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
-                stream.options = {"crf": "20", "preset": "veryfast"} if encoder == "libx264" else {"q": "3"}
+                if encoder == "libx264":
+                    stream.options = {"crf": "20", "preset": "veryfast"}  # visually lossless, some ms a frame
+                else:
+                    stream.bit_rate = 8_000_000
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
 
