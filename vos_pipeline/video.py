@@ -10,9 +10,12 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.files import replacing
 from vos_pipeline.images import write_image
 
 DEFAULT_FRAME_RATE = 24.0  # that of DAVIS, in frames a second
@@ -25,8 +28,6 @@ def decode_video(video: Path, work_dir: Path) -> Path:
     Raises:
         PipelineError: OpenCV can not read the file as a video.
     """
-    import cv2
-
     stat = video.stat()
     folder = work_dir / f"{video.stem}-{stat.st_size}-{stat.st_mtime_ns}"
     if folder.is_dir():
@@ -55,8 +56,6 @@ def decode_video(video: Path, work_dir: Path) -> Path:
 
 def frame_rate(video: Path) -> float:
     """Frames a second as the file says, or 24 where it does not say anything likely."""
-    import cv2
-
     capture = cv2.VideoCapture(str(video))
     rate = capture.get(cv2.CAP_PROP_FPS)
     capture.release()
@@ -73,10 +72,6 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], rate: float = DE
         frames: all of one size, at least one.
         rate: frames a second.
     """
-    import av
-
-    from vos_pipeline.files import replacing
-
     encoder = next(name for name in ENCODERS if name in av.codecs_available)
     with replacing(path) as file, av.open(file, "w", format="mp4") as container:
         stream = None
