@@ -100,8 +100,8 @@ def load_davis(
         sequences: names to open, in this order; None opens the whole set.
 
     Raises:
-        PipelineError: something is missing (the message lists what exists), or a first mask does not fit its
-            frame.
+        PipelineError: something is missing (the message lists what exists) or cut short, sizes differ, or a
+            first mask is empty.
     """
     root = Path(root)
     names = read_set(root, year, set_name, sequences)
