@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-__all__ = ["degrade", "lose_resolution", "smooth_noise"]
+__all__ = ["degrade", "lose_resolution", "smooth_noise", "snap"]
 
 Array = np.ndarray
 
@@ -90,7 +90,7 @@ def _islands(mask: Array, rng: np.random.Generator) -> Array:
     return np.maximum(mask, (noise > threshold).astype(np.float32))
 
 
-def _snap(mask: Array, rng: np.random.Generator, image: Array) -> Array:
+def snap(mask: Array, rng: np.random.Generator, image: Array) -> Array:
     """The majority in each segment of the picture: errors that follow edges, as of superpixels or a watershed."""
     h, w = mask.shape
     cell = rng.uniform(5, 24)
@@ -121,7 +121,7 @@ def _mistakes(mask: Array, rng: np.random.Generator, image: Array | None) -> Arr
     if rng.random() < 0.35:
         mask = _islands(mask, rng)
     if image is not None and rng.random() < 0.35:
-        mask = _snap(mask, rng, image)
+        mask = snap(mask, rng, image)
     if rng.random() < 0.35:
         mask = lose_resolution(mask, int(rng.choice([2, 4, 4, 8, 8, 16])))
     return mask
