@@ -1,0 +1,117 @@
+"""
+A token mixing layer at 1024 x 1024
+===================================
+
+A layer in the style of GSPN :cite:`wang2025parallel`, where every pixel is a token: over a million of them.
+Attention would weigh 10\\ :sup:`12` pairs; four sweeps cost a few operations a token, and reach from border to
+border all the same.
+"""
+
+import time
+
+import matplotlib.pyplot as plt
+import skimage.data
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import spn
+
+torch.manual_seed(0)
+
+# %%
+# The layer, in source form: :math:`\lambda` lets a token in, the gates carry it from line to line (a mean of the three
+# neighbours before, so that nothing grows or fades), :math:`u` reads it out. Channels share one set of gates.
+
+
+class TokenMixing(nn.Module):
+    """x (N, channels, H, W) -> x + what ``hidden`` channels carry from all directions."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.local = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.gates = nn.Conv2d(channels, 4 * 3, 1)
+        self.let_in = nn.Conv2d(channels, 4 * hidden, 1)
+        self.read_out = nn.Conv2d(channels, 4 * hidden, 1)
+        self.down = nn.Conv2d(channels, hidden, 1)
+        self.up = nn.Conv2d(hidden, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.local(x)
+        gates = self.gates(z).unflatten(1, (4, 3, 1))
+        source = self.let_in(z).sigmoid().unflatten(1, (4, -1))
+        h = spn.propagate_four_way(self.down(z), gates, source=source, normalize="sigmoid", merge=None)
+        u = self.read_out(z).unflatten(1, (4, -1))
+        return x + self.up((u * h).sum(1))
+
+
+# %%
+# Which pixels of the picture does one pixel of the result depend on? The gradient tells. Weights are random:
+# this is what a network starts from. One layer sees along four beams, which widen like random walks; two
+# layers see everything.
+
+SIZE, ROW, COLUMN = 1024, 640, 300
+photo = torch.from_numpy(skimage.data.astronaut().copy()).permute(2, 0, 1)[None] / 255
+photo = F.interpolate(photo, (SIZE, SIZE), mode="bilinear").requires_grad_()
+embed = nn.Conv2d(3, 16, 5, padding=2)
+layers = [TokenMixing(16, hidden=4) for _ in range(2)]
+
+
+def influence(depth: int) -> torch.Tensor:
+    """Gradient of one pixel of the result for all pixels of the picture, as powers of ten below its largest."""
+    x = embed(photo)
+    for layer in layers[:depth]:
+        x = layer(x)
+    (gradient,) = torch.autograd.grad(x[0, :, ROW, COLUMN].sum(), photo)
+    gradient = gradient[0].norm(dim=0)
+    return (gradient / gradient.max()).clamp(min=1e-12).log10()
+
+
+maps = {"one layer": influence(1), "two layers": influence(2)}
+
+# %%
+# What it costs, beside attention over the same tokens, both without gradients on the machine that built this page.
+
+
+def seconds(function) -> float:
+    """The quickest of some calls: the others waited for something else."""
+    times = []
+    while len(times) < 2 or sum(times) < 0.3:
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def mixing_seconds(side: int) -> float:
+    x = torch.randn(1, 16, side, side)
+    return seconds(lambda: layers[0](x))
+
+
+def attention_seconds(side: int) -> float:
+    x = torch.randn(1, 1, side * side, 16)
+    return seconds(lambda: F.scaled_dot_product_attention(x, x, x))
+
+
+with torch.no_grad():
+    mixing = {side: mixing_seconds(side) for side in (32, 64, 128, 256, 512, 1024)}
+    attention = {side: attention_seconds(side) for side in (32, 64, 128)}
+
+# %%
+
+figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), width_ratios=(1, 1.15, 1), layout="constrained")
+grey = photo.detach()[0].mean(0)
+for axis, (title, powers) in zip(axes[:2], maps.items(), strict=True):
+    axis.imshow(grey, cmap="gray", vmax=1.6)
+    shown = axis.imshow(powers, cmap="inferno", vmin=-9, vmax=0, alpha=((powers + 9) / 4).clamp(0, 0.8))
+    axis.set_title(f"what one pixel depends on: {title}")
+    axis.axis("off")
+figure.colorbar(shown, ax=axes[1], shrink=0.8, label="influence, powers of ten")
+axes[2].loglog([side**2 for side in mixing], list(mixing.values()), "o-", label="this layer")
+axes[2].loglog(
+    [side**2 for side in attention], list(attention.values()), "s-", label="attention, one head of 16"
+)
+axes[2].set(title="seconds", xlabel="tokens")
+axes[2].grid(alpha=0.3)
+axes[2].legend()
+plt.show()
