@@ -128,7 +128,12 @@ def _voc_samples(args: argparse.Namespace, config: SPNTraining, device: str) -> 
     from vos_pipeline.voc import CoarseMasks, VOCObjects, VOCPictures, load_fcn
 
     folder = args.coarse_masks or Path(args.out) / "coarse-masks"
-    parts = {part: VOCPictures(args.voc, args.sbd, part, args.download) for part in ("train", "validation")}
+    if args.download and process_rank()[0] != 0:
+        torch.distributed.barrier()  # rank 0 fetches, the others find it there
+    download = args.download and process_rank()[0] == 0
+    parts = {part: VOCPictures(args.voc, args.sbd, part, download) for part in ("train", "validation")}
+    if download and process_rank()[1] > 1:
+        torch.distributed.barrier()
     coarse = CoarseMasks(folder, lambda: load_fcn(args.fcn), device)
     for pictures in parts.values():
         coarse.fill(pictures)
