@@ -9,7 +9,7 @@ from sphinx_gallery.sorting import ExplicitOrder
 import spn
 
 project = "spn"
-author = "The spatial-propagation authors"
+author = copyright = "the authors of spatial-propagation"
 version = release = spn.__version__
 
 extensions = [
@@ -78,4 +78,5 @@ sphinx_gallery_conf = {
 html_theme = "furo"
 html_title = f"spn {release}"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {"navigation_with_keys": True}

@@ -7,6 +7,8 @@ than that. :class:`spn.SPNRefiner` brings the outline back: it spreads the mask 
 picture, and stops at edges. The shipped checkpoint knows no class of object; it was trained on drawn shapes.
 """
 
+# sphinx_gallery_thumbnail_number = 2
+
 import matplotlib.pyplot as plt
 import skimage.data
 import torch
@@ -48,4 +50,14 @@ for axis, (title, picture) in zip(axes, panels.items(), strict=True):
     axis.imshow(picture)
     axis.set_title(title)
     axis.axis("off")
+plt.show()
+
+# %%
+# The same in one picture, coarse on the left and refined on the right:
+
+both = torch.cat([cut_out(blocks)[:, :230], cut_out(refined)[:, 230:]], 1)
+figure_of_both, axis = plt.subplots(figsize=(5, 4), layout="constrained")
+axis.imshow(both)
+axis.axvline(229.5, color="0.4", linewidth=1)
+axis.axis("off")
 plt.show()

@@ -69,8 +69,18 @@ def influence(depth: int) -> torch.Tensor:
 
 maps = {"one layer": influence(1), "two layers": influence(2)}
 
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.6), width_ratios=(1, 1.15), layout="constrained")
+for axis, (title, powers) in zip(axes, maps.items(), strict=True):
+    axis.imshow(photo.detach()[0].mean(0), cmap="gray", vmax=1.6)
+    shown = axis.imshow(powers, cmap="inferno", vmin=-9, vmax=0, alpha=((powers + 9) / 4).clamp(0, 0.8))
+    axis.set_title(f"what one pixel depends on: {title}")
+    axis.axis("off")
+figure.colorbar(shown, ax=axes[1], shrink=0.8, label="influence, powers of ten")
+plt.show()
+
 # %%
-# What it costs, beside attention over the same tokens, both without gradients on the machine that built this page.
+# What it costs, beside attention over the same tokens, both without gradients on the machine that built this
+# page.
 
 
 def seconds(function) -> float:
@@ -97,21 +107,10 @@ with torch.no_grad():
     mixing = {side: mixing_seconds(side) for side in (32, 64, 128, 256, 512, 1024)}
     attention = {side: attention_seconds(side) for side in (32, 64, 128)}
 
-# %%
-
-figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), width_ratios=(1, 1.15, 1), layout="constrained")
-grey = photo.detach()[0].mean(0)
-for axis, (title, powers) in zip(axes[:2], maps.items(), strict=True):
-    axis.imshow(grey, cmap="gray", vmax=1.6)
-    shown = axis.imshow(powers, cmap="inferno", vmin=-9, vmax=0, alpha=((powers + 9) / 4).clamp(0, 0.8))
-    axis.set_title(f"what one pixel depends on: {title}")
-    axis.axis("off")
-figure.colorbar(shown, ax=axes[1], shrink=0.8, label="influence, powers of ten")
-axes[2].loglog([side**2 for side in mixing], list(mixing.values()), "o-", label="this layer")
-axes[2].loglog(
-    [side**2 for side in attention], list(attention.values()), "s-", label="attention, one head of 16"
-)
-axes[2].set(title="seconds", xlabel="tokens")
-axes[2].grid(alpha=0.3)
-axes[2].legend()
+figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+for name, marker, measured in (("this layer", "o-", mixing), ("attention, one head of 16", "s-", attention)):
+    axis.loglog([side**2 for side in measured], list(measured.values()), marker, label=name)
+axis.set(xlabel="tokens", ylabel="seconds")
+axis.grid(alpha=0.3)
+axis.legend()
 plt.show()
