@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -85,6 +87,18 @@ def test_scale_and_shift_stay_in_range():
     assert 29 < side.max() < 21 * 1.5 + 1.5
     center = (moved.sum(1) * torch.arange(101)).sum(1) / moved.sum((1, 2)) - 50
     assert 8.5 < center.abs().max() < 11.5
+
+
+def test_bending_is_a_share_of_the_frame_that_comes_out():
+    ranges = Affine(shift=0, rotation=0, scale=3, flip=0)
+    straight, bent = (
+        sampling_grid(50, (24, 36), replace(ranges, bend=bend), Generator().manual_seed(0))
+        for bend in (0.0, 0.05)
+    )
+    zoom = (2 / 36) / (straight[:, 0, 1, 0] - straight[:, 0, 0, 0])
+    moved = (bent - straight).abs().amax((1, 2, 3)) * zoom  # of a frame that is two units wide
+    assert zoom.min() < 0.5 and zoom.max() > 2
+    assert moved.min() > 0.05 and moved.max() < 0.15
 
 
 def test_the_generator_decides():

@@ -133,6 +133,15 @@ def test_a_joint_foreground_and_a_net_an_object(root, tmp_path):
     assert nets == ["first-frames.pt", "foreground.pt", "pair/object-1.pt", "pair/object-2.pt"]
 
 
+def test_ranks_share_out_all_work_once(monkeypatch):
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr(pipeline, "process_rank", lambda rank=rank: (rank, 3))
+        shares.append(pipeline._my_share(list(range(7))))
+    assert sorted(sum(shares, [])) == list(range(7))
+    assert {len(share) for share in shares} == {2, 3}
+
+
 def test_nothing_to_do(root, tmp_path):
     with pytest.raises(PipelineError, match="no sequence"):
         pipeline.run(root, [], tmp_path / "out", preset=TINY)

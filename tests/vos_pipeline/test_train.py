@@ -184,6 +184,20 @@ def test_half_the_precision_is_nearly_the_same_step(tmp_path, precision):
     assert (half - start - full).norm() < 0.1 * full.norm()
 
 
+def test_a_rank_with_half_of_the_batch_makes_up_for_the_mean_over_ranks(tmp_path):
+    """Ranks average their gradients, where a summed loss wants their sum."""
+    moved = {}
+    for size in (2, 4):  # of the whole batch; `batches` gives this rank 2 images
+        schedule = Schedule(
+            steps=1, batch=size, learning_rate=1e-4, optimizer="sgd", decay="constant", reduction="sum"
+        )
+        schedule = dataclasses.replace(schedule, weight_decay=0.0)
+        torch.manual_seed(0)
+        start = ForegroundNet("small").head.weight
+        moved[size] = trained(tmp_path / f"{size}.pt", schedule).head.weight - start
+    torch.testing.assert_close(moved[4], 2 * moved[2], rtol=1e-3, atol=1e-6)
+
+
 def test_the_net_is_compiled_if_asked(tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda net: compiled.append(net) or net)
