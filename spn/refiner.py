@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import _checkpoint
-from .functional import propagate_four_way
+from .functional import normalize_gates, propagate_four_way
 from .guidance import LiteGuidance, VGG16Guidance
 
 __all__ = ["SPNRefiner"]
@@ -103,20 +103,49 @@ class SPNRefiner(nn.Module):
             refined = torch.lerp(scores, refined, (4 * contrast).clamp(max=1).to(refined.dtype))
         return refined.clamp(0, 1).to(coarse.dtype)
 
+    def gates(self, image: Tensor, coarse: Tensor) -> Tensor:
+        """The weights with which the refiner propagates: what it takes to belong together.
+
+        Args:
+            image, coarse: as for the refiner itself.
+
+        Returns:
+            (N, K, 4, 3, G, h, w), normalised: directions and taps in the operator's order, G groups, h and w
+            the image's or, where the guidance has stride 2, half of it, rounded up. K is 1 if the guidance
+            sees the image alone, whose gates all objects then share.
+
+        Example:
+            >>> refiner = SPNRefiner.from_pretrained("lite")
+            >>> refiner.gates(torch.rand(1, 3, 45, 67), torch.rand(1, 2, 45, 67)).shape
+            torch.Size([1, 2, 4, 3, 4, 23, 34])
+        """
+        _check_inputs(image, coarse)
+        dtype = next(self.parameters()).dtype
+        features, padded, _ = self._guided(image.to(dtype), coarse.to(dtype))
+        gates = normalize_gates(self.propagation.raw_gates(features, padded), "abs")
+        height, width = (-(-side // (padded.shape[3] // gates.shape[-1])) for side in coarse.shape[2:])
+        return gates[..., :height, :width].unflatten(0, (len(coarse), -1))
+
     def _refine(self, image: Tensor, scores: Tensor) -> Tensor:
-        """The network on one picture or tile, padded to what the guidance can halve."""
+        """The network on one picture or tile."""
+        n, k, h, w = scores.shape
+        features, image, masks = self._guided(image, scores)
+        return self.propagation(features, image, masks).reshape(n, k, *image.shape[2:])[..., :h, :w]
+
+    def _guided(self, image: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, and the image and the masks that they are of, padded to what the guidance can halve.
+
+        Where features differ from object to object, each object becomes a picture of its own.
+        """
         h, w = scores.shape[-2:]
         multiple = self.guidance.multiple
         pad = (0, -w % multiple, 0, -h % multiple)
         if any(pad):
             image, scores = F.pad(image, pad, mode="replicate"), F.pad(scores, pad, mode="replicate")
         if not getattr(self.guidance, "sees_mask", False):
-            return self.propagation(self.guidance(image), image, scores)[..., :h, :w]
-        # Features differ from object to object, so each object becomes a picture of its own.
-        n, k = scores.shape[:2]
-        image, masks = _each(image, k), scores.flatten(0, 1).unsqueeze(1)
-        features = self.guidance(torch.cat([image, masks], 1))
-        return self.propagation(features, image, masks).unflatten(0, (n, k))[:, :, 0, :h, :w]
+            return self.guidance(image), image, scores
+        image, masks = _each(image, scores.shape[1]), scores.flatten(0, 1).unsqueeze(1)
+        return self.guidance(torch.cat([image, masks], 1)), image, masks
 
     def _refine_tiles(self, image: Tensor, scores: Tensor) -> Tensor:
         """Tiles overlap; each gives the part that is nearer to its middle than to its neighbour's."""
@@ -194,10 +223,14 @@ class _Direct(nn.Module):
         self.local = nn.Conv2d(3, 12, 3, padding=1)  # edges finer than the guidance's stride
 
     def forward(self, features: Tensor, image: Tensor, scores: Tensor) -> Tensor:
-        gates = (self.gates(features) + self.local(image)).sigmoid().unflatten(1, (4, 3, 1))
+        gates = self.raw_gates(features, image)
         both = propagate_four_way(torch.cat([scores, 1 - scores], 1), gates, normalize="abs", merge="max")
         foreground, background = both.chunk(2, 1)
         return foreground / (foreground + background).clamp(min=1e-6)
+
+    def raw_gates(self, features: Tensor, image: Tensor) -> Tensor:
+        """Before normalisation, (N, 4, 3, 1, H, W)."""
+        return (self.gates(features) + self.local(image)).sigmoid().unflatten(1, (4, 3, 1))
 
 
 class _Embedded(nn.Module):
@@ -224,7 +257,7 @@ class _Embedded(nn.Module):
     def forward(self, features: Tensor, image: Tensor, scores: Tensor) -> Tensor:
         n, k, height, width = scores.shape
         # One copy to the operator's layout here instead of one in every round.
-        gates = self.gates(features).unflatten(1, (4, 3, self.groups)).contiguous()
+        gates = self.raw_gates(features, image).contiguous()
         masks = scores.reshape(n * k, 1, height, width)
         # In place wherever autograd allows: fresh memory is the larger part of the time on a CPU.
         centred = masks - 0.5
@@ -235,6 +268,10 @@ class _Embedded(nn.Module):
         x = x.add_(self.fine_mask(centred)).add_(_each(self.fine_image(image), k)).relu_()
         x = self.out(self.fine(x).relu_()) + self.slope * centred
         return x.float().sigmoid().to(scores.dtype).reshape(n, k, height, width)
+
+    def raw_gates(self, features: Tensor, image: Tensor) -> Tensor:
+        """Before normalisation, (N, 4, 3, G, h, w)."""
+        return self.gates(features).unflatten(1, (4, 3, self.groups))
 
     def _propagate(self, x: Tensor, gates: Tensor, k: int) -> Tensor:
         """All objects of a picture as one set of channels, group by group: they share its gates uncopied."""

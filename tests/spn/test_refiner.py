@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from spn.functional import propagate_four_way
 from spn.guidance import LiteGuidance, VGG16Guidance
 from spn.refiner import SPNRefiner
 
@@ -205,3 +206,26 @@ def test_wrong_files(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="must be a safetensors file"):
         SPNRefiner.from_pretrained(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.parametrize("form", ["direct", "embedded"])
+@pytest.mark.parametrize("sees_mask", [False, True])
+def test_gates_are_stable_weights_of_the_size_that_is_propagated(form, sees_mask):
+    torch.manual_seed(0)
+    refiner = SPNRefiner(LiteGuidance((4, 4, 4, 4), sees_mask), form=form, hidden=8, groups=2).eval()
+    gates = refiner.gates(torch.rand(2, 3, 21, 37), torch.rand(2, 3, 21, 37))
+    size = (21, 37) if form == "direct" else (11, 19)
+    groups = 1 if form == "direct" else 2
+    assert gates.shape == (2, 3 if sees_mask else 1, 4, 3, groups, *size)
+    assert gates.abs().sum(3).max() <= 1 + 1e-6 and gates.abs().sum(3).max() > 0
+
+
+def test_gates_are_those_that_the_direct_form_uses():
+    torch.manual_seed(0)
+    refiner = SPNRefiner(LiteGuidance((4, 4, 4, 4)), form="direct").eval()
+    image, coarse = torch.rand(1, 3, 16, 32), torch.rand(1, 1, 16, 32)
+    with torch.no_grad():
+        gates = refiner.gates(image, coarse)[:, 0]
+        both = propagate_four_way(torch.cat([coarse, 1 - coarse], 1), gates)
+        expected = both[:, :1] / both.sum(1, keepdim=True)
+        torch.testing.assert_close(refiner(image, coarse), expected)
