@@ -7,8 +7,9 @@ import pytest
 import tiny
 
 from vos_pipeline import pipeline
-from vos_pipeline.data import load_davis, read_labels
+from vos_pipeline.data import load_davis
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.images import read_labels
 
 TINY, FRAMES = tiny.TINY, tiny.FRAMES
 
@@ -138,7 +139,7 @@ def test_ranks_share_out_all_work_once(monkeypatch):
     for rank in range(3):
         monkeypatch.setattr(pipeline, "process_rank", lambda rank=rank: (rank, 3))
         shares.append(pipeline._my_share(list(range(7))))
-    assert sorted(sum(shares, [])) == list(range(7))
+    assert sorted(work for share in shares for work in share) == list(range(7))
     assert {len(share) for share in shares} == {2, 3}
 
 
