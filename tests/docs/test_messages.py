@@ -1,0 +1,163 @@
+"""Every error that the installation page quotes is one that the code raises, word for word."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+import spn
+from spn import _native, _ops
+from vos_pipeline import pipeline
+from vos_pipeline.__main__ import main
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.presets import get_preset
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "install.md").read_text()
+QUOTED = re.findall(r"```\{code-block\} text\n:class: error\n(.*?)\n```", PAGE, re.DOTALL)
+
+
+# ---- Building: setup.py beside a torch that is absent, or was not built for CUDA -----------------------------
+
+NO_TORCH = {"torch/__init__.py": "raise ModuleNotFoundError(\"No module named 'torch'\")"}
+TOOLKIT = {"cuda/bin/nvcc": ""}
+
+
+def fake_torch(cuda, cuda_home):
+    extension = f"CUDA_HOME = {cuda_home!r}\nCppExtension = CUDAExtension = lambda *a, **k: None\n"
+    return {
+        "torch/__init__.py": "__version__ = '2.13.0+cpu'\nfrom . import version\n",
+        "torch/version.py": f"cuda = {cuda!r}\n",
+        "torch/utils/__init__.py": "",
+        "torch/utils/cpp_extension.py": extension,
+    }
+
+
+def setup_says(mode, files):
+    def say(tmp_path, monkeypatch, capsys):
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text.replace("TOOLKIT", str(tmp_path / "cuda")))
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "SPN_BUILD": mode}
+        finished = subprocess.run(
+            [sys.executable, "setup.py", "--name"], cwd=ROOT, env=environment, capture_output=True, text=True
+        )
+        assert finished.returncode != 0
+        return finished.stderr.strip().splitlines()[-1].replace(str(tmp_path), "/opt")
+
+    return say
+
+
+# ---- Importing and running -----------------------------------------------------------------------------------
+
+
+def warning_on(device, monkeypatch):
+    monkeypatch.setattr(_ops, "_warned_devices", set())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _ops._warn_once(torch.device(device))
+    return str(caught[0].message)
+
+
+def no_kernels(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(_ops, "CPU", _native.load("absent"))
+    return warning_on("cpu", monkeypatch)
+
+
+def no_kernels_for_a_device(tmp_path, monkeypatch, capsys):
+    return warning_on("meta", monkeypatch).partition(": ")[2].partition(". See")[0]
+
+
+def library_says(name, version, cuda):
+    """A kernel library that is there, but of no use to the torch that loads it."""
+
+    def say(tmp_path, monkeypatch, capsys):
+        (tmp_path / f"_{name}.abi3.so").touch()
+        monkeypatch.setattr(_native, "__file__", str(tmp_path / "_native.py"))
+        monkeypatch.setattr(torch, "__version__", version)
+        monkeypatch.setattr(torch.version, "cuda", cuda)
+        return _native.load(name).reason
+
+    return say
+
+
+def call_says(call):
+    def say(tmp_path, monkeypatch, capsys):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            call()
+        return str(caught.value)
+
+    return say
+
+
+def zeros(*shape, dtype=torch.float32):
+    return torch.zeros(shape, dtype=dtype)
+
+
+# ---- The command line ----------------------------------------------------------------------------------------
+
+
+def command_says(arguments):
+    def say(tmp_path, monkeypatch, capsys):
+        (tmp_path / "out").mkdir()
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        assert main(arguments.split()) == 1
+        return capsys.readouterr().err.strip()
+
+    return say
+
+
+def pipeline_says(call):
+    def say(tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        Path("out").mkdir()
+        Path("out/run.json").write_text(json.dumps({"preset": "another"}))
+        with pytest.raises(PipelineError) as caught:
+            call()
+        return f"error: {caught.value}"
+
+    return say
+
+
+# In the order of the page.
+SAID = [
+    setup_says("gpu", {}),
+    setup_says("cpu", NO_TORCH),
+    setup_says("cuda", fake_torch(None, None)),
+    setup_says("cuda", fake_torch("13.0", None)),
+    setup_says("cuda", fake_torch("13.0", "TOOLKIT") | TOOLKIT),
+    no_kernels,
+    library_says("cpu", "2.10.1", None),
+    library_says("cuda", "2.13.0+cpu", None),
+    no_kernels_for_a_device,
+    call_says(lambda: spn.propagate_four_way(zeros(2, 1, 32, 32), zeros(2, 12, 32, 32))),
+    call_says(lambda: spn.propagate_four_way(zeros(1, 8, 4, 4), zeros(1, 4, 3, 3, 4, 4))),
+    call_says(
+        lambda: spn.propagate_four_way(zeros(1, 1, 4, 4), zeros(1, 4, 3, 1, 4, 4, dtype=torch.float16))
+    ),
+    call_says(lambda: spn.propagate_four_way(zeros(1, 1, 4, 4, dtype=torch.uint8), zeros(1, 4, 3, 1, 4, 4))),
+    call_says(
+        lambda: spn.SPNRefiner(spn.LiteGuidance((1, 1, 1, 1)))(zeros(1, 3, 480, 854), zeros(1, 1, 60, 107))
+    ),
+    call_says(lambda: spn.SPNRefiner.from_pretrained("large")),
+    command_says("refine --frames f --masks m --out out --device cuda"),
+    command_says("davis --data out --out results"),
+    pipeline_says(lambda: get_preset("large")),
+    pipeline_says(lambda: pipeline._open_run(Path("out"), get_preset("demo"), [], [], resume=True)),
+]
+
+
+def test_each_quoted_message_has_a_cause_here():
+    assert len(QUOTED) == len(SAID)
+
+
+@pytest.mark.parametrize(("quoted", "said"), list(zip(QUOTED, SAID, strict=False)))
+def test_message(quoted, said, tmp_path, monkeypatch, capsys):
+    assert said(tmp_path, monkeypatch, capsys) == quoted
