@@ -12,20 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.images import VOID, image_size, read_image, read_labels, write_image, write_labels
+from vos_pipeline.images import VOID, image_size, read_image, read_labels
 from vos_pipeline.video import DEFAULT_FRAME_RATE, decode_video, frame_rate
-
-__all__ = [
-    "Sequence",
-    "list_images",
-    "load_davis",
-    "load_frames",
-    "read_image",
-    "read_labels",
-    "read_set",
-    "write_image",
-    "write_labels",
-]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 

@@ -12,7 +12,8 @@ import torch
 
 from vos_pipeline import pipeline
 from vos_pipeline.augment import Affine, Augmentation
-from vos_pipeline.data import load_davis, write_image, write_labels
+from vos_pipeline.data import load_davis
+from vos_pipeline.images import write_image, write_labels
 from vos_pipeline.presets import PRESETS, Schedule
 
 FRAMES = 4
