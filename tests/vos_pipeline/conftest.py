@@ -3,11 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
+import tiny
 
 from vos_pipeline import __main__ as cli
 from vos_pipeline import pipeline
 from vos_pipeline.images import write_labels
 from vos_pipeline.metrics import Evaluation, score_sequence
+from vos_pipeline.presets import PRESETS
 from vos_pipeline.synthetic import make_clips
 
 
@@ -40,6 +42,21 @@ def fake_run(monkeypatch):
 
     monkeypatch.setattr(pipeline, "run", run)
     return calls
+
+
+@pytest.fixture
+def tiny_preset(monkeypatch):
+    """A preset of seconds, without the SPN."""
+    monkeypatch.setitem(PRESETS, "tiny", tiny.TINY)
+    monkeypatch.setattr(pipeline, "load_refiner", lambda preset, device: tiny.Unrefined())
+
+
+@pytest.fixture
+def tiny_root(tmp_path):
+    """A DAVIS root whose val set has the sequences single (one object) and pair (two)."""
+    root = tiny.write_root(tmp_path / "davis")
+    (root / "ImageSets/2017/val.txt").write_text("single\npair\n")
+    return root
 
 
 @pytest.fixture
