@@ -24,9 +24,7 @@ def guided_filter(image: np.ndarray, scores: np.ndarray, radius: int, epsilon: f
     return cv2.ximgproc.guidedFilter(image, scores, radius, epsilon)
 
 
-def global_smoother(
-    image: np.ndarray, scores: np.ndarray, smoothness: float, colour: float
-) -> np.ndarray:
+def global_smoother(image: np.ndarray, scores: np.ndarray, smoothness: float, colour: float) -> np.ndarray:
     """Min et al., "Fast global image smoothing based on weighted least squares", TIP 2014."""
     guide = np.rint(image * 255).astype(np.uint8)
     return cv2.ximgproc.fastGlobalSmootherFilter(guide, scores, smoothness, colour)
