@@ -74,7 +74,7 @@ ALTERNATIVES = {
     ),
     "dense CRF": Alternative(
         dense_crf,
-        {"space": (20.0, 50.0), "colour": (5.0, 10.0), "weight": (4.0, 10.0), "trust": (0.5, 0.9)},
+        {"space": (40.0,), "colour": (5.0, 10.0), "weight": (4.0, 10.0), "trust": (0.5, 0.9)},
         lambda: importlib.util.find_spec("pydensecrf") is not None,
     ),
 }

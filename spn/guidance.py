@@ -113,16 +113,16 @@ class LiteGuidance(_Guidance):
         return x
 
 
-# torchvision's layout of VGG-16 up to pool5 ("M" is a pooling), so that its weights load by name.
-_VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
+# VGG-16 up to pool5: channels and convolutions of each block, which a pooling ends.
+_VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 class VGG16Guidance(_Guidance):
     r"""The paper's guidance network: VGG-16 from conv1 to pool5, and its mirror image learned from scratch.
 
-    The way up doubles the resolution, convolves and adds the encoder's map of equal size
-    (:math:`y_s = \mathrm{relu}(\mathrm{conv}(\mathrm{up}(y_{s+1}))) + d_s`), from pool5 to full or
-    half resolution.
+    The way up doubles the resolution, adds the encoder's map :math:`d_s` of equal size, and goes through the
+    block's convolutions in reverse order, :math:`y_s = \mathrm{block}_s(\mathrm{up}(y_{s+1}) + d_s)`, from
+    :math:`y_6` = pool5 to full or half resolution.
 
     Args:
         weights: "imagenet" for torchvision's ImageNet weights (needs torchvision and, the first time, a
@@ -151,23 +151,18 @@ class VGG16Guidance(_Guidance):
             raise ValueError(f"stride must be 1 or 2, got {stride}")
         self.stride = stride
         self.config = {"weights": None, "stride": stride}  # a checkpoint brings its own weights
-        layers: list[nn.Module] = []
+        down: list[nn.Module] = []  # torchvision's layout, so that its weights load by name
+        up: list[nn.Module] = []
         inputs = 3
-        for width in _VGG16:
-            if width == "M":
-                layers.append(nn.MaxPool2d(2))
-            else:
-                layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(inplace=False)]
-                inputs = width
-        self.features = nn.Sequential(*layers)
-        widths = (64, 128, 256, 512, 512)[stride - 1 :]  # of the skips, finest first
-        self.up = nn.ModuleList(
-            nn.Conv2d(i, o, 3, padding=1) for i, o in zip((*widths[1:], 512), widths, strict=True)
-        )
-        self.out = nn.Conv2d(widths[0], self.channels, 3, padding=1)
-        for layer in (*self.up, self.out):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+        for block, (width, depth) in enumerate(_VGG16, 1):
+            for i in range(depth):
+                down += [nn.Conv2d(width if i else inputs, width, 3, padding=1), nn.ReLU(inplace=False)]
+            down.append(nn.MaxPool2d(2))
+            if block >= stride:
+                up.append(_mirrored(inputs if block > 1 else self.channels, width, depth))
+            inputs = width
+        self.features = nn.Sequential(*down)
+        self.up = nn.ModuleList(up)
         if weights is not None:
             self.features.load_state_dict(_vgg16_features(weights))
 
@@ -178,9 +173,20 @@ class VGG16Guidance(_Guidance):
                 skips.append(x)
             x = layer(x)
         skips = skips[self.stride - 1 :]
-        for conv, skip in zip(reversed(self.up), reversed(skips), strict=True):
-            x = F.relu(conv(_up(x))) + skip
-        return F.relu(self.out(x))
+        for block, skip in zip(reversed(self.up), reversed(skips), strict=True):
+            x = block(_up(x) + skip)
+        return x
+
+
+def _mirrored(outputs: int, width: int, depth: int) -> nn.Sequential:
+    """A block of VGG backwards: ``depth`` convolutions, the last one to the channels of the block before."""
+    layers: list[nn.Module] = []
+    for i in range(depth):
+        conv = nn.Conv2d(width, outputs if i == depth - 1 else width, 3, padding=1)
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        nn.init.zeros_(conv.bias)
+        layers += [conv, nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
 
 
 def _vgg16_features(weights: str | os.PathLike[str]) -> dict[str, Tensor]:

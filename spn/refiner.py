@@ -91,8 +91,12 @@ class SPNRefiner(nn.Module):
         network = _Direct if form == "direct" else _Embedded
         self.propagation = network(guidance.channels, guidance.stride, hidden, groups, rounds)
 
-    def forward(self, image: Tensor, coarse: Tensor) -> Tensor:
+    def forward(self, image: Tensor, coarse: Tensor, *, logits: bool = False) -> Tensor:
+        """Refines; with ``logits`` coarse and what is returned are log-odds of any size instead of [0, 1]."""
         _check_inputs(image, coarse)
+        if logits:
+            refined = self(image, coarse.float().sigmoid())
+            return refined.logit(eps=1e-6).to(coarse.dtype)
         dtype = next(self.parameters()).dtype
         image, scores = image.to(dtype), coarse.to(dtype)
         if coarse.numel() == 0:

@@ -118,7 +118,7 @@ def _mistakes(mask: Array, rng: np.random.Generator, image: Array | None) -> Arr
     if rng.random() < 0.2:
         grow = rng.choice([cv2.erode, cv2.dilate])
         mask = grow(mask, _disk(int(rng.choice([1, 1, 2, 2, 3, 4, 6]))))
-    if rng.random() < 0.25:
+    if rng.random() < 0.35:
         mask = _islands(mask, rng)
     if image is not None and rng.random() < 0.35:
         mask = snap(mask, rng, image)
@@ -144,7 +144,7 @@ def degrade(mask: Array, rng: np.random.Generator, image: Array | None = None) -
     """Draw a coarse mask for an exact one.
 
     Three draws of ten only lose resolution (1/4 to 1/32). The others end as hard masks or as blurred or noisy
-    scores; half of these are right, so that a refiner learns to leave alone what needs no change, and the rest
+    scores; a third of these are right, so that a refiner learns to leave alone what needs no change, and the rest
     have a displaced, grown or shrunk outline, missing or extra parts, islands and holes, or outlines that
     follow the wrong edges.
 
@@ -164,5 +164,5 @@ def degrade(mask: Array, rng: np.random.Generator, image: Array | None = None) -
         factor = int(rng.choice([4, 8, 8, 12, 16, 16, 16, 24, 32, 32, 32]))
         top, left = (int(v) for v in rng.integers(0, factor, 2))
         return lose_resolution(mask, factor, (top, left))
-    coarse = _mistakes(mask, rng, image) if rng.random() < 0.5 else mask
+    coarse = _mistakes(mask, rng, image) if rng.random() < 0.67 else mask
     return np.clip(_as_output(coarse, rng), 0, 1).astype(np.float32)

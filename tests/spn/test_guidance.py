@@ -29,6 +29,26 @@ def test_vgg16_has_torchvisions_layout():
     torch.testing.assert_close(ours(x), theirs(x))
 
 
+def test_vgg16_decoder_mirrors_the_encoder():
+    def shapes(layers):
+        return [layer.weight.shape[:2] for layer in layers if isinstance(layer, torch.nn.Conv2d)]
+
+    net = VGG16Guidance(weights=None)
+    down = shapes(net.features)
+    up = [shape for block in reversed(net.up) for shape in shapes(block)]
+    assert up[:-1] == [(inputs, outputs) for outputs, inputs in reversed(down)][:-1]
+    assert up[-1] == (net.channels, 64)
+
+
+def test_vgg16_skips_join_maps_of_equal_size():
+    net = VGG16Guidance(weights=None).eval()
+    seen = []
+    for block in net.up:
+        block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1:]))
+    net(torch.rand(1, 3, 64, 32))
+    assert seen == [(512, 4, 2), (512, 8, 4), (256, 16, 8), (128, 32, 16), (64, 64, 32)]
+
+
 def test_vgg16_loads_a_state_dict_from_a_file(tmp_path):
     source = VGG16Guidance(weights=None)
     state = {f"features.{k}": v for k, v in source.features.state_dict().items()} | {

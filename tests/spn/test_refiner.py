@@ -229,3 +229,13 @@ def test_gates_are_those_that_the_direct_form_uses():
         both = propagate_four_way(torch.cat([coarse, 1 - coarse], 1), gates)
         expected = both[:, :1] / both.sum(1, keepdim=True)
         torch.testing.assert_close(refiner(image, coarse), expected)
+
+
+def test_logits_in_logits_out():
+    refiner = small()
+    image, logits = torch.rand(1, 3, 20, 30), 4 * torch.randn(1, 2, 20, 30)
+    refined = refiner(image, logits, logits=True)
+    torch.testing.assert_close(refined.sigmoid(), refiner(image, logits.sigmoid()), rtol=1e-4, atol=1e-5)
+    assert refiner(image, logits.half(), logits=True).dtype == torch.float16
+    certain = torch.full((1, 1, 20, 30), 50.0)
+    assert torch.isfinite(refiner(image, certain, logits=True)).all()
