@@ -1,0 +1,98 @@
+"""The release as its users get it: the sdist, the wheel built from it, and that wheel beside an older torch.
+
+    make release-check
+
+Minutes, because the kernels are compiled once more and torch is installed into an environment of its own;
+RELEASE_TORCH names that torch.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import spn
+
+ROOT = Path(__file__).parents[2]
+TORCH = os.environ.get("RELEASE_TORCH", "torch==2.13.0")
+# What the operators do, without what only repeats it for rare settings: the point here is the other torch.
+OPERATOR_TESTS = (
+    "test_propagate.py",
+    "test_gradients.py",
+    "test_validation.py",
+    "test_modules.py",
+    "test_library.py",
+)
+
+pytestmark = pytest.mark.release
+
+
+def run(*command, cwd, **variables):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | variables
+    finished = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout[-6000:] + finished.stderr[-6000:]
+    return finished.stdout
+
+
+def tracked(*folders):
+    return set(run("git", "ls-files", *folders, cwd=ROOT).split())
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory):
+    """sdist and wheel; `build` makes the wheel from the sdist, so what the sdist lacks fails here."""
+    sources = tmp_path_factory.mktemp("sources")
+    for name in tracked():
+        (sources / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, sources / name)
+    tools = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]  # ninja
+    run(sys.executable, "-m", "build", "--no-isolation", ".", cwd=sources, SPN_BUILD="cpu", PATH=tools)
+    (sdist,) = (sources / "dist").glob("*.tar.gz")
+    (wheel,) = (sources / "dist").glob("*.whl")
+    for file in (sdist, wheel):
+        print(f"{file.name}: {file.stat().st_size / 1e6:.2f} MB")
+    return sdist, wheel
+
+
+def test_the_sdist_holds_the_tree(distributions):
+    with tarfile.open(distributions[0]) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    assert tracked() - held == {".gitignore"}
+
+
+def test_the_wheel_serves_every_python(distributions):
+    version = re.escape(spn.__version__)
+    assert re.fullmatch(rf"spatial_propagation-{version}-cp310-abi3-\w+\.whl", distributions[1].name)
+
+
+def test_the_wheel_holds_the_packages_and_nothing_else(distributions):
+    with zipfile.ZipFile(distributions[1]) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert held - tracked("spn", "vos_pipeline") == {"spn/_cpu.abi3.so"}
+    assert tracked("spn", "vos_pipeline") - held == set()
+
+
+def test_the_wheel_beside_an_older_torch(distributions, tmp_path):
+    run(sys.executable, "-m", "venv", "environment", cwd=tmp_path)
+    python = str(tmp_path / "environment" / "bin" / "python")
+    tools = ("pytest", "pytest-xdist", "hypothesis", "numpy")
+    run(python, "-m", "pip", "install", "--quiet", TORCH, *tools, str(distributions[1]), cwd=tmp_path)
+
+    tests = tmp_path / "tests"
+    shutil.copytree(ROOT / "tests" / "spn", tests, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "tests" / "conftest.py", tests)
+    where = run(python, "-c", "import spn; print(spn.__file__); print(spn.show_config())", cwd=tests)
+    print(where)
+    assert where.startswith(str(tmp_path / "environment"))
+    assert "CPU kernels  _cpu.abi3.so" in where
+    ran = run(
+        python, "-m", "pytest", "-q", "-n", "auto", "-p", "no:cacheprovider", *OPERATOR_TESTS,
+        cwd=tests, OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    print(ran.splitlines()[-1])
