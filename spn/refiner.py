@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import _checkpoint
-from .functional import normalize_gates, propagate_four_way
+from ._forms import Direct, Embedded, each
+from .functional import normalize_gates
 from .guidance import LiteGuidance, VGG16Guidance
 
 __all__ = ["SPNRefiner"]
@@ -39,7 +40,9 @@ class SPNRefiner(nn.Module):
         e = \min(1, 4\,(\max m - \min m))
 
     so that a mask with nothing in it to refine passes through. In both forms an empty or full mask stays
-    exactly as it is.
+    exactly as it is. Last, where the mask is certain it takes more evidence to change it:
+
+    .. math:: \text{logit}(\text{refined}) \leftarrow \text{logit}(\text{refined}) + \text{trust}\,(2m - 1)^3
 
     Args:
         guidance: maps an image to features; see :mod:`spn.guidance`.
@@ -47,6 +50,7 @@ class SPNRefiner(nn.Module):
         hidden: channels that are propagated in the embedded form, a multiple of ``groups``.
         groups: sets of gates; the channels of one group share theirs.
         rounds: how often the embedded form propagates, >= 1.
+        trust: log-odds added in favour of a hard mask, >= 0; the less, the more the refiner changes.
         tile: None, or the side in pixels (>= 256) of the tiles in which larger pictures are worked, to bound
             memory. Neighbours overlap by 128 pixels.
 
@@ -75,6 +79,7 @@ class SPNRefiner(nn.Module):
         hidden: int = 24,
         groups: int = 4,
         rounds: int = 2,
+        trust: float = 0.0,
         tile: int | None = None,
     ) -> None:
         super().__init__()
@@ -84,11 +89,14 @@ class SPNRefiner(nn.Module):
             raise ValueError(f"hidden must be a multiple of groups = {groups}, got {hidden}")
         if rounds < 1:
             raise ValueError(f"rounds must be >= 1, got {rounds}")
+        if trust < 0:
+            raise ValueError(f"trust must be >= 0, got {trust}")
         if tile is not None and tile < 2 * TILE_OVERLAP:
             raise ValueError(f"tile must be None or >= {2 * TILE_OVERLAP}, got {tile}")
-        self.config = {"form": form, "hidden": hidden, "groups": groups, "rounds": rounds, "tile": tile}
-        self.guidance, self.form, self.tile = guidance, form, tile
-        network = _Direct if form == "direct" else _Embedded
+        self.config = {"form": form, "hidden": hidden, "groups": groups, "rounds": rounds}
+        self.config |= {"trust": trust, "tile": tile}
+        self.guidance, self.form, self.trust, self.tile = guidance, form, trust, tile
+        network = Direct if form == "direct" else Embedded
         self.propagation = network(guidance.channels, guidance.stride, hidden, groups, rounds)
 
     def forward(self, image: Tensor, coarse: Tensor, *, logits: bool = False) -> Tensor:
@@ -105,6 +113,8 @@ class SPNRefiner(nn.Module):
         if self.form == "embedded":
             contrast = scores.amax((2, 3), keepdim=True) - scores.amin((2, 3), keepdim=True)
             refined = torch.lerp(scores, refined, (4 * contrast).clamp(max=1).to(refined.dtype))
+        if self.trust:
+            refined = _towards(refined, scores, self.trust)
         return refined.clamp(0, 1).to(coarse.dtype)
 
     def gates(self, image: Tensor, coarse: Tensor) -> Tensor:
@@ -148,7 +158,7 @@ class SPNRefiner(nn.Module):
             image, scores = F.pad(image, pad, mode="replicate"), F.pad(scores, pad, mode="replicate")
         if not getattr(self.guidance, "sees_mask", False):
             return self.guidance(image), image, scores
-        image, masks = _each(image, scores.shape[1]), scores.flatten(0, 1).unsqueeze(1)
+        image, masks = each(image, scores.shape[1]), scores.flatten(0, 1).unsqueeze(1)
         return self.guidance(torch.cat([image, masks], 1)), image, masks
 
     def _refine_tiles(self, image: Tensor, scores: Tensor) -> Tensor:
@@ -183,13 +193,19 @@ class SPNRefiner(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, name: str | os.PathLike[str], *, guidance: nn.Module | None = None, tile: int | None = None
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        guidance: nn.Module | None = None,
+        trust: float | None = None,
+        tile: int | None = None,
     ) -> SPNRefiner:
         """A refiner with trained weights, in float32 and evaluation mode.
 
         Args:
             name: "lite", which ships with the package, or the path of a file from :meth:`save_pretrained`.
             guidance: needed only if the file was saved with a guidance class of your own.
+            trust: see :class:`SPNRefiner`; None takes the checkpoint's.
             tile: see :class:`SPNRefiner`.
 
         Example:
@@ -211,84 +227,20 @@ class SPNRefiner(nn.Module):
                     f"guidance must be given: the checkpoint was made with a {kind} of its author's"
                 )
             guidance = GUIDANCES[kind](**guidance_config)
+        if trust is not None:
+            config["trust"] = trust
         refiner = cls(guidance, **{**config, "tile": tile})
         refiner.load_state_dict(state)
         # Channels last is the faster layout for convolutions of few channels on a CPU.
         return refiner.float().to(memory_format=torch.channels_last).eval()
 
 
-class _Direct(nn.Module):
-    """The mask and its complement propagated at full resolution; gates (N, 12 G, H, W), G in {1, 2}."""
-
-    def __init__(self, features: int, stride: int, hidden: int, groups: int, rounds: int) -> None:
-        super().__init__()
-        # One set of gates for both: the same affinity carries foreground and background.
-        self.gates = nn.Sequential(nn.Conv2d(features, 12 * stride**2, 3, padding=1), nn.PixelShuffle(stride))
-        self.local = nn.Conv2d(3, 12, 3, padding=1)  # edges finer than the guidance's stride
-
-    def forward(self, features: Tensor, image: Tensor, scores: Tensor) -> Tensor:
-        gates = self.raw_gates(features, image)
-        both = propagate_four_way(torch.cat([scores, 1 - scores], 1), gates, normalize="abs", merge="max")
-        foreground, background = both.chunk(2, 1)
-        return foreground / (foreground + background).clamp(min=1e-6)
-
-    def raw_gates(self, features: Tensor, image: Tensor) -> Tensor:
-        """Before normalisation, (N, 4, 3, 1, H, W)."""
-        return (self.gates(features) + self.local(image)).sigmoid().unflatten(1, (4, 3, 1))
-
-
-class _Embedded(nn.Module):
-    """The mask as ``hidden`` channels beside the image's features, propagated at the guidance's
-    resolution."""
-
-    FINE = 12  # channels at full resolution, where each is dear
-
-    def __init__(self, features: int, stride: int, hidden: int, groups: int, rounds: int) -> None:
-        super().__init__()
-        self.groups, self.stride = groups, stride
-        self.gates = nn.Conv2d(features, 12 * groups, 1)
-        self.from_image = nn.Conv2d(features, hidden, 1)
-        self.from_mask = nn.Conv2d(1, hidden, 2 * stride + 1, stride=stride, padding=stride, bias=False)
-        self.mixes = nn.ModuleList(nn.Conv2d(hidden, hidden, 1) for _ in range(rounds))
-        self.coarse_out = nn.Conv2d(hidden, self.FINE, 3, padding=1)
-        self.fine_image = nn.Conv2d(3, self.FINE, 3, padding=1)
-        self.fine_mask = nn.Conv2d(1, self.FINE, 3, padding=1, bias=False)
-        self.fine = nn.Conv2d(self.FINE, self.FINE, 3, padding=1)
-        self.out = nn.Conv2d(self.FINE, 1, 3, padding=1)
-        self.slope = nn.Parameter(torch.tensor(6.0))
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, features: Tensor, image: Tensor, scores: Tensor) -> Tensor:
-        n, k, height, width = scores.shape
-        # One copy to the operator's layout here instead of one in every round.
-        gates = self.raw_gates(features, image).contiguous()
-        masks = scores.reshape(n * k, 1, height, width)
-        # In place wherever autograd allows: fresh memory is the larger part of the time on a CPU.
-        centred = masks - 0.5
-        x = self.from_mask(centred).add_(_each(self.from_image(features), k)).relu_()
-        for mix in self.mixes:
-            x = mix(self._propagate(x, gates, k)).add_(x).relu_()
-        x = F.interpolate(self.coarse_out(x), (height, width), mode="bilinear", align_corners=False)
-        x = x.add_(self.fine_mask(centred)).add_(_each(self.fine_image(image), k)).relu_()
-        x = self.out(self.fine(x).relu_()) + self.slope * centred
-        return x.float().sigmoid().to(scores.dtype).reshape(n, k, height, width)
-
-    def raw_gates(self, features: Tensor, image: Tensor) -> Tensor:
-        """Before normalisation, (N, 4, 3, G, h, w)."""
-        return self.gates(features).unflatten(1, (4, 3, self.groups))
-
-    def _propagate(self, x: Tensor, gates: Tensor, k: int) -> Tensor:
-        """All objects of a picture as one set of channels, group by group: they share its gates uncopied."""
-        _, c, h, w = x.shape
-        n, g = gates.shape[0], self.groups
-        x = x.reshape(n, k, g, c // g, h, w).transpose(1, 2).reshape(n, k * c, h, w)
-        x = propagate_four_way(x, gates, normalize="abs", merge="max")
-        return x.reshape(n, g, k, c // g, h, w).transpose(1, 2).reshape(n * k, c, h, w)
-
-
-def _each(maps: Tensor, k: int) -> Tensor:
-    """Repeats a picture's maps for each of its k objects."""
-    return maps if k == 1 else maps.repeat_interleave(k, 0)
+def _towards(refined: Tensor, scores: Tensor, trust: float) -> Tensor:
+    """Odds times exp(trust) where the mask is certain of the foreground, over exp(trust) where of the background."""
+    factor = (trust * (2 * scores.float() - 1) ** 3).exp()
+    refined = refined.float()
+    foreground = refined * factor
+    return foreground / (foreground + 1 - refined)
 
 
 def _check_inputs(image: Tensor, coarse: Tensor) -> None:

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -21,12 +20,10 @@ from tqdm import tqdm
 from spn.refiner import SPNRefiner
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.images import write_image
-from vos_pipeline.metrics import jaccard
+from vos_pipeline.spn_evidence import Curves, refinement_loss, validate
 from vos_pipeline.train import autocast, load_checkpoint, memory_format, process_rank, save_checkpoint
 
-__all__ = ["SPNTraining", "refinement_loss", "train", "validate"]
-
-VALIDATION_SAMPLES = 16
+__all__ = ["SPNTraining", "train"]
 
 
 @dataclass(frozen=True)
@@ -41,49 +38,11 @@ class SPNTraining:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     average: float = 0.998  # decay of the moving average of the weights, which is what is kept
+    anchor: float = 0.0  # what is kept is drawn by this much towards the weights it started from
     boundary_weight: float = 3.0  # extra weight of pixels near an outline; 0 is the paper's plain loss
     precision: str = "float32"  # or "bfloat16", "float16": autocast, twice as fast where the processor has it
     seed: int = 0
     checkpoint_every: int = 200
-
-
-def refinement_loss(
-    refined: Tensor, mask: Tensor, boundary_weight: float = 0.0, coarse: Tensor | None = None, radius: int = 4
-) -> Tensor:
-    r"""Two-class cross-entropy, with more weight where an outline is or was.
-
-    .. math:: L = \frac{\sum_i w_i\, [-m_i \log r_i - (1 - m_i) \log (1 - r_i)]}{\sum_i w_i}, \quad
-        w_i = 1 + \beta\,[\text{i within radius of the outline of } m \text{ or of } c > 1/2]
-
-    and :math:`w_i = 0` where the mask is not known. The outline of c matters where the coarse mask has islands
-    and holes of its own.
-
-    Args:
-        refined: r, (N, K, H, W) in [0, 1].
-        mask: m, (N, K, H, W) in [0, 1], or negative where it is not known.
-        boundary_weight: beta >= 0; 0 gives the paper's loss.
-        coarse: c, (N, K, H, W) in [0, 1], or None for the true outline alone.
-        radius: in pixels.
-    """
-    weight = (mask >= 0).float()
-    mask = mask.clamp(min=0)
-    if boundary_weight:
-        near = _near_outline(mask, radius)
-        if coarse is not None:
-            near = torch.maximum(near, _near_outline((coarse > 0.5).float(), radius))
-        weight = weight * (1 + boundary_weight * near)
-    loss = F.binary_cross_entropy(refined.float().clamp(1e-5, 1 - 1e-5), mask, reduction="none")
-    return (weight * loss).sum() / weight.sum().clamp(min=1)
-
-
-def _near_outline(mask: Tensor, radius: int) -> Tensor:
-    return _spread(mask, radius) + _spread(1 - mask, radius) - 1
-
-
-def _spread(x: Tensor, radius: int) -> Tensor:
-    """Maximum over squares, one axis after the other."""
-    side = 2 * radius + 1
-    return F.max_pool2d(F.max_pool2d(x, (side, 1), 1, (radius, 0)), (1, side), 1, (0, radius))
 
 
 def train(
@@ -125,7 +84,7 @@ def train(
     state, weights = Path(out) / "spn.pt", Path(out) / "spn.safetensors"
     if resume and state.exists():
         learner.load(state)
-    curves = _Curves(Path(out), learner.done) if rank == 0 else None
+    curves = Curves(Path(out), learner.done) if rank == 0 else None
     losses = []
     batches = _batches(samples, config, learner.done, workers, device)
     progress = tqdm(batches, desc="spn", initial=learner.done, total=config.steps, disable=rank != 0)
@@ -161,6 +120,8 @@ class _Learner:
         self.refiner = refiner.to(device, memory_format=layout).train()
         self.config, self.device, self.layout, self.done = config, device, layout, 0
         self.average = {name: value.detach().clone() for name, value in refiner.state_dict().items()}
+        self.trust, refiner.trust = refiner.trust, 0.0  # else the network would learn to undo it
+        self.start = {name: value.clone() for name, value in self.average.items()}
         self.optimizer = torch.optim.AdamW(
             refiner.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -202,23 +163,36 @@ class _Learner:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The refiner with the averaged weights, as it will be used, for as long as the block lasts."""
+        """The refiner with the weights that are kept, as it will be used, for as long as the block lasts."""
         current = {name: value.clone() for name, value in self.refiner.state_dict().items()}
-        self.refiner.load_state_dict(self.average)
+        self.refiner.load_state_dict(self.kept())
         self.refiner.eval()
+        self.refiner.trust = self.trust
         try:
             yield
         finally:
             self.refiner.load_state_dict(current)
             self.refiner.train()
+            self.refiner.trust = 0.0
 
     def finish(self) -> None:
         """Leaves the averaged weights in the refiner, the same ones on all ranks."""
         if self.world > 1:  # until here the statistics of batch normalisation were each rank's own
             for value in self.average.values():
                 dist.broadcast(value, 0)
-        self.refiner.load_state_dict(self.average)
+        self.refiner.load_state_dict(self.kept())
         self.refiner.eval()
+        self.refiner.trust = self.trust
+
+    def kept(self) -> dict[str, Tensor]:
+        """The moving average, drawn towards the start by ``anchor``: fine-tuned weights keep what was known before
+        (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022)."""
+        return {
+            name: torch.lerp(value, self.start[name], self.config.anchor)
+            if value.is_floating_point()
+            else value
+            for name, value in self.average.items()
+        }
 
     def save(self, path: Path) -> None:
         """Writes everything that the next step depends on."""
@@ -259,48 +233,3 @@ def _batches(
 
 def _one_thread(worker: int) -> None:
     cv2.setNumThreads(1)  # the workers are the parallelism
-
-
-@torch.inference_mode()
-def validate(
-    refiner: SPNRefiner, samples: Dataset, device: str = "cpu"
-) -> tuple[dict[str, float], np.ndarray]:
-    """Measures a refiner on the first samples of a data set and draws what it does.
-
-    Returns:
-        mean J of the coarse and of the refined masks ("J coarse", "J refined") and the loss without extra
-        weights ("validation loss"); a picture, uint8 RGB: a row of images, coarse, refined and exact masks.
-    """
-    rows, scores = [], []
-    for index in range(VALIDATION_SAMPLES):
-        image, coarse, mask = (torch.from_numpy(v).to(device) for v in samples[index])
-        refined = refiner(image.permute(2, 0, 1)[None], coarse[None, None])[0, 0]
-        known = mask >= 0
-        measured = [
-            jaccard((mask > 0.5)[known].cpu().numpy(), (m > 0.5)[known].cpu().numpy())
-            for m in (coarse, refined)
-        ]
-        scores.append((*measured, refinement_loss(refined[None, None], mask[None, None]).item()))
-        masks = [m.clamp(0, 1)[..., None].expand_as(image) for m in (coarse, refined, mask)]
-        rows.append(torch.cat([image, *masks], 0))
-    picture = torch.cat(rows[:8], 1).mul(255).byte().cpu().numpy()
-    names = ("J coarse", "J refined", "validation loss")
-    return dict(zip(names, np.mean(scores, 0).tolist(), strict=True)), picture
-
-
-class _Curves:
-    """Curves for TensorBoard, where it is installed; without it nothing is drawn."""
-
-    def __init__(self, folder: Path, done: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            self.writer = None
-        else:
-            self.writer = SummaryWriter(str(folder), purge_step=done + 1 if done else None)
-
-    def add(self, step: int, **values: float) -> None:
-        """One point of each curve."""
-        if self.writer is not None:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, step)

@@ -55,6 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default=default.precision)
     for name in ("steps", "batch", "seed"):
         run.add_argument(f"--{name}", type=int, default=getattr(default, name))
+    run.add_argument(
+        "--anchor",
+        type=float,
+        default=default.anchor,
+        help="share of the weights of --init in what is kept (default: %(default)s)",
+    )
+    run.add_argument(
+        "--trust",
+        type=float,
+        help="log-odds that the refiner adds in favour of hard masks once trained (default: that of --init, or 0)",
+    )
     run.add_argument("--size", type=int, help=f"side of the crops (default: {default.size}; 256 for VOC)")
     run.add_argument("--learning-rate", type=float, default=default.learning_rate)
     run.add_argument(
@@ -77,7 +88,10 @@ def main_train(args: argparse.Namespace) -> None:
     device = join_process_group(args.device)
     config = _config(args)
     samples, validation = _samples(args, config, device)
-    refiner = SPNRefiner.from_pretrained(args.init) if args.init else build_refiner(config, args.vgg_weights)
+    if args.init:
+        refiner = SPNRefiner.from_pretrained(args.init, trust=args.trust)
+    else:
+        refiner = build_refiner(config, args.vgg_weights, args.trust or 0.0)
     train(
         refiner,
         samples,
@@ -93,7 +107,7 @@ def main_train(args: argparse.Namespace) -> None:
 
 
 def _config(args: argparse.Namespace) -> SPNTraining:
-    fields = ("guidance", "form", "steps", "batch", "seed", "learning_rate", "precision")
+    fields = ("guidance", "form", "steps", "batch", "seed", "learning_rate", "precision", "anchor")
     config = {name: getattr(args, name) for name in fields}
     for name in ("size", "boundary_weight"):
         fallback = VOC_DEFAULTS[name] if args.voc else getattr(SPNTraining, name)
@@ -141,7 +155,7 @@ def _voc_samples(args: argparse.Namespace, config: SPNTraining, device: str) -> 
     return train_set, validation
 
 
-def build_refiner(config: SPNTraining, vgg_weights: str = "imagenet") -> SPNRefiner:
+def build_refiner(config: SPNTraining, vgg_weights: str = "imagenet", trust: float = 0.0) -> SPNRefiner:
     """The untrained refiner of a configuration, the same for the same seed; PipelineError without VGG's weights."""
     torch.manual_seed(config.seed)
     if config.guidance == "vgg16":
@@ -152,4 +166,4 @@ def build_refiner(config: SPNTraining, vgg_weights: str = "imagenet") -> SPNRefi
             raise PipelineError(f"--vgg-weights {vgg_weights}: {error}") from error
     else:
         guidance = LiteGuidance(sees_mask=config.guidance == "lite")
-    return SPNRefiner(guidance, form=config.form)
+    return SPNRefiner(guidance, form=config.form, trust=trust)

@@ -16,7 +16,8 @@ from spn.refiner import SPNRefiner
 from vos_pipeline import spn_training
 from vos_pipeline.composites import Composites
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.spn_training import SPNTraining, learning_rate, refinement_loss, train, validate
+from vos_pipeline.spn_evidence import refinement_loss, validate
+from vos_pipeline.spn_training import SPNTraining, learning_rate, train
 
 
 def test_loss_is_two_class_cross_entropy_with_more_weight_at_the_outline():
@@ -127,6 +128,19 @@ def test_mixed_precision_trains(tmp_path, precision):
     plain = replace(config, precision="float32")
     exact = train(tiny_refiner(), Composites(photographs(), TINY.size), tmp_path / "exact", plain)
     assert losses != exact and np.allclose(losses, exact, rtol=0.05)
+
+
+def test_an_anchor_draws_what_is_kept_towards_the_start(tmp_path):
+    """The way is the same, what is kept lies between; trust counts only once training is over."""
+    samples = Composites(photographs(), TINY.size)
+    free, anchored, start = tiny_refiner(), tiny_refiner(), tiny_refiner().state_dict()
+    anchored.trust = 2.0
+    losses = train(free, samples, tmp_path / "free", TINY)
+    assert train(anchored, samples, tmp_path / "anchored", replace(TINY, anchor=0.5)) == losses
+    assert anchored.trust == 2.0
+    for name, value in free.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(anchored.state_dict()[name], (value + start[name]) / 2)
 
 
 # --- several ranks --------------------------------------------------------------------------------------------

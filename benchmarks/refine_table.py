@@ -1,0 +1,44 @@
+"""Puts the figures of benchmarks/results/refine_quality.json into docs/refiner.md, between the marks there.
+
+python -m benchmarks.refine_table
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RECORD, PAGE = ROOT / "benchmarks/results/refine_quality.json", ROOT / "docs/refiner.md"
+KINDS = {"1/16": "1/16 of the resolution", "1/32": "1/32", "predictions": "predictions of a network"}
+BEGIN, END = "<!-- refine_table: begin -->", "<!-- refine_table: end -->"
+
+
+def table(record: dict) -> str:
+    """Markdown: a row a method, J, F and F2 for each kind of coarse mask, seconds a frame; the best of each bold."""
+    means = {(r["kind"], r["method"]): r for r in record["table"] if r["sequence"] == "mean"}
+    methods = list(dict.fromkeys(method for _, method in means))
+    columns = [(kind, m) for kind in KINDS if (kind, methods[0]) in means for m in ("J", "F", "F2")]
+    best = {(k, m): max(round(means[k, method][m], 3) for method in methods) for k, m in columns}
+    heads = [f"{KINDS[kind]}: J" if m == "J" else m for kind, m in columns]
+    lines = [["", *heads, "s a frame"], ["---", *["---:"] * (len(columns) + 1)]]
+    for method in methods:
+        cells = [_cell(means[kind, method][m], best[kind, m]) for kind, m in columns]
+        seconds = record["seconds"][method]
+        lines.append([method, *cells, f"{seconds:.2f}" if seconds >= 0.005 else "0"])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: float, best: float) -> str:
+    text = f"{value:.3f}"
+    return f"**{text}**" if round(value, 3) == best else text
+
+
+def filled(page: str, record: dict) -> str:
+    """The page with the table of this record between the marks."""
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n{table(record)}\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text(), json.loads(RECORD.read_text())))

@@ -1,0 +1,83 @@
+"""The two forms of the refiner: features, image and masks in, refined masks out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .functional import propagate_four_way
+
+
+class Direct(nn.Module):
+    """The mask and its complement propagated at full resolution; gates (N, 12 G, H, W), G in {1, 2}."""
+
+    def __init__(self, features: int, stride: int, hidden: int, groups: int, rounds: int) -> None:
+        super().__init__()
+        # One set of gates for both: the same affinity carries foreground and background.
+        self.gates = nn.Sequential(nn.Conv2d(features, 12 * stride**2, 3, padding=1), nn.PixelShuffle(stride))
+        self.local = nn.Conv2d(3, 12, 3, padding=1)  # edges finer than the guidance's stride
+
+    def forward(self, features: Tensor, image: Tensor, scores: Tensor) -> Tensor:
+        gates = self.raw_gates(features, image)
+        both = propagate_four_way(torch.cat([scores, 1 - scores], 1), gates, normalize="abs", merge="max")
+        foreground, background = both.chunk(2, 1)
+        return foreground / (foreground + background).clamp(min=1e-6)
+
+    def raw_gates(self, features: Tensor, image: Tensor) -> Tensor:
+        """Before normalisation, (N, 4, 3, 1, H, W)."""
+        return (self.gates(features) + self.local(image)).sigmoid().unflatten(1, (4, 3, 1))
+
+
+class Embedded(nn.Module):
+    """The mask as ``hidden`` channels beside the image's features, propagated at the guidance's
+    resolution."""
+
+    FINE = 12  # channels at full resolution, where each is dear
+
+    def __init__(self, features: int, stride: int, hidden: int, groups: int, rounds: int) -> None:
+        super().__init__()
+        self.groups, self.stride = groups, stride
+        self.gates = nn.Conv2d(features, 12 * groups, 1)
+        self.from_image = nn.Conv2d(features, hidden, 1)
+        self.from_mask = nn.Conv2d(1, hidden, 2 * stride + 1, stride=stride, padding=stride, bias=False)
+        self.mixes = nn.ModuleList(nn.Conv2d(hidden, hidden, 1) for _ in range(rounds))
+        self.coarse_out = nn.Conv2d(hidden, self.FINE, 3, padding=1)
+        self.fine_image = nn.Conv2d(3, self.FINE, 3, padding=1)
+        self.fine_mask = nn.Conv2d(1, self.FINE, 3, padding=1, bias=False)
+        self.fine = nn.Conv2d(self.FINE, self.FINE, 3, padding=1)
+        self.out = nn.Conv2d(self.FINE, 1, 3, padding=1)
+        self.slope = nn.Parameter(torch.tensor(6.0))
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, features: Tensor, image: Tensor, scores: Tensor) -> Tensor:
+        n, k, height, width = scores.shape
+        # One copy to the operator's layout here instead of one in every round.
+        gates = self.raw_gates(features, image).contiguous()
+        masks = scores.reshape(n * k, 1, height, width)
+        # In place wherever autograd allows: fresh memory is the larger part of the time on a CPU.
+        centred = masks - 0.5
+        x = self.from_mask(centred).add_(each(self.from_image(features), k)).relu_()
+        for mix in self.mixes:
+            x = mix(self._propagate(x, gates, k)).add_(x).relu_()
+        x = F.interpolate(self.coarse_out(x), (height, width), mode="bilinear", align_corners=False)
+        x = x.add_(self.fine_mask(centred)).add_(each(self.fine_image(image), k)).relu_()
+        x = self.out(self.fine(x).relu_()) + self.slope * centred
+        return x.float().sigmoid().to(scores.dtype).reshape(n, k, height, width)
+
+    def raw_gates(self, features: Tensor, image: Tensor) -> Tensor:
+        """Before normalisation, (N, 4, 3, G, h, w)."""
+        return self.gates(features).unflatten(1, (4, 3, self.groups))
+
+    def _propagate(self, x: Tensor, gates: Tensor, k: int) -> Tensor:
+        """All objects of a picture as one set of channels, group by group: they share its gates uncopied."""
+        _, c, h, w = x.shape
+        n, g = gates.shape[0], self.groups
+        x = x.reshape(n, k, g, c // g, h, w).transpose(1, 2).reshape(n, k * c, h, w)
+        x = propagate_four_way(x, gates, normalize="abs", merge="max")
+        return x.reshape(n, g, k, c // g, h, w).transpose(1, 2).reshape(n * k, c, h, w)
+
+
+def each(maps: Tensor, k: int) -> Tensor:
+    """Repeats a picture's maps for each of its k objects."""
+    return maps if k == 1 else maps.repeat_interleave(k, 0)
