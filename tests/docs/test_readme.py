@@ -1,0 +1,35 @@
+"""The README: its figures come from the files it names, its links lead somewhere, its code runs."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_figures_are_those_of_the_result_files():
+    script = runpy.run_path(str(ROOT / "docs" / "figures" / "readme_figures.py"))
+    assert script["filled"](README) == README, "run python docs/figures/readme_figures.py"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", (ROOT / page).read_text())
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_code_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = {
+        "image": torch.rand(1, 3, 32, 48),
+        "coarse": torch.rand(1, 2, 32, 48),
+        "guidance": torch.nn.Conv2d(3, 24, 3, padding=1),
+        "x": torch.rand(1, 6, 32, 48),
+        "G": 2,
+    }
+    exec(code, names)
+    assert names["mask"].shape == (1, 2, 32, 48) and names["y"].shape == (1, 6, 32, 48)
