@@ -1,0 +1,50 @@
+"""Every command that the README or a page of the site shows is one that there is, with options that there are."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from vos_pipeline.__main__ import _parser
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text() for page in PAGES)
+PIPELINE = sorted(
+    set(re.findall(r"(?:spn-vos|python -m vos_pipeline|-m vos_pipeline) +((?!\.)[a-z][^`\n]*)", TEXT))
+)
+# A bare name, in prose, is a reference to the command and not a call.
+CALLS = [call for call in PIPELINE if "--" in call and "..." not in call]
+
+
+def test_there_is_something_to_check():
+    assert len(CALLS) >= 8
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_pipeline_calls_parse(call):
+    argv = shlex.split(re.sub(r"[][]", "", call), comments=True)
+    argv = [word.split("|")[0] for word in argv]
+    assert callable(_parser(argv).parse_args(argv).command)
+
+
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m (benchmarks\.\w+)", TEXT))))
+def test_benchmarks_exist(module):
+    assert importlib.util.find_spec(module)
+
+
+@pytest.mark.parametrize(
+    "script", sorted(set(re.findall(r"python ((?:docs|tests|benchmarks)/[\w/]+\.py)", TEXT)))
+)
+def test_scripts_exist(script):
+    assert (ROOT / script).is_file()
+
+
+# In backticks or at the start of an indented or fenced line: elsewhere "make" is a verb.
+@pytest.mark.parametrize(
+    "target", sorted(set(re.findall(r"(?:`|^ *)make ([a-z-]+)(?=[`\s])", TEXT, re.MULTILINE)))
+)
+def test_make_targets_exist(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
