@@ -42,11 +42,13 @@ def test_vgg16_decoder_mirrors_the_encoder():
 
 def test_vgg16_skips_join_maps_of_equal_size():
     net = VGG16Guidance(weights=None).eval()
-    seen = []
-    for block in net.up:
-        block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1:]))
+    seen = {}
+    net.features[3].register_forward_hook(lambda _, inputs, output: seen.update(skip=output))  # conv1_2
+    net.up[1].register_forward_hook(lambda _, inputs, output: seen.update(below=output))
+    net.up[0].register_forward_pre_hook(lambda _, inputs: seen.update(joined=inputs[0]))
     net(torch.rand(1, 3, 64, 32))
-    assert seen == [(512, 4, 2), (512, 8, 4), (256, 16, 8), (128, 32, 16), (64, 64, 32)]
+    up = torch.nn.functional.interpolate(seen["below"], scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(seen["joined"], up + seen["skip"])
 
 
 def test_vgg16_loads_a_state_dict_from_a_file(tmp_path):

@@ -118,7 +118,7 @@ def test_crops_have_both_classes_in_both_masks(roots, tmp_path):
     coarse = CoarseMasks(tmp_path / "coarse", Knows)
     coarse.fill(pictures)
     samples = VOCObjects(pictures, coarse, size=32, seed=1)
-    seen = set()
+    seen, unknown = set(), 0
     for index in range(24):
         image, scores, mask = samples[index]
         assert image.shape == (32, 32, 3) and scores.shape == mask.shape == (32, 32)
@@ -127,8 +127,10 @@ def test_crops_have_both_classes_in_both_masks(roots, tmp_path):
         assert scores.min() >= 0 and scores.min() <= 0.5 < scores.max() <= 1
         assert np.corrcoef(scores.ravel()[mask.ravel() >= 0], mask[mask >= 0])[0, 1] > 0.5
         assert all(np.array_equal(a, b) for a, b in zip(samples[index], (image, scores, mask), strict=True))
+        unknown += (mask == -1).sum()
         seen.add(round(float(image[mask == 1].mean()), 1))
     assert len(seen) > 1, "both labels are drawn"
+    assert unknown > 0, "the void along the outlines is not background"
 
 
 def test_pictures_smaller_than_a_crop_end_in_unknown_pixels(roots, tmp_path):
