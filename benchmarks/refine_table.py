@@ -1,4 +1,4 @@
-"""Puts the figures of benchmarks/results/refine_quality.json into docs/refiner.md, between the marks there.
+"""Puts the figures of benchmarks/results/refine_quality.json into README.md and docs/refiner.md, between marks.
 
 python -m benchmarks.refine_table
 """
@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-RECORD, PAGE = ROOT / "benchmarks/results/refine_quality.json", ROOT / "docs/refiner.md"
+RECORD = ROOT / "benchmarks/results/refine_quality.json"
+PAGES = (ROOT / "README.md", ROOT / "docs/refiner.md")
 KINDS = {"1/16": "1/16 of the resolution", "1/32": "1/32", "predictions": "predictions of a network"}
 BEGIN, END = "<!-- refine_table: begin -->", "<!-- refine_table: end -->"
 
@@ -41,4 +42,5 @@ def filled(page: str, record: dict) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text(), json.loads(RECORD.read_text())))
+    for page in PAGES:
+        page.write_text(filled(page.read_text(), json.loads(RECORD.read_text())))
