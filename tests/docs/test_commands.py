@@ -1,5 +1,6 @@
 """Every command that the README or a page of the site shows is one that there is, with options that there are."""
 
+import argparse
 import importlib.util
 import re
 import shlex
@@ -28,6 +29,34 @@ def test_pipeline_calls_parse(call):
     argv = shlex.split(re.sub(r"[][]", "", call), comments=True)
     argv = [word.split("|")[0] for word in argv]
     assert callable(_parser(argv).parse_args(argv).command)
+
+
+# In prose too. Options of pip, torchrun and hypothesis are theirs.
+OTHERS = {"--no-build-isolation", "--nproc-per-node", "--hypothesis-profile"}
+OPTIONS = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+\b", TEXT)) - OTHERS)
+
+
+@pytest.fixture(scope="module")
+def known_options():
+    """Those of every command of the pipeline, and what the benchmarks' sources spell out."""
+
+    def options(parser):
+        for action in parser._actions:
+            yield from action.option_strings
+            if isinstance(action, argparse._SubParsersAction):
+                for sub in action.choices.values():
+                    yield from options(sub)
+
+    # A command's options are there when it is the one that is called.
+    calls = ([], ["refine"], ["tables"], ["train", "spn"])
+    pipeline = {option for argv in calls for option in options(_parser(argv))}
+    benchmarks = "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
+    return pipeline | set(re.findall(r'"(--[a-z-]+)"', benchmarks))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options_exist(option, known_options):
+    assert option in known_options
 
 
 @pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m (benchmarks\.\w+)", TEXT))))
