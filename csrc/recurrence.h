@@ -25,12 +25,13 @@ SPN_HD T dot(Taps<T> a, Taps<T> b) {
 
 template <typename T>
 SPN_HD T magnitude(T value) {
-  return value < T(0) ? -value : value;
+  return std::fabs(value);
 }
 
+// sign(g) value
 template <typename T>
-SPN_HD T sign(T value) {
-  return T(value > T(0)) - T(value < T(0));
+SPN_HD T times_sign(T value, T g) {
+  return g == T(0) ? T(0) : std::copysign(T(1), g) * value;
 }
 
 // exp for value <= 0. On the host without a branch or a call, so that loops over it vectorise: with n the integer nearest
@@ -178,8 +179,8 @@ SPN_HD Taps<T> normalize_adjoint(Taps<T> g, Taps<T> p, Taps<T> dp, bool has_minu
   const bool above = total > floor;
   const T scale = T(1) / (above ? total : floor);
   const T shared = above ? along : T(0);
-  return {(dp.minus - sign(g.minus) * shared) * scale, (dp.zero - sign(g.zero) * shared) * scale,
-          (dp.plus - sign(g.plus) * shared) * scale};
+  return {(dp.minus - times_sign(shared, g.minus)) * scale, (dp.zero - times_sign(shared, g.zero)) * scale,
+          (dp.plus - times_sign(shared, g.plus)) * scale};
 }
 
 }  // namespace spn

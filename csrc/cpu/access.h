@@ -13,7 +13,7 @@ struct Read {
 
   SPN_HD T operator()(int64_t o) const { return static_cast<T>(plane[o]); }
   SPN_HD Vector<T> vector(int64_t o) const { return load_as<T>(plane + o); }
-  SPN_HD void prefetch(int64_t o) const { __builtin_prefetch(plane + o); }
+  SPN_HD void prefetch(int64_t o) const { prefetch_far(plane + o); }
 };
 
 template <typename S, typename T>
@@ -23,7 +23,7 @@ struct ReadScaled {
 
   SPN_HD T operator()(int64_t o) const { return static_cast<T>(plane[o]) * scale; }
   SPN_HD Vector<T> vector(int64_t o) const { return load_as<T>(plane + o) * scale; }
-  SPN_HD void prefetch(int64_t o) const { __builtin_prefetch(plane + o); }
+  SPN_HD void prefetch(int64_t o) const { prefetch_far(plane + o); }
 };
 
 // The gradient of a maximum goes to the direction that won.
@@ -39,8 +39,8 @@ struct ReadWhereWinner {
     return __builtin_convertvector(won, MaskOf<T>) ? load_as<T>(plane + o) : Vector<T>{};
   }
   SPN_HD void prefetch(int64_t o) const {
-    __builtin_prefetch(plane + o);
-    __builtin_prefetch(winner + o);
+    prefetch_far(plane + o);
+    prefetch_far(winner + o);
   }
 };
 
@@ -54,6 +54,16 @@ struct Assign {
   SPN_HD void prefetch(int64_t) const {}
 };
 
+// Assign, past the caches: for results too large to stay in them. Rows begin with a cache line.
+template <typename T>
+struct Stream {
+  T* plane;
+
+  SPN_HD void operator()(int64_t o, T value) const { plane[o] = value; }
+  SPN_HD void vector(int64_t o, Vector<T> value) const { stream_as<T>(plane + o, value); }
+  SPN_HD void prefetch(int64_t) const {}
+};
+
 template <typename T>
 struct Add {
   T* plane;
@@ -61,7 +71,7 @@ struct Add {
 
   SPN_HD void operator()(int64_t o, T value) const { plane[o] += value * scale; }
   SPN_HD void vector(int64_t o, Vector<T> value) const { store_as(plane + o, load_as<T>(plane + o) + value * scale); }
-  SPN_HD void prefetch(int64_t o) const { __builtin_prefetch(plane + o, 1); }
+  SPN_HD void prefetch(int64_t o) const { prefetch_far(plane + o); }
 };
 
 // A later direction wins only if it is larger: a tie stays with the first. NaN beats every number, as in torch.max.
@@ -79,7 +89,7 @@ struct Maximum {
     const Vector<T> best = load_as<T>(plane + o);
     store_as(plane + o, beats(value, best) ? value : best);
   }
-  SPN_HD void prefetch(int64_t o) const { __builtin_prefetch(plane + o, 1); }
+  SPN_HD void prefetch(int64_t o) const { prefetch_far(plane + o); }
 };
 
 template <typename T>
@@ -101,10 +111,24 @@ struct MaximumWithWinner {
     store_bits(winner + o, (load_bits<Lanes<int8_t, T>>(winner + o) & ~narrow) | (narrow & direction));
   }
   SPN_HD void prefetch(int64_t o) const {
-    __builtin_prefetch(plane + o, 1);
-    __builtin_prefetch(winner + o, 1);
+    prefetch_far(plane + o);
+    prefetch_far(winner + o);
   }
 };
+
+// write(i, values[i])
+template <typename T, typename Write>
+SPN_HD void write_values(const T* __restrict values, int64_t count, Write write) {
+  constexpr int n = kLanes<T>;
+  int64_t i = 0;
+  for (; i + n <= count; i += n) write.vector(i, load_as<T>(values + i));
+  for (; i < count; ++i) write(i, values[i]);
+}
+
+template <typename S, typename T>
+SPN_HD void round_values(const T* values, int64_t count, S* rounded) {
+  write_values(values, count, Assign<S, T>{rounded, T(1)});
+}
 
 template <typename T>
 T merge_scale(const Problem& problem) {

@@ -50,6 +50,17 @@ struct SharedGradient {
   int64_t size_;
 };
 
+// Whether the gates' gradients are better written past the caches: they are most of what this pass writes.
+template <typename S>
+bool streams_gate_gradients(const BackwardArgs& b) {
+  constexpr int64_t kLargest = int64_t{16} << 20;  // bytes that may well stay in the caches
+  const int64_t planes = b.batch * b.directions * 3 * b.gate_groups;
+  const bool whole_lines =
+      b.width % kLanes<S> == 0 && reinterpret_cast<uintptr_t>(b.grad_gates) % SPN_VECTOR_BYTES == 0;
+  return kStreams && std::is_same_v<S, StateOf<S>> && whole_lines &&
+         planes * b.plane() * static_cast<int64_t>(sizeof(S)) > kLargest;
+}
+
 // The adjoint of sweep d over channels c0 .. c1 - 1; `store(c, sweep, block, lines, stride)` takes grad_x.
 template <typename S, typename Store>
 void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, int d, Store store) {
@@ -68,12 +79,13 @@ void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, in
   std::fill_n(sent, 3 * sent_stride(s.positions), T(0));
   std::fill_n(carries, (c1 - c0) * stride, T(0));
   const int64_t checkpoint_stride = b.checkpoint_offset(b.directions);
-  BlockInputs<S> inputs(b, b.x, b.gates, b.source, n, d);
+  BlockInputs<S> inputs(b, b.x, b.gates, b.source, n, d, kCheckpointLines);
   const auto gate_plane = [&](int64_t c, int tap) {
     return static_cast<S*>(b.grad_gates) + b.gate_plane(n, d, tap, c) * b.plane();
   };
+  const bool streams = streams_gate_gradients<S>(b);
   // A gate gradient that no other channel adds to goes where it belongs at once, if that is laid out like a line.
-  const bool direct = std::is_same_v<S, T> && s.position_stride == 1 && b.gate_groups == b.channels;
+  const bool direct = !streams && std::is_same_v<S, T> && s.position_stride == 1 && b.gate_groups == b.channels;
 
   for (int64_t t0 = (block_count(s.lines) - 1) * kCheckpointLines; t0 >= 0; t0 -= kCheckpointLines) {
     const Block block{t0, std::min(kCheckpointLines, s.lines - t0), -kCheckpointLines};
@@ -109,8 +121,13 @@ void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, in
       const T* gate_lines =
           direct ? nullptr : grad_gates.add(new_gates, leaves_group(b, b.gate_groups, c, c1));
       for (int tap = 0; gate_lines && tap < 3; ++tap) {
-        scatter_lines(s, block, gate_lines + tap * size, stride, Assign<S, T>{gate_plane(c, tap), T(1)});
+        if (streams) {
+          scatter_lines(s, block, gate_lines + tap * size, stride, Stream<T>{reinterpret_cast<T*>(gate_plane(c, tap))});
+        } else {
+          scatter_lines(s, block, gate_lines + tap * size, stride, Assign<S, T>{gate_plane(c, tap), T(1)});
+        }
       }
+      if (streams) finish_streams();
       if (!b.source) continue;
       if (const T* lines = grad_lambda.add(new_source, leaves_group(b, b.source_groups, c, c1))) {
         S* plane = static_cast<S*>(b.grad_source) + b.source_plane(n, d, c) * b.plane();
@@ -144,7 +161,7 @@ void backward_merged(const BackwardArgs& b, int64_t task, const GroupTasks& task
     });
   }
   if constexpr (!std::is_same_v<S, T>) {
-    for (int64_t o = 0; o < tasks.size * plane; ++o) grad_x[o] = static_cast<S>(total[o]);
+    round_values(total, tasks.size * plane, grad_x);
     release_large_scratch();
   }
 }
@@ -152,7 +169,7 @@ void backward_merged(const BackwardArgs& b, int64_t task, const GroupTasks& task
 template <typename S>
 void backward_separate(const BackwardArgs& b, int64_t task, const GroupTasks& tasks, void* separate) {
   using T = StateOf<S>;
-  const int d = static_cast<int>(task % b.directions);
+  const int d = direction_of_task(task % b.directions);
   int64_t n, c0, c1;
   tasks.range(task / b.directions, n, c0, c1);
   T* planes = static_cast<T*>(separate) + (d * b.batch + n) * b.channels * b.plane();
@@ -162,6 +179,7 @@ void backward_separate(const BackwardArgs& b, int64_t task, const GroupTasks& ta
                     });
 }
 
+// Values begin .. end - 1 of grad_x, from the sweeps' separate planes, in the order of the directions.
 template <typename S>
 void add_separate(const BackwardArgs& b, const void* separate, int64_t begin, int64_t end) {
   using T = StateOf<S>;
@@ -169,9 +187,8 @@ void add_separate(const BackwardArgs& b, const void* separate, int64_t begin, in
   const T* planes = static_cast<const T*>(separate);
   S* grad_x = static_cast<S*>(b.grad_x);
   for (int64_t o = begin; o < end; ++o) {
-    T total = planes[o];
-    for (int d = 1; d < b.directions; ++d) total += planes[d * size + o];
-    grad_x[o] = static_cast<S>(total);
+    const T horizontal = planes[o] + planes[size + o];
+    grad_x[o] = static_cast<S>(horizontal + planes[2 * size + o] + planes[3 * size + o]);
   }
 }
 
@@ -182,8 +199,8 @@ void backward(const BackwardArgs& b, void* separate) {
     for_tasks(tasks.count, [&](int64_t task) { backward_merged<S>(b, task, tasks); });
   } else {
     for_tasks(tasks.count * b.directions, [&](int64_t task) { backward_separate<S>(b, task, tasks, separate); });
-    parallel_for(b.batch * b.channels * b.plane(), kMergeGrain,
-                 [&](int64_t begin, int64_t end) { add_separate<S>(b, separate, begin, end); });
+    for_pieces(b.batch * b.channels * b.plane(),
+               [&](int64_t begin, int64_t end) { add_separate<S>(b, separate, begin, end); });
   }
 }
 

@@ -1,6 +1,6 @@
 // The forward pass over whole planes.
 //
-// A task owns some channels of one sample. It walks each sweep in blocks of kCheckpointLines lines: gather the block's
+// A task owns some channels of one sample. It walks each sweep in blocks of kBlockLines lines: gather the block's
 // gates and input so that positions are contiguous, step through the lines, scatter the result to where it belongs.
 // Gates that several channels share are gathered once for all of them.
 //
@@ -21,13 +21,14 @@ void forward_sweep(const ForwardArgs& f, int64_t n, int64_t c0, int64_t c1, int 
   const auto forward_line = line_kernels<T>(f.normalize, f.source != nullptr).forward;
   const Sweep s = f.sweep(d);
   const int64_t stride = padded(s.positions);
-  T* hidden = scratch<T>(Slot::hidden, kCheckpointLines * stride);
+  constexpr int64_t lines = kBlockLines<S>;
+  T* hidden = scratch<T>(Slot::hidden, lines * stride);
   T* carries = scratch<T>(Slot::carry, (c1 - c0) * stride);
   const int64_t checkpoint_stride = f.checkpoint_offset(f.directions);
-  BlockInputs<S> inputs(f, f.x, f.gates, f.source, n, d);
+  BlockInputs<S> inputs(f, f.x, f.gates, f.source, n, d, lines);
 
-  for (int64_t t0 = 0; t0 < s.lines; t0 += kCheckpointLines) {
-    const Block block{t0, std::min(kCheckpointLines, s.lines - t0), kCheckpointLines};
+  for (int64_t t0 = 0; t0 < s.lines; t0 += lines) {
+    const Block block{t0, std::min(lines, s.lines - t0), lines};
     for (int64_t c = c0; c < c1; ++c) {
       inputs.gather(block, c, enters_group(f, f.gate_groups, c, c0), enters_group(f, f.source_groups, c, c0));
       T* carry = carries + (c - c0) * stride;
@@ -37,9 +38,9 @@ void forward_sweep(const ForwardArgs& f, int64_t n, int64_t c0, int64_t c1, int 
         previous = hidden + i * stride;
       }
       std::copy_n(previous, s.positions, carry);
-      if (f.checkpoints && t0 + block.count < s.lines) {
-        T* saved = static_cast<T*>(f.checkpoints) + (n * f.channels + c) * checkpoint_stride;
-        std::copy_n(carry, s.positions, saved + f.checkpoint_offset(d) + t0 / kCheckpointLines * s.positions);
+      for (int64_t t = t0 + kCheckpointLines; f.checkpoints && t <= t0 + block.count && t < s.lines; t += kCheckpointLines) {
+        T* saved = static_cast<T*>(f.checkpoints) + (n * f.channels + c) * checkpoint_stride + f.checkpoint_offset(d);
+        std::copy_n(hidden + (t - 1 - t0) * stride, s.positions, saved + (t / kCheckpointLines - 1) * s.positions);
       }
       store(c, s, block, hidden, stride);
     }
@@ -82,7 +83,7 @@ void forward_merged(const ForwardArgs& f, int64_t task, const ChannelTasks& task
     });
   }
   if constexpr (!std::is_same_v<S, T>) {
-    for (int64_t o = 0; o < (c1 - c0) * plane; ++o) out[o] = static_cast<S>(merged[o]);
+    round_values(merged, (c1 - c0) * plane, out);
     release_large_scratch();
   }
 }
@@ -93,7 +94,7 @@ void forward_separate(const ForwardArgs& f, int64_t task, const ChannelTasks& ta
   using T = StateOf<S>;
   int64_t n, c0, c1;
   tasks.range(f, task / f.directions, n, c0, c1);
-  const int d = static_cast<int>(task % f.directions);
+  const int d = direction_of_task(task % f.directions);
   T* planes = static_cast<T*>(separate) + (d * f.batch + n) * f.channels * f.plane();
   forward_sweep<S>(f, n, c0, c1, d, [&](int64_t c, const Sweep& s, const Block& b, const T* h, int64_t stride) {
     scatter_lines(s, b, h, stride, Assign<T, T>{planes + c * f.plane(), T(1)});
@@ -104,18 +105,21 @@ void forward_separate(const ForwardArgs& f, int64_t task, const ChannelTasks& ta
 template <typename S>
 void merge_separate(const ForwardArgs& f, const void* separate, int64_t begin, int64_t end) {
   using T = StateOf<S>;
-  const int64_t size = f.batch * f.channels * f.plane();
-  const T* planes = static_cast<const T*>(separate);
-  S* out = static_cast<S*>(f.out);
-  for (int64_t o = begin; o < end; ++o) {
-    T merged{};
-    uint8_t winner{};
-    for (int d = 0; d < f.directions; ++d) {
-      with_merge(f, d, &merged, &winner, [&](auto write) { write(0, planes[d * size + o]); });
-    }
-    out[o] = static_cast<S>(merged);
-    if (f.winner) f.winner[o] = winner;
+  const int64_t size = f.batch * f.channels * f.plane(), count = end - begin;
+  const T* planes = static_cast<const T*>(separate) + begin;
+  uint8_t* winner = f.winner ? f.winner + begin : nullptr;
+  S* out = static_cast<S*>(f.out) + begin;
+  T* merged;
+  if constexpr (std::is_same_v<S, T>) {
+    merged = out;
+  } else {
+    merged = scratch<T>(Slot::plane, count);
   }
+  if (winner) std::fill_n(winner, count, uint8_t{0});
+  for (int d = 0; d < f.directions; ++d) {
+    with_merge(f, d, merged, winner, [&](auto write) { write_values(planes + d * size, count, write); });
+  }
+  if constexpr (!std::is_same_v<S, T>) round_values(merged, count, out);
 }
 
 template <typename S>
@@ -127,8 +131,8 @@ void forward(const ForwardArgs& f, void* separate) {
     for_tasks(tasks.count, [&](int64_t task) { forward_merged<S>(f, task, tasks); });
   } else {
     for_tasks(tasks.count * f.directions, [&](int64_t task) { forward_separate<S>(f, task, tasks, separate); });
-    parallel_for(f.batch * f.channels * f.plane(), kMergeGrain,
-                 [&](int64_t begin, int64_t end) { merge_separate<S>(f, separate, begin, end); });
+    for_pieces(f.batch * f.channels * f.plane(),
+               [&](int64_t begin, int64_t end) { merge_separate<S>(f, separate, begin, end); });
   }
 }
 

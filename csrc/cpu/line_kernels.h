@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../problem.h"
+#include "vector.h"
 
 namespace spn {
 namespace SPN_CPU_CAPABILITY {
@@ -29,7 +30,7 @@ struct LineInputs {
   const T* x;
   const T* lambda;  // null in SPN form
   const T* previous;
-  int64_t ahead;  // gates and x of a line still to come lie so many values further: asked for early
+  int64_t ahead;  // gates and x of a line still to come lie so many values further: asked for early, unless 0
 };
 
 // Where the adjoint of a line goes.
@@ -58,10 +59,10 @@ SPN_HD void for_positions(int64_t positions, F f) {
 template <typename T>
 SPN_HD void prefetch_later_line(const LineInputs<T>& in) {
   for (int64_t j = in.ahead; j < in.ahead + in.positions; j += 64 / static_cast<int64_t>(sizeof(T))) {
-    __builtin_prefetch(in.gates.minus + j);
-    __builtin_prefetch(in.gates.zero + j);
-    __builtin_prefetch(in.gates.plus + j);
-    __builtin_prefetch(in.x + j);
+    prefetch_far(in.gates.minus + j);
+    prefetch_far(in.gates.zero + j);
+    prefetch_far(in.gates.plus + j);
+    prefetch_far(in.x + j);
   }
 }
 
@@ -75,7 +76,7 @@ void forward_line(const LineInputs<T>& in, T* __restrict h) {
     return;
   }
   const TapLines<const T> gates = in.gates;
-  prefetch_later_line(in);
+  if (in.ahead) prefetch_later_line(in);
   for_positions(in.positions, [=](int64_t j, bool has_minus, bool has_plus) __attribute__((always_inline)) {
     const Taps<T> p = normalize<kMode>(gates.at(j), has_minus, has_plus);
     h[j] = step<kSource>(x[j], kSource ? lambda[j] : T(0), p, taps_of(previous, j, has_minus, has_plus));

@@ -12,7 +12,9 @@ namespace SPN_CPU_CAPABILITY {
 template <typename S>
 using StateOf = std::conditional_t<std::is_same_v<S, double>, double, float>;
 
-constexpr int64_t kLinesAhead = 4;
+// Lines that a task works on together: as many as make a horizontal sweep's strip a cache line wide.
+template <typename S>
+constexpr int64_t kBlockLines = std::max<int64_t>(64 / sizeof(S), kCheckpointLines);
 
 // A block's lines as rows of contiguous positions.
 template <typename T>
@@ -48,7 +50,7 @@ class BlockInputs {
  public:
   using T = StateOf<S>;
 
-  BlockInputs(const Problem& problem, const void* x, const void* gates, const void* source, int64_t n, int d)
+  BlockInputs(const Problem& problem, const void* x, const void* gates, const void* source, int64_t n, int d, int64_t lines)
       : problem_(problem),
         x_(static_cast<const S*>(x)),
         gates_(static_cast<const S*>(gates)),
@@ -56,7 +58,7 @@ class BlockInputs {
         n_(n),
         d_(d),
         sweep_(problem.sweep(d)),
-        size_(kCheckpointLines * padded(sweep_.positions)),
+        size_(lines * padded(sweep_.positions)),
         gates_scratch_(scratch<T>(Slot::gates, 3 * size_)),
         source_scratch_(scratch<T>(Slot::source, size_)),
         x_scratch_(scratch<T>(Slot::input, size_)) {}
@@ -79,10 +81,12 @@ class BlockInputs {
 
   LineInputs<T> line(int64_t i, const T* previous) const {
     return {sweep_.positions, {taps_[0][i], taps_[1][i], taps_[2][i]}, input_[i],
-            source_ ? lambda_[i] : nullptr, previous, kLinesAhead * taps_[0].stride};
+            source_ ? lambda_[i] : nullptr, previous, lines_lie_in_memory() ? kLinesAhead * sweep_.line_stride : 0};
   }
 
  private:
+  bool lines_lie_in_memory() const { return std::is_same_v<S, T> && sweep_.position_stride == 1; }
+
   const Problem& problem_;
   const S *x_, *gates_, *source_;
   int64_t n_;

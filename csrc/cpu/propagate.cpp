@@ -1,6 +1,11 @@
 // The CPU operators: chooses the instruction set, allocates, registers with torch.
 #include "propagate.h"
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -57,6 +62,17 @@ const CpuKernels& cpu_kernels() {
   return chosen;
 }
 
+// A fresh result of many megabytes costs a page fault every 4 KB, which takes longer than to compute it; asked for in
+// time, the system gives pages of 2 MB. Memory that has its pages already is left as it is.
+void prefer_huge_pages(const Tensor& fresh) {
+#ifdef MADV_HUGEPAGE
+  constexpr uintptr_t kPage = 4096, kWorthwhile = 4 << 20;
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(fresh.mutable_data_ptr()) / kPage * kPage + kPage;
+  const uintptr_t bytes = static_cast<uintptr_t>(fresh.numel()) * fresh.element_size();
+  if (bytes > kWorthwhile) madvise(reinterpret_cast<void*>(begin), bytes - kPage, MADV_HUGEPAGE);
+#endif
+}
+
 std::optional<Tensor> separate_planes(const Problem& p, int64_t tasks, const Tensor& like) {
   if (!wants_separate_sweeps(p, tasks, torch::stable::get_num_threads())) return std::nullopt;
   return torch::stable::new_empty(
@@ -70,6 +86,7 @@ std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates,
   if (!call.empty()) {
     std::optional<Tensor> separate;
     if (call.args.merge != Merge::none) separate = separate_planes(call.args, ChannelTasks(call.args).count, call.x);
+    for (const Tensor& fresh : {call.out, call.winner, call.checkpoints}) prefer_huge_pages(fresh);
     cpu_kernels().forward(call.args, separate ? separate->mutable_data_ptr() : nullptr);
   }
   return call.results();
@@ -82,6 +99,7 @@ std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const T
   BackwardCall call(grad, x, gates, source, winner, checkpoints, direction, normalize, merge);
   if (!call.empty()) {
     const auto separate = separate_planes(call.args, GroupTasks(call.args).count, call.x);
+    for (const Tensor& fresh : {call.grad_x, call.grad_gates, call.grad_source}) prefer_huge_pages(fresh);
     cpu_kernels().backward(call.args, separate ? separate->mutable_data_ptr() : nullptr);
   }
   return call.results();

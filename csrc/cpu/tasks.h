@@ -19,7 +19,15 @@ void for_tasks(int64_t count, Body body) {
   });
 }
 
-constexpr int64_t kMergeGrain = 1 << 14;  // values of a merge worth a thread
+// Calls body(begin, end) until 0 .. count - 1 are covered, in pieces that stay in the first level of the cache.
+template <typename Body>
+void for_pieces(int64_t count, Body body) {
+  constexpr int64_t kPiece = 1 << 11;
+  const int64_t pieces = (count + kPiece - 1) / kPiece;
+  parallel_for(pieces, 8, [&](int64_t first, int64_t last) {
+    for (int64_t p = first; p < last; ++p) body(p * kPiece, std::min((p + 1) * kPiece, count));
+  });
+}
 
 // Channels that go through a block of lines together while its gates are at hand, all in one gate group.
 struct ChannelTasks {
@@ -64,6 +72,12 @@ struct GroupTasks {
 // only where whole planes would leave threads without work.
 inline bool wants_separate_sweeps(const Problem& problem, int64_t tasks, int64_t threads) {
   return problem.directions > 1 && tasks < 4 * threads && tasks % threads != 0;
+}
+
+// The order in which four sweeps become tasks: threads take tasks in runs, and a horizontal sweep takes longer.
+inline int direction_of_task(int64_t task) {
+  constexpr int order[] = {0, 2, 1, 3};
+  return order[task];
 }
 
 }  // namespace spn
