@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
+import time
 from pathlib import Path
 
 import torch
@@ -28,6 +30,22 @@ def describe(device: str) -> dict:
         facts["gpu"] = torch.cuda.get_device_name()
         facts["cuda"] = torch.version.cuda
     return facts
+
+
+def matmul_gigaflops(size: int = 1024) -> float:
+    """The most float32 operations a second that this processor was seen to do: the roof of a roofline picture."""
+    a = torch.randn(size, size)
+    best = float("inf")
+    for _ in range(20):
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best / 1e9
+
+
+def write_results(path: Path, facts: dict, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
 
 
 def _cpu_name() -> str:

@@ -1,16 +1,15 @@
-"""Speed of the four-way operator against the copy of as many bytes, and against what a user would run instead.
+"""Speed and memory of the four-way operator beside the copy of as many bytes and what a user would run instead.
 
     python -m benchmarks.propagate [--device cpu|cuda] [--shapes 1x32x512x512 ...] [--json FILE]
 
 normalize="abs", merge="max", one gate set a channel. Every provider's result is compared with the float64 reference on
-a small shape before anything is timed. Copy and provider are timed in turns within one run, so that a ratio holds where
-the machine's speed drifts; the figures are medians with quartiles.
+a small shape before anything is timed. The copy, the operator and its rivals are timed in turns within one run, so that
+a ratio holds where the machine's speed drifts; figures are medians with quartiles. `benchmarks/plot.py` draws them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -21,7 +20,7 @@ import torch
 
 import spn
 
-from . import machine, providers
+from . import machine, memory, providers
 
 SHAPES = ("1x32x512x512", "1x1x480x854", "1x32x128x128", "1x32x256x256")
 DTYPES = {
@@ -34,6 +33,8 @@ DTYPES = {
 # Elements a pixel and channel that have to move: 12 gates, x and the result; backward: grad, x, 12 gates in, 13 out.
 FORWARD_ELEMENTS = 14
 BACKWARD_ELEMENTS = 27
+
+Call = Callable[[], object]
 
 
 def parse_shape(text: str) -> tuple[int, int, int, int]:
@@ -48,28 +49,23 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def time_in_turns(functions: list[Callable[[], object]], device: str, seconds: float) -> list[list[float]]:
-    """Seconds of each function, called in turns for about `seconds` in all, at least five turns."""
-    for function in functions:
-        function()
+def time_in_turns(calls: dict[str, Call], device: str, seconds: float) -> dict[str, list[float]]:
+    """Milliseconds of each call, made in turns for about `seconds` in all, at least five turns after one to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
     synchronize(device)
-    times: list[list[float]] = [[] for _ in functions]
     end = time.perf_counter() + seconds
-    while len(times[0]) < 5 or time.perf_counter() < end:
-        for function, measured in zip(functions, times, strict=True):
+    while time.perf_counter() < end or min(map(len, times.values())) < 5:
+        for name, call in calls.items():
             start = time.perf_counter()
-            function()
+            call()
             synchronize(device)
-            measured.append(time.perf_counter() - start)
+            times[name].append(1e3 * (time.perf_counter() - start))
     return times
 
 
-def summary(times: list[float]) -> dict:
-    low, median, high = statistics.quantiles(times, n=4)
-    return {"median_ms": 1e3 * median, "quartiles_ms": [1e3 * low, 1e3 * high], "runs": len(times)}
-
-
-def copy_of(total_bytes: int, device: str) -> Callable[[], object]:
+def copy_of(total_bytes: int, device: str) -> Call:
     """Copies so many bytes, read and written counted together."""
     source = torch.ones(total_bytes // 2, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
@@ -93,52 +89,90 @@ def check(provider: providers.Provider, dtype: torch.dtype, device: str) -> None
         raise SystemExit(f"a provider is wrong: relative error {error:.1e} in {dtype}")
 
 
-def passes(
-    provider: providers.Provider, x: torch.Tensor, gates: torch.Tensor
-) -> dict[str, tuple[int, Callable[[], object]]]:
-    """For each pass, the elements it has to move and a call that does it."""
-    x_train, gates_train = x.clone().requires_grad_(), gates.clone().requires_grad_()
-    grad = torch.ones_like(x)
-
-    def forward() -> None:
+def forward_of(provider: providers.Provider, x: torch.Tensor, gates: torch.Tensor) -> Call:
+    def forward() -> torch.Tensor:
         with torch.no_grad():
-            provider(x, gates)
+            return provider(x, gates)
 
-    def both() -> None:
-        torch.autograd.grad(provider(x_train, gates_train), (x_train, gates_train), grad)
-
-    return {"forward": (FORWARD_ELEMENTS, forward), "both": (FORWARD_ELEMENTS + BACKWARD_ELEMENTS, both)}
+    return forward
 
 
-def measure(
-    shape: tuple[int, ...], dtype: torch.dtype, device: str, rivals: dict, seconds: float
+def both_of(provider: providers.Provider, x: torch.Tensor, gates: torch.Tensor) -> Call:
+    """Forward and backward of what a training step computes."""
+    x, gates = x.clone().requires_grad_(), gates.clone().requires_grad_()
+    grad = torch.ones_like(x)
+    return lambda: torch.autograd.grad(provider(x, gates), (x, gates), grad)
+
+
+def measure_pass(
+    name: str, shape, dtype: torch.dtype, device: str, rivals: dict[str, providers.Rival], seconds: float
 ) -> list[dict]:
+    """One row for the operator and one for each rival, of the pass "forward" or "both"."""
+    call_of = forward_of if name == "forward" else both_of
+    elements = FORWARD_ELEMENTS + (0 if name == "forward" else BACKWARD_ELEMENTS)
     x, gates = inputs(shape, dtype, device)
-    rows = []
-    for name, provider in {"native": providers.native, **rivals}.items():
-        for pass_name, (elements, call) in passes(provider, x, gates).items():
-            if name == "numba" and (pass_name != "forward" or dtype != torch.float32 or shape[0] != 1):
-                continue
-            total_bytes = elements * x.numel() * x.element_size()
-            copied, own = time_in_turns([copy_of(total_bytes, device), call], device, seconds)
-            row = {
-                "provider": name,
-                "shape": "x".join(map(str, shape)),
-                "dtype": str(dtype).removeprefix("torch."),
-                "pass": pass_name,
-                **summary(own),
-                "copy_ms": 1e3 * statistics.median(copied),
-                "ratio_to_copy": statistics.median(own) / statistics.median(copied),
-                "minimum_bytes": total_bytes,
-                "gigabytes_per_second": total_bytes / statistics.median(own) / 1e9,
-            }
-            rows.append(row)
-            print(
-                f"{row['shape']:>14} {row['dtype']:>9} {pass_name:>8} {name:>8} {row['median_ms']:10.3f} ms"
-                f" {row['gigabytes_per_second']:7.1f} GB/s {row['ratio_to_copy']:8.2f} x copy",
-                flush=True,
-            )
+    total_bytes = elements * x.numel() * x.element_size()
+    native = call_of(providers.native, x, gates)
+    copy = copy_of(total_bytes, device)
+    times = time_in_turns({"copy": copy, "native": native}, device, seconds)
+    facts = {
+        "shape": "x".join(map(str, shape)),
+        "dtype": str(dtype).removeprefix("torch."),
+        "pass": name,
+        "minimum_bytes": total_bytes,
+    }
+    own = statistics.median(times["native"])
+    rows = [row_of("native", facts, times["native"], statistics.median(times["copy"]), own, native, device)]
+    for rival, (provider, serves) in rivals.items():
+        if not serves(name, x):
+            continue
+        try:
+            call = call_of(provider, x, gates)
+            turns = time_in_turns({"copy": copy, "native": native, rival: call}, device, seconds)
+        except providers.TooSlow as error:
+            print(f"{facts['shape']:>14} {facts['dtype']:>9} {name:>8} {rival:>10} {error}", flush=True)
+            rows.append({"provider": rival, **facts, "unfinished": str(error)})
+            continue
+        own = statistics.median(turns["native"])
+        rows.append(row_of(rival, facts, turns[rival], statistics.median(turns["copy"]), own, call, device))
     return rows
+
+
+def row_of(
+    provider: str, facts: dict, times: list[float], copy: float, native: float, call: Call, device: str
+) -> dict:
+    low, median, high = statistics.quantiles(times, n=4)
+    row = {
+        "provider": provider,
+        **facts,
+        "median_ms": median,
+        "quartiles_ms": [low, high],
+        "runs": len(times),
+        "copy_ms": copy,
+        "ratio_to_copy": median / copy,
+        "ratio_to_native": median / native,
+        "gigabytes_per_second": facts["minimum_bytes"] / median / 1e6,
+        "peak_megabytes": memory.peak_megabytes(call, device),
+    }
+    peak = "" if row["peak_megabytes"] is None else f" {row['peak_megabytes']:8.1f} MB"
+    print(
+        f"{row['shape']:>14} {row['dtype']:>9} {row['pass']:>8} {provider:>10} {median:10.3f} ms"
+        f" {row['gigabytes_per_second']:7.1f} GB/s {row['ratio_to_copy']:8.2f} x copy"
+        f" {row['ratio_to_native']:8.2f} x native{peak}",
+        flush=True,
+    )
+    return row
+
+
+def rivals_of(options: argparse.Namespace) -> dict[str, providers.Rival]:
+    rivals = {
+        "eager": lambda: providers.eager_rival(),
+        "compile": lambda: providers.compile_rival(options.compile_seconds),
+        "numba": lambda: providers.numba_rival() if options.device == "cpu" else None,
+        "per-column": lambda: providers.per_column_rival(options.per_column) if options.per_column else None,
+    }
+    made = {name: make() for name, make in rivals.items() if name in options.rivals}
+    return {name: rival for name, rival in made.items() if rival is not None}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -148,37 +182,42 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--shapes", nargs="+", type=parse_shape, default=[parse_shape(s) for s in SHAPES])
     parser.add_argument("--dtypes", nargs="+", choices=tuple(DTYPES), default=["float32", "bfloat16"])
+    parser.add_argument("--passes", nargs="+", choices=("forward", "both"), default=["forward", "both"])
     parser.add_argument(
-        "--rivals", nargs="*", choices=("eager", "compile", "numba"), default=["eager", "numba"]
+        "--rivals",
+        nargs="*",
+        choices=("eager", "compile", "numba", "per-column"),
+        default=["eager", "numba", "per-column"],
+        help="timed in float32; torch.compile takes minutes and is left out unless named",
+    )
+    parser.add_argument(
+        "--compile-seconds", type=int, default=180, help="patience with torch.compile, a shape"
+    )
+    parser.add_argument(
+        "--per-column", type=Path, help="on CUDA, library built from benchmarks/per_column.cu"
     )
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each figure")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
 
-    rivals: dict[str, providers.Provider] = {}
-    if "eager" in options.rivals:
-        rivals["eager"] = providers.eager
-    if "compile" in options.rivals:
-        rivals["compile"] = torch.compile(providers.eager)
-    if "numba" in options.rivals and options.device == "cpu" and (numba := providers.numba_provider()):
-        rivals["numba"] = numba
-
-    rows = []
-    for dtype in (DTYPES[name] for name in options.dtypes):
+    rivals = rivals_of(options)
+    facts = machine.describe(options.device)
+    if options.device == "cpu":
+        facts["matmul_gigaflops"] = machine.matmul_gigaflops()
+    rows: list[dict] = []
+    for name in options.dtypes:
+        dtype = DTYPES[name]
         check(providers.native, dtype, options.device)
         if dtype == torch.float32:
-            for rival in rivals.values():
-                check(rival, dtype, options.device)
+            for rival in rivals:
+                if rival != "compile":  # what eager computes, and minutes for a shape of its own
+                    check(rivals[rival].provider, dtype, options.device)
         for shape in options.shapes:
-            rows += measure(
-                shape, dtype, options.device, rivals if dtype == torch.float32 else {}, options.seconds
-            )
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(
-            json.dumps({"machine": machine.describe(options.device), "rows": rows}, indent=1)
-        )
-        print(f"wrote {options.json}")
+            for pass_name in options.passes:
+                served = rivals if dtype == torch.float32 else {}
+                rows += measure_pass(pass_name, shape, dtype, options.device, served, options.seconds)
+                if options.json:
+                    machine.write_results(options.json, facts, rows)
     return 0
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import signal
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +14,17 @@ from torch import Tensor
 import spn
 
 Provider = Callable[[Tensor, Tensor], Tensor]
+
+
+class TooSlow(Exception):
+    """A provider did not finish in the time it was given."""
+
+
+class Rival(NamedTuple):
+    """A provider, and which pass ("forward" or "both") over which x it can do."""
+
+    provider: Provider
+    serves: Callable[[str, Tensor], bool]
 
 
 def native(x: Tensor, gates: Tensor) -> Tensor:
@@ -21,7 +36,46 @@ def eager(x: Tensor, gates: Tensor) -> Tensor:
     return spn.reference.propagate_four_way(x, gates, normalize="abs")
 
 
-def numba_provider() -> Provider | None:
+def eager_rival() -> Rival:
+    return Rival(eager, lambda name, x: True)
+
+
+def compile_rival(seconds: int) -> Rival:
+    """torch.compile of the eager reference, whose loops it unrolls; given up after so many seconds a shape."""
+    import torch._inductor.compile_fx  # not to be interrupted half way
+
+    def compiled(x: Tensor, gates: Tensor) -> Tensor:
+        def give_up(*_: object) -> None:
+            raise TooSlow(f"not compiled after {seconds} s")
+
+        previous = signal.signal(signal.SIGALRM, give_up)
+        signal.alarm(seconds)
+        try:
+            return torch.compile(eager, dynamic=False)(x, gates)
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, previous)
+
+    return Rival(compiled, lambda name, x: True)
+
+
+def per_column_rival(library: Path) -> Rival:
+    """One launch a column and direction, from benchmarks/per_column.cu; forward only."""
+    function = ctypes.CDLL(str(library)).per_column_forward
+    function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 4 + [ctypes.c_int, ctypes.c_void_p]
+
+    def run(x: Tensor, gates: Tensor) -> Tensor:
+        hidden, out = torch.empty_like(x), torch.empty_like(x)
+        stream = torch.cuda.current_stream().cuda_stream
+        error = function(*(t.data_ptr() for t in (x, gates, hidden, out)), *x.shape, 4, stream)
+        if error:
+            raise RuntimeError(f"per_column_forward: CUDA error {error}")
+        return out
+
+    return Rival(run, lambda name, x: name == "forward" and x.dtype == torch.float32)
+
+
+def numba_rival() -> Rival | None:
     """The loops a user would write with numba, planes over threads; forward only. None where numba is missing."""
     try:
         import numba
@@ -60,11 +114,9 @@ def numba_provider() -> Provider | None:
                     previous, current = current, previous
 
     def run(x: Tensor, gates: Tensor) -> Tensor:
-        if x.shape[0] != 1 or gates.shape[3] != x.shape[1] or x.dtype != torch.float32:
-            raise ValueError("the numba provider takes one float32 sample with its own gates a channel")
         numba.set_num_threads(torch.get_num_threads())
         out = torch.empty_like(x)
         sweeps(x[0].numpy(), gates[0].numpy(), out[0].numpy())
         return out
 
-    return run
+    return Rival(run, lambda name, x: name == "forward" and x.dtype == torch.float32 and x.shape[0] == 1)
