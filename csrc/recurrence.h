@@ -34,9 +34,10 @@ SPN_HD T times_sign(T value, T g) {
   return g == T(0) ? T(0) : std::copysign(T(1), g) * value;
 }
 
-// exp for value <= 0. On the host without a branch or a call, so that loops over it vectorise: with n the integer nearest
-// to value / ln 2, exp(value) = 2^n exp(r) where |r| <= ln 2 / 2, and exp(r) is its Taylor polynomial. Adding and
-// subtracting 1.5 * 2^mantissa rounds to n, and leaves n in the low bits, from where it is shifted into the exponent.
+// exp for value <= 0. On the host without a branch or a call, so that loops over it vectorise: with n the integer
+// nearest to value / ln 2, exp(value) = 2^n exp(r) where |r| <= ln 2 / 2, and exp(r) is its Taylor polynomial. Adding
+// and subtracting 1.5 * 2^mantissa rounds to n, and leaves n in the low bits, from where it is shifted into the
+// exponent.
 template <typename T, typename Bits, int kMantissa, int kBias, int kDegree>
 SPN_HD T exponential_by_series(T value) {
   constexpr T rounder = T(3) * T(Bits(1) << (kMantissa - 1));

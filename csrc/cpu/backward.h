@@ -31,7 +31,8 @@ template <typename T>
 struct SharedGradient {
   T* lines;  // of the channel at hand
 
-  SharedGradient(Slot slot, Slot total, int64_t size) : lines(scratch<T>(slot, size)), total_slot_(total), size_(size) {}
+  SharedGradient(Slot slot, Slot total, int64_t size)
+      : lines(scratch<T>(slot, size)), total_slot_(total), size_(size) {}
 
   // Takes the channel's lines in; the group's sum once its last channel is in, null before.
   const T* add(bool first, bool last) {
@@ -111,15 +112,14 @@ void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, in
           return direct ? reinterpret_cast<T*>(gate_plane(c, tap) + s.offset(t0 + i, 0))
                         : grad_gates.lines + tap * size + i * stride;
         };
-        const LineGradients<T> out{grads_x + i * stride, {gate_line(0), gate_line(1), gate_line(2)},
-                                   grad_lambda.lines + i * stride};
-        kernels.backward(inputs.line(i, previous(i)), grads + i * stride, carries + (c - c0) * stride,
-                         sent + kPadding, out);
+        const LineGradients<T> out{
+            grads_x + i * stride, {gate_line(0), gate_line(1), gate_line(2)}, grad_lambda.lines + i * stride};
+        kernels.backward(inputs.line(i, previous(i)), grads + i * stride, carries + (c - c0) * stride, sent + kPadding,
+                         out);
       }
 
       store(c, s, block, grads_x, stride);
-      const T* gate_lines =
-          direct ? nullptr : grad_gates.add(new_gates, leaves_group(b, b.gate_groups, c, c1));
+      const T* gate_lines = direct ? nullptr : grad_gates.add(new_gates, leaves_group(b, b.gate_groups, c, c1));
       for (int tap = 0; gate_lines && tap < 3; ++tap) {
         if (streams) {
           scatter_lines(s, block, gate_lines + tap * size, stride, Stream<T>{reinterpret_cast<T*>(gate_plane(c, tap))});
@@ -151,14 +151,15 @@ void backward_merged(const BackwardArgs& b, int64_t task, const GroupTasks& task
     total = scratch<T>(Slot::plane, tasks.size * plane);
   }
   for (int d = 0; d < b.directions; ++d) {
-    backward_sweep<S>(b, n, c0, c1, d, [&](int64_t c, const Sweep& s, const Block& block, const T* lines, int64_t stride) {
-      T* target = total + (c - c0) * plane;
-      if (d == 0) {
-        scatter_lines(s, block, lines, stride, Assign<T, T>{target, T(1)});
-      } else {
-        scatter_lines(s, block, lines, stride, Add<T>{target, T(1)});
-      }
-    });
+    backward_sweep<S>(b, n, c0, c1, d,
+                      [&](int64_t c, const Sweep& s, const Block& block, const T* lines, int64_t stride) {
+                        T* target = total + (c - c0) * plane;
+                        if (d == 0) {
+                          scatter_lines(s, block, lines, stride, Assign<T, T>{target, T(1)});
+                        } else {
+                          scatter_lines(s, block, lines, stride, Add<T>{target, T(1)});
+                        }
+                      });
   }
   if constexpr (!std::is_same_v<S, T>) {
     round_values(total, tasks.size * plane, grad_x);

@@ -38,7 +38,8 @@ void forward_sweep(const ForwardArgs& f, int64_t n, int64_t c0, int64_t c1, int 
         previous = hidden + i * stride;
       }
       std::copy_n(previous, s.positions, carry);
-      for (int64_t t = t0 + kCheckpointLines; f.checkpoints && t <= t0 + block.count && t < s.lines; t += kCheckpointLines) {
+      for (int64_t t = t0 + kCheckpointLines; f.checkpoints && t <= t0 + block.count && t < s.lines;
+           t += kCheckpointLines) {
         T* saved = static_cast<T*>(f.checkpoints) + (n * f.channels + c) * checkpoint_stride + f.checkpoint_offset(d);
         std::copy_n(hidden + (t - 1 - t0) * stride, s.positions, saved + (t / kCheckpointLines - 1) * s.positions);
       }

@@ -9,10 +9,14 @@ namespace SPN_CPU_CAPABILITY {
 
 constexpr int64_t kPadding = 16;  // values; keeps lines of a power of two apart in the cache
 
-inline int64_t padded(int64_t positions) { return (positions + kPadding - 1) / kPadding * kPadding + kPadding; }
+inline int64_t padded(int64_t positions) {
+  return (positions + kPadding - 1) / kPadding * kPadding + kPadding;
+}
 
 // Lines of what a step sends back need a zero on both sides, so they lie further apart.
-inline int64_t sent_stride(int64_t positions) { return padded(positions) + kPadding; }
+inline int64_t sent_stride(int64_t positions) {
+  return padded(positions) + kPadding;
+}
 
 template <typename T>
 struct TapLines {
@@ -84,8 +88,8 @@ void forward_line(const LineInputs<T>& in, T* __restrict h) {
 }
 
 // adjoint   a(t, j) = dh(t, j) + sum_k p_k(t+1, j-k) a(t+1, j-k)
-// `grad` is dh of this line, `carry` the sum: what line t + 1 sent back on entry, what this line sends to t - 1 on exit.
-// `sent` holds three lines of p_k a, sent_stride apart, each with a zero before and after it.
+// `grad` is dh of this line, `carry` the sum: what line t + 1 sent back on entry, what this line sends to t - 1 on
+// exit. `sent` holds three lines of p_k a, sent_stride apart, each with a zero before and after it.
 template <Normalize kMode, bool kSource, typename T>
 void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restrict carry, T* __restrict sent,
                    const LineGradients<T>& out) {
@@ -116,8 +120,7 @@ void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restr
     const T a = grad[j] + carry[j];
     const Taps<T> g = gates.at(j);
     const Taps<T> p = normalize<kMode>(g, has_minus, has_plus);
-    const Taps<T> dp =
-        gate_adjoint<kSource>(a, x[j], taps_of(previous, j, has_minus, has_plus), has_minus, has_plus);
+    const Taps<T> dp = gate_adjoint<kSource>(a, x[j], taps_of(previous, j, has_minus, has_plus), has_minus, has_plus);
     const Taps<T> dg = normalize_adjoint<kMode>(g, p, dp, has_minus, has_plus);
     grad_x[j] = input_adjoint<kSource>(a, kSource ? lambda[j] : T(0), p);
     if (kSource) grad_lambda[j] = x[j] * a;

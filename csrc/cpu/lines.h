@@ -26,8 +26,8 @@ struct Strip {
   int64_t line_of_column(int64_t c) const { return first_line + step * c; }
 };
 
-// Equally spaced offsets, one after the other. Left to itself the compiler works out all of a tile's in advance, and then
-// has nowhere but the stack to keep them.
+// Equally spaced offsets, one after the other. Left to itself the compiler works out all of a tile's in advance, and
+// then has nowhere but the stack to keep them.
 struct Steps {
   int64_t offset, step;
 
@@ -44,8 +44,8 @@ struct Steps {
 constexpr int64_t kLinesAhead = 2, kRowsAhead = 128;
 
 // A pixel kRowsAhead further down the strip; past its end, that far down the next block's strip.
-// Where rows do not begin with a cache line, a tile of columns lies in two of them: the one meant is that on the side to
-// which the sweep moves, for the other is at hand.
+// Where rows do not begin with a cache line, a tile of columns lies in two of them: the one meant is that on the side
+// to which the sweep moves, for the other is at hand.
 template <typename T>
 int64_t offset_ahead(const Sweep& s, const Block& b, const Strip& strip, int64_t j, int64_t c) {
   const int64_t row = j + std::min(kRowsAhead, s.positions);

@@ -12,7 +12,7 @@ namespace SPN_CPU_CAPABILITY {
 template <typename S>
 using StateOf = std::conditional_t<std::is_same_v<S, double>, double, float>;
 
-// Lines that a task works on together: as many as make a horizontal sweep's strip a cache line wide.
+// Lines that the forward pass works on together: as many as make a horizontal sweep's strip a cache line wide.
 template <typename S>
 constexpr int64_t kBlockLines = std::max<int64_t>(64 / sizeof(S), kCheckpointLines);
 
@@ -50,7 +50,8 @@ class BlockInputs {
  public:
   using T = StateOf<S>;
 
-  BlockInputs(const Problem& problem, const void* x, const void* gates, const void* source, int64_t n, int d, int64_t lines)
+  BlockInputs(const Problem& problem, const void* x, const void* gates, const void* source, int64_t n, int d,
+              int64_t lines)
       : problem_(problem),
         x_(static_cast<const S*>(x)),
         gates_(static_cast<const S*>(gates)),
@@ -80,8 +81,9 @@ class BlockInputs {
   }
 
   LineInputs<T> line(int64_t i, const T* previous) const {
-    return {sweep_.positions, {taps_[0][i], taps_[1][i], taps_[2][i]}, input_[i],
-            source_ ? lambda_[i] : nullptr, previous, lines_lie_in_memory() ? kLinesAhead * sweep_.line_stride : 0};
+    return {sweep_.positions, {taps_[0][i], taps_[1][i], taps_[2][i]},
+            input_[i],        source_ ? lambda_[i] : nullptr,
+            previous,         lines_lie_in_memory() ? kLinesAhead * sweep_.line_stride : 0};
   }
 
  private:

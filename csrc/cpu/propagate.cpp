@@ -75,8 +75,8 @@ void prefer_huge_pages(const Tensor& fresh) {
 
 std::optional<Tensor> separate_planes(const Problem& p, int64_t tasks, const Tensor& like) {
   if (!wants_separate_sweeps(p, tasks, torch::stable::get_num_threads())) return std::nullopt;
-  return torch::stable::new_empty(
-      like, std::vector<int64_t>{p.directions, p.batch, p.channels, p.height, p.width}, state_type(p.dtype));
+  return torch::stable::new_empty(like, std::vector<int64_t>{p.directions, p.batch, p.channels, p.height, p.width},
+                                  state_type(p.dtype));
 }
 
 std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates, const std::optional<Tensor> source,
@@ -105,7 +105,9 @@ std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const T
   return call.results();
 }
 
-std::string cpu_capability() { return cpu_kernels().capability; }
+std::string cpu_capability() {
+  return cpu_kernels().capability;
+}
 
 }  // namespace
 
@@ -113,7 +115,9 @@ void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t
   torch::stable::parallel_for(0, count, grain, body);
 }
 
-void* scratch_bytes(Slot slot, size_t bytes) { return thread_buffers[static_cast<int>(slot)].at_least(bytes); }
+void* scratch_bytes(Slot slot, size_t bytes) {
+  return thread_buffers[static_cast<int>(slot)].at_least(bytes);
+}
 
 void release_large_scratch() {
   for (Buffer& buffer : thread_buffers) {

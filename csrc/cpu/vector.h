@@ -36,7 +36,9 @@ SPN_HD void store_bits(void* to, V v) {
 
 // Into the second level of the cache: the lines asked for together are many, and columns of a power of two apart would
 // drive each other out of the few sets of the first level.
-SPN_HD void prefetch_far(const void* address) { __builtin_prefetch(address, 0, 2); }
+SPN_HD void prefetch_far(const void* address) {
+  __builtin_prefetch(address, 0, 2);
+}
 
 template <typename To, typename From>
 SPN_HD To bit_cast(From from) {
@@ -49,8 +51,12 @@ SPN_HD Vector<T> load_as(const T* from) {
   return load_bits<Vector<T>>(from);
 }
 
-SPN_HD void store_as(float* to, Vector<float> v) { store_bits(to, v); }
-SPN_HD void store_as(double* to, Vector<double> v) { store_bits(to, v); }
+SPN_HD void store_as(float* to, Vector<float> v) {
+  store_bits(to, v);
+}
+SPN_HD void store_as(double* to, Vector<double> v) {
+  store_bits(to, v);
+}
 
 // A store that writes a whole cache line to memory without reading it first. Only where a vector is a cache line.
 #if SPN_VECTOR_BYTES == 64
@@ -59,7 +65,9 @@ template <typename T>
 SPN_HD void stream_as(T* to, Vector<T> v) {
   _mm512_stream_si512(reinterpret_cast<__m512i*>(to), bit_cast<__m512i>(v));
 }
-SPN_HD void finish_streams() { _mm_sfence(); }
+SPN_HD void finish_streams() {
+  _mm_sfence();
+}
 #else
 constexpr bool kStreams = false;
 template <typename T>
