@@ -42,7 +42,7 @@ def dense_crf(
     crf = DenseCRF2D(w, h, 2)
     unary = -np.log(np.stack([1 - foreground, foreground])).reshape(2, -1)
     crf.setUnaryEnergy(np.ascontiguousarray(unary, np.float32))
-    crf.addPairwiseGaussian(sxy=3, compat=3)
+    crf.addPairwiseGaussian(sxy=3, compat=min(3.0, weight))
     pixels = np.ascontiguousarray(np.rint(image * 255).astype(np.uint8))
     crf.addPairwiseBilateral(sxy=space, srgb=colour, rgbim=pixels, compat=weight)
     return np.asarray(crf.inference(5))[1].reshape(h, w)
@@ -67,14 +67,14 @@ def _contrib() -> bool:
 
 ALTERNATIVES = {
     "guided filter": Alternative(
-        guided_filter, {"radius": (4, 8, 16, 32), "epsilon": (1e-5, 1e-4, 1e-3)}, _contrib
+        guided_filter, {"radius": (2, 4, 8, 16), "epsilon": (1e-3, 1e-2, 1e-1)}, _contrib
     ),
     "global smoother": Alternative(
         global_smoother, {"smoothness": (10.0, 100.0, 1000.0), "colour": (2.0, 5.0, 10.0, 20.0)}, _contrib
     ),
     "dense CRF": Alternative(
         dense_crf,
-        {"space": (40.0,), "colour": (5.0, 10.0), "weight": (4.0, 10.0), "trust": (0.5, 0.9)},
+        {"space": (10.0, 20.0, 40.0), "colour": (3.0, 6.0), "weight": (1.0, 4.0, 10.0), "trust": (0.5, 0.9)},
         lambda: importlib.util.find_spec("pydensecrf") is not None,
     ),
 }

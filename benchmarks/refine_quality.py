@@ -8,7 +8,7 @@ indexed). F takes the official boundary radius (8 pixels at 480p), F2 one of 2 p
 
 Beside the refiner stand the methods of benchmarks/alternatives.py that are installed. The refiner has no parameters
 to choose. An alternative gets, for each kind of coarse mask, those values of its grid that score best (mean of J, F
-and F2) on some of the very pictures that are reported, one of each sequence: few who use it could choose better.
+and F2) on every fourth of the very pictures that are reported: few who use it could choose better.
 
 ``python -m benchmarks.refine_table`` makes the table of docs/refiner.md from the JSON file.
 """
@@ -107,12 +107,6 @@ def tuned(alternative: Alternative, tests: list[Case]) -> dict[str, float]:
     )
 
 
-def one_of_each(tests: list[Case]) -> list[Case]:
-    """The middle case of each sequence."""
-    names = dict.fromkeys(c.sequence for c in tests)
-    return [of[len(of) // 2] for of in ([c for c in tests if c.sequence == name] for name in names)]
-
-
 def measure(tests: list[Case], refine: Callable) -> tuple[list[dict], float]:
     """A row of means for each sequence and one over the sequences; seconds of the fastest 480p frame."""
     scores: dict[str, list[np.ndarray]] = {}
@@ -153,7 +147,7 @@ def main() -> None:
         methods = {"coarse": lambda image, scores: scores}
         for name in args.alternatives:
             if ALTERNATIVES[name].installed():
-                best = tuned(ALTERNATIVES[name], one_of_each(tests))
+                best = tuned(ALTERNATIVES[name], tests[::4])
                 settings.setdefault(name, {})[kind] = best
                 methods[name] = lambda i, s, a=ALTERNATIVES[name], best=best: a.refine(i, s, **best)
         methods["SPN refiner"] = refiner_of(args.weights)
