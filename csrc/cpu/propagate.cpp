@@ -62,14 +62,19 @@ const CpuKernels& cpu_kernels() {
   return chosen;
 }
 
-// A fresh result of many megabytes costs a page fault every 4 KB, which takes longer than to compute it; asked for in
-// time, the system gives pages of 2 MB. Memory that has its pages already is left as it is.
-void prefer_huge_pages(const Tensor& fresh) {
+// A fresh result of many megabytes costs a page fault every 4 KB, which takes longer than to compute it. Asked for in
+// time, the system gives pages of 2 MB; asked by one thread, it is not held up by others that fault beside it. Memory
+// that has its pages already is left as it is.
+void bring_pages(const Tensor& fresh) {
 #ifdef MADV_HUGEPAGE
   constexpr uintptr_t kPage = 4096, kWorthwhile = 4 << 20;
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(fresh.mutable_data_ptr()) / kPage * kPage + kPage;
   const uintptr_t bytes = static_cast<uintptr_t>(fresh.numel()) * fresh.element_size();
-  if (bytes > kWorthwhile) madvise(reinterpret_cast<void*>(begin), bytes - kPage, MADV_HUGEPAGE);
+  if (bytes <= kWorthwhile) return;
+  void* begin = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(fresh.mutable_data_ptr()) / kPage + 1) * kPage);
+  madvise(begin, bytes - kPage, MADV_HUGEPAGE);
+#ifdef MADV_POPULATE_WRITE
+  madvise(begin, bytes - kPage, MADV_POPULATE_WRITE);
+#endif
 #endif
 }
 
@@ -86,7 +91,7 @@ std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates,
   if (!call.empty()) {
     std::optional<Tensor> separate;
     if (call.args.merge != Merge::none) separate = separate_planes(call.args, ChannelTasks(call.args).count, call.x);
-    for (const Tensor& fresh : {call.out, call.winner, call.checkpoints}) prefer_huge_pages(fresh);
+    for (const Tensor& fresh : {call.out, call.winner, call.checkpoints}) bring_pages(fresh);
     cpu_kernels().forward(call.args, separate ? separate->mutable_data_ptr() : nullptr);
   }
   return call.results();
@@ -99,7 +104,7 @@ std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const T
   BackwardCall call(grad, x, gates, source, winner, checkpoints, direction, normalize, merge);
   if (!call.empty()) {
     const auto separate = separate_planes(call.args, GroupTasks(call.args).count, call.x);
-    for (const Tensor& fresh : {call.grad_x, call.grad_gates, call.grad_source}) prefer_huge_pages(fresh);
+    for (const Tensor& fresh : {call.grad_x, call.grad_gates, call.grad_source}) bring_pages(fresh);
     cpu_kernels().backward(call.args, separate ? separate->mutable_data_ptr() : nullptr);
   }
   return call.results();
