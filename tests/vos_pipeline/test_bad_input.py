@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from cases import labels_with
+from davis_cases import labels_with
 from PIL import Image
 
 from vos_pipeline import __main__ as cli

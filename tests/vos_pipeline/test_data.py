@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from cases import REAL_ROOT, labels_with, make_root, needs_root, one_line
+from davis_cases import REAL_ROOT, labels_with, make_root, needs_root, one_line
 
 from vos_pipeline import data
 from vos_pipeline.errors import PipelineError

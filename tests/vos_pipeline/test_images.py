@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from cases import labels_with, one_line
+from davis_cases import labels_with, one_line
 from PIL import Image
 
 from vos_pipeline.data import Sequence

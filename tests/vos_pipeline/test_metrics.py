@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from cases import REAL_RESULTS, REAL_ROOT, needs_results
+from davis_cases import REAL_RESULTS, REAL_ROOT, needs_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 import pytest
-from cases import REAL_RESULTS, REAL_ROOT, needs_results
+from davis_cases import REAL_RESULTS, REAL_ROOT, needs_results
 from PIL import Image
 from vos_benchmark.benchmark import benchmark
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import labels_with
+from davis_cases import labels_with
 
 from vos_pipeline.overlays import label_contours, overlay
 

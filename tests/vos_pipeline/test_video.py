@@ -4,7 +4,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from cases import labels_with
+from davis_cases import labels_with
 
 from vos_pipeline import video
 from vos_pipeline.data import load_frames
