@@ -23,15 +23,25 @@ SPN_HD T dot(Taps<T> a, Taps<T> b) {
   return a.minus * b.minus + a.zero * b.zero + a.plus * b.plus;
 }
 
+// Two ways to write the same: host compilers vectorise the one in few instructions, on a GPU the other takes fewer
+// registers.
 template <typename T>
 SPN_HD T magnitude(T value) {
+#ifdef __CUDA_ARCH__
+  return value < T(0) ? -value : value;
+#else
   return std::fabs(value);
+#endif
 }
 
 // sign(g) value
 template <typename T>
 SPN_HD T times_sign(T value, T g) {
+#ifdef __CUDA_ARCH__
+  return (T(g > T(0)) - T(g < T(0))) * value;
+#else
   return g == T(0) ? T(0) : std::copysign(T(1), g) * value;
+#endif
 }
 
 // exp for value <= 0. On the host without a branch or a call, so that loops over it vectorise: with n the integer
