@@ -10,7 +10,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 KINDS = {
     "1/16": "the true mask at 1/16 of the resolution",
     "1/32": "the true mask at 1/32",
@@ -37,11 +36,41 @@ def refinement(record: dict) -> list[str]:
     return lines
 
 
+def speed(record: dict) -> list[str]:
+    """float32: milliseconds, the ratio to the copy, and how many times as long PyTorch and numba take."""
+    rows = {
+        (r["shape"], r["provider"], r["pass"]): r
+        for r in record["rows"]
+        if r["dtype"] == "float32" and "median_ms" in r
+    }
+    lines = ["| N x C x H x W, float32 | | ms | / copy | PyTorch | numba |", "|---|---|---|---|---|---|"]
+    for (shape, provider, direction), row in rows.items():
+        if provider != "native":
+            continue
+        others = [rows.get((shape, other, direction)) for other in ("eager", "numba")]
+        cells = [
+            shape.replace("x", " x ") if direction == "forward" else "",
+            {"forward": "forward", "both": "and backward"}[direction],
+            f"{row['median_ms']:.1f}",
+            f"{row['ratio_to_copy']:.1f}",
+            *(f"{other['ratio_to_native']:.0f} x" if other else "" for other in others),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    facts = record["machine"]
+    return [*lines, "", f"{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}."]
+
+
+FIGURES = {"refine": ("refine_quality.json", refinement), "speed": ("propagate_cpu.json", speed)}
+
+
 def filled(page: str) -> str:
     """The page with the present figures between its marks."""
-    before, rest = page.split(BEGIN)
-    lines = refinement(json.loads((RESULTS / "refine_quality.json").read_text()))
-    return "\n".join([f"{before}{BEGIN}", *lines, f"{END}{rest.split(END)[1]}"])
+    for name, (file, table) in FIGURES.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        before, rest = page.split(begin)
+        lines = table(json.loads((RESULTS / file).read_text()))
+        page = "\n".join([f"{before}{begin}", *lines, f"{end}{rest.split(end)[1]}"])
+    return page
 
 
 if __name__ == "__main__":
