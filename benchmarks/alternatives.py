@@ -74,7 +74,7 @@ ALTERNATIVES = {
     ),
     "dense CRF": Alternative(
         dense_crf,
-        {"space": (10.0, 20.0, 40.0), "colour": (3.0, 6.0), "weight": (1.0, 4.0, 10.0), "trust": (0.5, 0.9)},
+        {"space": (20.0, 40.0), "colour": (3.0, 6.0), "weight": (1.0, 4.0, 10.0), "trust": (0.5, 0.9)},
         lambda: importlib.util.find_spec("pydensecrf") is not None,
     ),
 }

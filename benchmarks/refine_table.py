@@ -17,7 +17,10 @@ BEGIN, END = "<!-- refine_table: begin -->", "<!-- refine_table: end -->"
 
 def table(record: dict) -> str:
     """Markdown: a row a method, J, F and F2 for each kind of coarse mask, seconds a frame; the best of each bold."""
-    means = {(r["kind"], r["method"]): r for r in record["table"] if r["sequence"] == "mean"}
+    kinds = record["kinds"]
+    means = {
+        (kind, r["method"]): r for kind in kinds for r in kinds[kind]["table"] if r["sequence"] == "mean"
+    }
     methods = list(dict.fromkeys(method for _, method in means))
     columns = [(kind, m) for kind in KINDS if (kind, methods[0]) in means for m in ("J", "F", "F2")]
     best = {(k, m): max(round(means[k, method][m], 3) for method in methods) for k, m in columns}
@@ -25,7 +28,7 @@ def table(record: dict) -> str:
     lines = [["", *heads, "s a frame"], ["---", *["---:"] * (len(columns) + 1)]]
     for method in methods:
         cells = [_cell(means[kind, method][m], best[kind, m]) for kind, m in columns]
-        seconds = record["seconds"][method]
+        seconds = min(kind["seconds"][method] for kind in kinds.values())
         lines.append([method, *cells, f"{seconds:.2f}" if seconds >= 0.005 else "0"])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
