@@ -234,17 +234,14 @@ def _needs_grad(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
-@torch.compiler.assume_constant_result  # the compiler of torch 2.11 can not trace the call
-def _has_autocast(device: str) -> bool:
-    return torch.amp.is_autocast_available(device)
-
-
 def _cast_for_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     """Casts to the autocast dtype, as torch does for a convolution; anything but a tensor is left to validation."""
     if not isinstance(tensors[0], Tensor):
         return tensors
     device = tensors[0].device.type
-    if not _has_autocast(device) or not torch.is_autocast_enabled(device):
+    # The compiler of torch 2.11 can not trace is_autocast_available.
+    has_autocast = device in ("cpu", "cuda") or torch.amp.is_autocast_available(device)
+    if not has_autocast or not torch.is_autocast_enabled(device):
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(

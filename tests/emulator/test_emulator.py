@@ -126,18 +126,19 @@ print("sanitized runs are clean")
 """
 
 
-def sanitizer_library() -> Path | None:
+def library_of_compiler(name: str) -> Path | None:
     compiler = os.environ.get("CXX", "g++")
-    found = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True)
+    found = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True)
     path = Path(found.stdout.strip())
     return path if found.returncode == 0 and path.is_absolute() and path.exists() else None
 
 
 def test_address_and_undefined_behaviour_sanitizers():
-    library = sanitizer_library()
-    if library is None:
+    # libstdc++ beside it: the sanitizer wants to find its exceptions already there when it starts.
+    libraries = [library_of_compiler(name) for name in ("libasan.so", "libstdc++.so.6")]
+    if None in libraries:
         pytest.skip("the compiler has no libasan.so")
-    environment = dict(os.environ, LD_PRELOAD=str(library), ASAN_OPTIONS="detect_leaks=0")
+    environment = dict(os.environ, LD_PRELOAD=" ".join(map(str, libraries)), ASAN_OPTIONS="detect_leaks=0")
     script = SANITIZED.format(here=str(HERE), root=str(ROOT))
     run = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=600

@@ -50,8 +50,11 @@ import torch
 {before_import}
 with warnings.catch_warnings(record=True) as on_import:
     warnings.simplefilter("always")
+    torch_alone = set(sys.modules)
     import spn
 assert not [w for w in on_import if "spn" in str(w.message)], "importing is silent"
+heavy = {{"torch._dynamo", "triton", "torchvision", "safetensors"}} & (set(sys.modules) - torch_alone)
+assert not heavy, f"importing is quick: {{heavy}}"
 from operator_cases import Case, gradients
 from test_fallback import CASES
 with warnings.catch_warnings(record=True) as caught:
