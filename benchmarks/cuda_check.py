@@ -19,20 +19,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from .traffic import print_table
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "csrc" / "cuda" / "kernels.cu"
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 REGISTERS_OF_A_MULTIPROCESSOR = 65536
-# Threads of a kernel's largest block; the plan counts on one such block a multiprocessor, or several smaller ones.
+# Threads of a kernel's largest block, as its launch bounds say (csrc/cuda/plan.h, merge.h).
 THREADS = {
-    "forward_kernel<double, true>": 512,
-    "forward_kernel<*, true>": 1024,
-    "forward_kernel<*, false>": 512,
-    "backward_kernel": 512,
-    "merge_kernel": 1024,
-    "add_kernel": 1024,
-    "sum_groups_kernel": 1024,
+    "forward_kernel<double": 256,
+    "forward_kernel": 384,
+    "backward_kernel<double": 256,
+    "backward_kernel": 384,
+    "merge_kernel": 4 * 256,
+    "add_kernel": 4 * 256,
+    "sum_parts_kernel": 4 * 256,
 }
+# Shared memory of a block in KB, and multiprocessors, of one device of each kind.
+DEVICES = {"sm_75": (64, 40), "sm_80": (163, 108), "sm_90": (227, 132), "sm_120": (99, 170)}
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,9 @@ class Kernel:
 
     @property
     def most_registers(self) -> int:
-        return min(255, REGISTERS_OF_A_MULTIPROCESSOR // threads_of(self.name))
+        """Registers are given to four warps at a time, in eights for each thread."""
+        threads = -(-threads_of(self.name) // 128) * 128
+        return min(255, REGISTERS_OF_A_MULTIPROCESSOR // threads // 8 * 8)
 
     @property
     def faults(self) -> list[str]:
@@ -63,10 +69,9 @@ class Kernel:
 
 
 def threads_of(name: str) -> int:
-    generic = re.sub(r"<[^,>]*", "<*", name)
-    for key in (name, generic, name.split("<")[0]):
-        if key in THREADS:
-            return THREADS[key]
+    for key, threads in THREADS.items():
+        if name.startswith(key):
+            return threads
     raise KeyError(f"how many threads has {name}?")
 
 
@@ -116,22 +121,38 @@ def compile_for(nvcc: str, architecture: int) -> tuple[list[Kernel], float, str 
     return parse(run.stderr, architecture), seconds, None
 
 
-def print_table(kernels: list[Kernel], architectures: list[int]) -> None:
-    names = sorted({k.name for k in kernels})
+def register_rows(kernels: list[Kernel], architectures: list[int]) -> list[dict[str, object]]:
     registers = {(k.name, k.architecture): k.registers for k in kernels}
-    most = {k.name: k.most_registers for k in kernels}
-    print(f"{'registers':36}" + "".join(f"{f'sm_{a}':>8}" for a in architectures) + f"{'at most':>9}")
-    for name in names:
-        row = "".join(f"{registers.get((name, a), 0):>8}" for a in architectures)
-        print(f"{name:36}{row}{most[name]:>9}")
-    static = max(k.shared for k in kernels)
-    print(f"static shared memory: {static} bytes at most; launches ask for what plan.h counts")
+    rows = []
+    for name, most in sorted({(k.name, k.most_registers) for k in kernels}):
+        counts = {f"sm_{a}": registers.get((name, a), "") for a in architectures}
+        rows.append({"registers of a thread": name, **counts, "at most": most})
+    return rows
+
+
+def shared_rows() -> list[dict[str, object]]:
+    """What launches ask for beyond static shared memory, of which the kernels have none."""
+    from .schedule import Machine, Pass, plan_of
+    from .traffic import TARGETS
+
+    rows = []
+    for shape in TARGETS:
+        for backward in (False, True):
+            row: dict[str, object] = {"shared memory of a block": f"{Pass(shape, backward=backward).name}"}
+            row["shape"] = "x".join(map(str, shape))
+            for device, (kilobytes, multiprocessors) in DEVICES.items():
+                machine = Machine(shared_bytes=(kilobytes << 10) - 512, multiprocessors=multiprocessors)
+                plan = plan_of(Pass(shape, backward=backward), machine)
+                row[device] = f"{plan['threads']} threads, {(plan['scratch_bytes'] + 512) / 1024:.0f} KB"
+            rows.append(row)
+    return rows
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--architectures", type=int, nargs="+", default=list(ARCHITECTURES))
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2))
+    parser.add_argument("--markdown", action="store_true", help="as tables for docs/cuda.md")
     parser.add_argument("--json", type=Path, help="also write the kernels to this file")
     arguments = parser.parse_args()
     nvcc = find_nvcc()
@@ -143,20 +164,23 @@ def main() -> int:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         results = pool.map(lambda a: (a, *compile_for(nvcc, a)), arguments.architectures)
         for architecture, found, seconds, complaint in results:
-            print(f"sm_{architecture}: {len(found)} kernels, {seconds:.0f} s", flush=True)
+            print(f"sm_{architecture}: {len(found)} kernels, {seconds:.0f} s", file=sys.stderr, flush=True)
             if complaint is not None or not found:
                 print(complaint or "no kernels were found in the compiler's report")
                 failed = True
+            failed = failed or any(kernel.shared for kernel in found)
             kernels += found
     if kernels:
-        print_table(kernels, arguments.architectures)
+        print_table(register_rows(kernels, arguments.architectures), arguments.markdown)
+        print()
+        print_table(shared_rows(), arguments.markdown)
     for kernel in kernels:
         for fault in kernel.faults:
             print(f"FAILED: sm_{kernel.architecture} {kernel.name} {fault}")
             failed = True
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(k) for k in kernels], indent=1) + "\n")
-    print(f"{'FAILED' if failed else 'OK'}: {time.monotonic() - start:.0f} s")
+    print(f"{'FAILED' if failed else 'OK'}: {time.monotonic() - start:.0f} s", file=sys.stderr)
     return int(failed)
 
 

@@ -2,10 +2,11 @@
 
     python -m benchmarks.gpu [--per-column libper_column.so] [--shapes 16x8x1024x1024 ...] [--json FILE]
 
-Every figure is the median of device-event timings in turns with the copy. Two ratios say how good a kernel is:
+Every figure is the median of device-event timings. Two ratios say how good a kernel is, and a third how good the model:
 
     bandwidth   scheduled bytes / time, over the copy's bytes / time
-    schedule    minimum bytes / scheduled bytes (benchmarks/traffic.py)
+    schedule    minimum bytes / scheduled bytes (benchmarks/schedule.py)
+    predicted   milliseconds by benchmarks/cuda_model.py, for a device that it knows
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 import ctypes
 import json
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +24,9 @@ import torch
 import spn
 
 from . import machine
+from .cuda_model import DEVICES, predict
+from .schedule import DIRECTIONS, Machine, Pass, kernel_emulator
+from .traffic import planned
 
 SHAPES = ("16x8x1024x1024", "32x32x128x128", "1x1x480x854", "1x32x512x512")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -72,86 +75,80 @@ def copy_bandwidth() -> float:
     return COPY_BYTES / (statistics.median(times) / 1e3)
 
 
-def scheduled_bytes(shape: tuple[int, ...], direction: str, dtype: torch.dtype, backward: bool) -> dict:
-    """Minimum and scheduled bytes and the plan, from the planner; empty where it cannot be built."""
-    try:
-        from .traffic import Machine, planned
-    except ImportError as error:
-        return {"schedule_unknown": str(error)}
+def schedule_of(work: Pass) -> dict:
+    """Minimum and scheduled bytes, the plan, and what the model predicts for a device that it knows."""
     properties = torch.cuda.get_device_properties(0)
     device = Machine(
         shared_bytes=getattr(properties, "shared_memory_per_block_optin", 227 << 10) - 512,
         multiprocessors=properties.multi_processor_count,
     )
+    traffic = planned(work, device)
+    facts = {"minimum_bytes": traffic.minimum, "scheduled_bytes": traffic.scheduled, "plan": traffic.plan}
+    for known in DEVICES:
+        if known.name.split()[0] in properties.name:
+            facts["predicted_ms"] = predict(work, known).milliseconds
+    return facts
+
+
+def can_plan() -> bool:
+    """Whether the planner, which is compiled for the emulator, can be had here."""
     try:
-        traffic = planned(shape, direction, dtype, device, backward=backward)
-    except (OSError, subprocess.CalledProcessError) as error:  # no compiler for the planner
-        return {"schedule_unknown": str(error)}
-    return {"minimum_bytes": traffic.minimum, "scheduled_bytes": traffic.scheduled, "plan": traffic.plan}
+        kernel_emulator.load()
+    except (ImportError, OSError) as error:
+        print(f"no planner, so neither schedules nor predictions: {error}", flush=True)
+        return False
+    return True
 
 
-def row_of(name: str, shape, dtype: torch.dtype, times: list[float], copy: float, schedule: dict) -> dict:
+def row_of(name: str, shape, dtype: str, times: list[float], copy: float, schedule: dict) -> dict:
     quarter, median, three_quarters = statistics.quantiles(times, n=4)
     row = {
         "name": name,
         "shape": "x".join(map(str, shape)),
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": dtype,
         "median_ms": median,
         "quartiles_ms": [quarter, three_quarters],
         "runs": len(times),
         **schedule,
     }
-    text = f"{row['shape']:>16} {row['dtype']:>9} {name:32} {median:9.3f} ms"
+    text = f"{row['shape']:>16} {dtype:>9} {name:42} {median:9.3f} ms"
     if "scheduled_bytes" in schedule:
         row["bandwidth_efficiency"] = schedule["scheduled_bytes"] / (median / 1e3) / copy
         row["schedule_efficiency"] = schedule["minimum_bytes"] / schedule["scheduled_bytes"]
         text += f"  bandwidth {row['bandwidth_efficiency']:5.2f}  schedule {row['schedule_efficiency']:5.2f}"
-        text += f"  {schedule['plan']}"
-    print(text, flush=True)
+    if "predicted_ms" in schedule:
+        text += f"  predicted {schedule['predicted_ms']:.3f}"
+    print(text + f"  {schedule.get('plan', '')}", flush=True)
     return row
 
 
-def passes(shape, dtype: torch.dtype) -> dict[str, tuple[Callable[[], object], str, bool]]:
-    """name -> (call, direction, backward)."""
-    n, channels, height, width = shape
-    x = torch.randn(shape, device="cuda", dtype=dtype)
-    gates = torch.randn(n, 4, 3, channels, height, width, device="cuda", dtype=dtype)
-    options = ("four_way", "abs", "max")
-    operator, adjoint = torch.ops.spn.propagate.default, torch.ops.spn.propagate_backward.default
-    out, winner, checkpoints = operator(x, gates, None, *options, True)
-    one = gates[:, :1].contiguous()
-    one_out, one_winner, one_checkpoints = operator(x, one, None, "left_to_right", "abs", "none", True)
-    source = torch.rand(n, 1, channels, height, width, device="cuda", dtype=dtype)
+def call_of(work: Pass) -> Callable[[], object]:
+    """The operator on random tensors."""
+    n, channels, height, width = work.shape
+    like = {"device": "cuda", "dtype": work.dtype}
+    x = torch.randn(work.shape, **like)
+    gates = torch.randn(n, work.sweeps, 3, work.groups, height, width, **like)
+    source = torch.rand(n, work.sweeps, channels, height, width, **like) if work.source else None
+    options = (work.direction, "abs", work.merge)
+    forward, backward = torch.ops.spn.propagate.default, torch.ops.spn.propagate_backward.default
+    if not work.backward:
+        return lambda: forward(x, gates, source, *options, work.save)
+    out, winner, saved = forward(x, gates, source, *options, True)
+    return lambda: backward(out, x, gates, source, winner, saved, *options)
 
-    def backward(direction: str, merge: str, grad, gates, winner, checkpoints):
-        return adjoint(grad, x, gates, None, winner, checkpoints, direction, "abs", merge)
 
-    calls = {
-        "four-way forward": (lambda: operator(x, gates, None, *options, False), "four_way", False),
-        "four-way forward, saving": (lambda: operator(x, gates, None, *options, True), "four_way", None),
-        "four-way backward": (
-            lambda: backward("four_way", "max", out, gates, winner, checkpoints),
-            "four_way",
-            True,
-        ),
-    }
-    for direction in spn.reference.DIRECTIONS:
-        calls[f"{direction} forward"] = (
-            lambda direction=direction: operator(x, one, None, direction, "abs", "none", False),
-            direction,
-            False,
-        )
-    calls["left_to_right backward"] = (
-        lambda: backward("left_to_right", "none", one_out, one, one_winner, one_checkpoints),
-        "left_to_right",
-        True,
-    )
-    calls["left_to_right source form"] = (
-        lambda: operator(x, one, source, "left_to_right", "none", "none", False),
-        "left_to_right",
-        None,
-    )
-    return calls
+def passes(shape: tuple[int, ...], dtype: torch.dtype) -> list[Pass]:
+    found = [
+        Pass(shape, dtype=dtype),
+        Pass(shape, dtype=dtype, save=True),
+        Pass(shape, dtype=dtype, backward=True),
+        *(Pass(shape, direction, dtype) for direction in DIRECTIONS),
+        Pass(shape, "left_to_right", dtype, backward=True),
+        Pass(shape, "left_to_right", dtype, source=True),
+    ]
+    if shape[1] > 1:
+        found += [Pass(shape, dtype=dtype, backward=b, sharing=min(8, shape[1])) for b in (False, True)]
+    return found
 
 
 def per_column(library: Path, shape, sweeps: int) -> Callable[[], torch.Tensor]:
@@ -202,26 +199,26 @@ def main() -> None:
         if arguments.json:
             arguments.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
 
+    planner = can_plan()
+    facts["planner"] = planner
     for shape in arguments.shapes:
-        for name in arguments.dtypes:
-            dtype = DTYPES[name]
-            calls = passes(shape, dtype)
-            small = shape[0] * shape[1] * shape[2] * shape[3] < 1 << 24
-            for label, (call, direction, backward) in calls.items():
-                schedule = {} if backward is None else scheduled_bytes(shape, direction, dtype, backward)
-                timed = graph_of(call) if small else call
-                rows.append(
-                    row_of(label, shape, dtype, event_times([timed], arguments.seconds)[0], copy, schedule)
-                )
+        for dtype in arguments.dtypes:
+            for work in passes(shape, DTYPES[dtype]):
+                schedule = schedule_of(work) if planner else {}
+                call = call_of(work)
+                # Replayed from a graph where launches would take as long as the work.
+                timed = graph_of(call) if shape[0] * shape[1] * shape[2] * shape[3] < 1 << 24 else call
+                times = event_times([timed], arguments.seconds)[0]
+                rows.append(row_of(work.name, shape, dtype, times, copy, schedule))
                 save()
-            del calls
-            torch.cuda.empty_cache()
+                del call, timed
+                torch.cuda.empty_cache()
         if arguments.per_column:
             for sweeps in (4, 1):
                 run = per_column(arguments.per_column, shape, sweeps)
                 label = f"one launch a column, {sweeps} sweep{'s' * (sweeps > 1)}"
                 times = event_times([run], arguments.seconds)[0]
-                rows.append(row_of(label, shape, torch.float32, times, copy, {}))
+                rows.append(row_of(label, shape, "float32", times, copy, {}))
                 save()
                 del run
                 torch.cuda.empty_cache()

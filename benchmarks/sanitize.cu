@@ -75,8 +75,9 @@ void run(const spn::Problem& p, const spn::cuda::Limits& limits) {
 
 int main() {
   using namespace spn;
+  // Room for all, segments, the least shared memory of a device, sweeps side by side, channels in parts.
   const cuda::Limits machines[] = {
-      {100 << 10, 1, 1024}, {100 << 10, 1, 32}, {9000, 1, 1024}, {1000, 1, 1024}, {100 << 10, 1000, 1024}};
+      {99 << 10, 1, 1024}, {99 << 10, 1, 64}, {63 << 10, 1, 96}, {99 << 10, 1000, 1024}, {99 << 10, 8, 64}};
   int runs = 0;
   for (const cuda::Limits& limits : machines) {
     for (DType dtype : {DType::float32, DType::float64, DType::float16, DType::bfloat16}) {
@@ -87,11 +88,11 @@ int main() {
         p.merge = merge;
         p.directions = 4;
         p.batch = 1;
-        p.channels = 2;
+        p.channels = 4;
         p.height = 37;
-        p.width = merge == Merge::max ? 42 : 35;
-        p.gate_groups = merge == Merge::max ? 2 : 1;
-        p.source_groups = merge == Merge::max ? 0 : 1;
+        p.width = merge == Merge::max ? 72 : 35;
+        p.gate_groups = merge == Merge::max ? 4 : 1;
+        p.source_groups = merge == Merge::max ? 0 : 2;
         run(p, limits);
         ++runs;
       }

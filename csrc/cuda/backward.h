@@ -2,184 +2,143 @@
 //
 //   block, warp, lane   as in forward.h: a plane, 32 positions, one position
 //
-// A sweep is walked from its last block of 16 lines to its first. The block's hidden lines are recomputed from the
-// checkpoint before it, in two steps that keep 7 lines rather than 16:
-//
-//   up     rung 0 = checkpoint -> rung 1 = line 3 -> rung 2 = line 7 -> rung 3 = line 11
-//   down   for each rung from the last: its three other lines, then the adjoint of its four lines, last one first
-//
-// What line t sends back to line t - 1 goes through shared memory, two lines that change places: one barrier a line.
-// Gradients replace the values that their step has consumed: gates, source, and grad (and x, see put_result).
+// A sweep is walked from its last tile to its first. A tile has the lines between two checkpoints of the forward pass:
+// its hidden lines are recomputed, then its gradients (backward_lines.h). Channels that share gates take turns at each
+// tile, so that the gates are read once for all of them, and their gradients are added up in the channels' order.
 #pragma once
 
-#include "backward_scratch.h"
-#include "backward_sweep.h"
-#include "plan.h"
-#include "tile.h"
+#include "backward_lines.h"
 
 namespace spn {
 namespace cuda {
 
-template <typename S, bool kShared>
+template <typename S, int kPiece>
 SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const BackwardSweep<S>& in,
-                             unsigned char* memory) {
+                             const BackwardMemory<S>& memory) {
   using T = StateOf<S>;
-  using Scratch = BackwardScratch<S, kShared>;
-  const bool source = b.source != nullptr;
-  const Scratch scratch(plan, source, memory);
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
-  const int positions = static_cast<int>(in.sweep.positions), last_line = static_cast<int>(in.sweep.lines);
-  const int tiles = (positions + kWarp - 1) / kWarp, lines = 1 << plan.lines_log2;
+  using Memory = BackwardMemory<S>;
+  using Pieces = LanePieces<S, kPiece>;
+  const int thread = threadIdx.x, warp_start = thread / kWarp * kWarp;
+  const int positions = static_cast<int>(in.sweep.positions);
+  const int64_t plane = b.plane(), checkpoints = b.checkpoint_offset(b.directions);
+  const auto source_shift = [&](const BackwardWalk& walk) {
+    return b.source_groups ? walk.channel / (b.channels / b.source_groups) * plane : 0;
+  };
 
-  int t0 = 0;     // the block's first line
-  int count = 0;  // its lines
-  const auto lines_of = [&](int first) { return count - first < lines ? count - first : lines; };
-
-  // Brings in the tiles that begin at line `first` of the block.
-  const auto bring = [&](int first, bool with_grad) {
-    for (int q = warp; q < tiles; q += warps) {
-      const auto copy = [&](int number, const S* plane) {
-        copy_in<kShared>(scratch.at(number, q), plane, in.sweep, t0 + first, lines_of(first), q * kWarp,
-                         plan.lines_log2, plan.paired);
-      };
-      for (int tap = 0; tap < 3; ++tap) copy(Scratch::gate + tap, in.gates[tap]);
-      copy(Scratch::x, in.x);
-      if (source) copy(Scratch::source, in.source);
-      if (!with_grad) continue;
-      copy(Scratch::grad, in.grad);
-      if (in.winner) {
-        const LaneCopy<S> lanes(in.sweep, t0 + first, lines_of(first), q * kWarp, plan.lines_log2);
-        lanes.for_turns([&](int k, int64_t o) { store(scratch.winner(q) + k, load(in.winner + o)); });
-      }
+  // Brings in what an item needs and the item before does not have.
+  const auto stage_in = [&](const BackwardWalk& item, Stages& at) {
+    if (!item.done()) {
+      at.next(plan.stages, item.first_of_gates(), item.first_of_source());
+      const Segment segment = item.segment();
+      const int64_t shift = item.channel * plane;
+      const Pieces lane(in.sweep, item.t0, segment.start + warp_start, segment.first, segment.end);
+      lane.for_turns([&](int turn, bool there) {
+        const int k = lane.template place<S>(turn);
+        const int64_t o = lane.offset_of(turn);
+        if (item.first_of_gates()) {
+          for (int tap = 0; tap < 3; ++tap) {
+            copy_piece<kPiece>(memory.tile(at.gates, Memory::gates + tap) + k, in.gates[tap] + o, there);
+          }
+        }
+        copy_piece<kPiece>(memory.tile(at.channel, Memory::x) + k, in.x + shift + o, there);
+        copy_piece<kPiece>(memory.tile(at.channel, Memory::grad) + k, in.grad + shift + o, there);
+        if (in.winner) {
+          uint8_t* tile = memory.winner(at.channel) + lane.template place<uint8_t>(turn);
+          copy_piece<kPiece>(tile, in.winner + shift + o, there);
+        }
+        if (in.source && item.first_of_source()) {
+          copy_piece<kPiece>(memory.tile(at.source, Memory::source) + k, in.source + source_shift(item) + o, there);
+        }
+      });
+      const int j = segment.start + thread;
+      const bool there = item.t0 > 0 && j >= segment.first && j < segment.end;
+      const int64_t line = item.t0 / kCheckpointLines - 1;
+      const T* checkpoint = there ? in.checkpoints + item.channel * checkpoints + line * positions + j : nullptr;
+      copy_piece<1>(memory.checkpoint(at.channel) + thread, checkpoint, there);
     }
     copy_commit();
-    copy_wait<0>();
-    SPN_WARP_BARRIER(0);
   };
 
-  // f(q, index in the tile, position, has_minus, has_plus) for this thread's positions of line `l` of the block.
-  const auto for_line = [&](int l, auto f) {
-    const int k = lane_view<S>(in.sweep, lines_of(l & ~(lines - 1)), plan.lines_log2)(l & (lines - 1));
-    for (int q = warp; q < tiles; q += warps) {
-      const int j = q * kWarp + lane;
-      if (j < positions) f(q, k, j, j > 0, j + 1 < positions);
+  BackwardWalk item(b, in.sweep, plan), ahead = item;
+  const bool carries = item.segments.count > 1 || plan.channels > 1;
+  const int last_tile = item.t0;
+  Stages at, ahead_at;
+  T received = T(0);
+
+  const auto compute = [&](auto source) {
+    const Segment segment = item.segment();
+    const int j = segment.start + thread;
+    const bool inside = j >= segment.first && j < segment.end, owns = j >= segment.own && j < segment.own_end;
+    const LaneView<S> view(in.sweep);
+    const BackwardLines<S, decltype(source)::value> tile{
+        b, in, memory, at, view, item.t0, j > 0, j + 1 < positions, item.first_of_gates(), item.first_of_source()};
+    tile.up();
+    T* const carry = memory.carry + item.channel * 2 * positions + j;
+    const int parity = item.t0 / kLines & 1;
+    if (item.t0 == last_tile) {
+      received = T(0);
+    } else if (carries) {
+      received = inside ? load(carry + parity * positions) : T(0);
     }
-  };
-  const auto value = [&](int number, int q, int k) { return static_cast<T>(load(scratch.at(number, q) + k)); };
-  const auto gates_at = [&](int q, int k) { return Taps<T>{value(0, q, k), value(1, q, k), value(2, q, k)}; };
-
-  const auto forward_line = [&](int l) {
-    for_line(l, [&](int q, int k, int j, bool has_minus, bool has_plus) {
-      const T x = value(Scratch::x, q, k), lambda = source ? value(Scratch::source, q, k) : T(0);
-      T h = source ? lambda * x : x;
-      if (t0 + l > 0) {
-        const Taps<T> p = normalize_by(b.normalize, gates_at(q, k), has_minus, has_plus);
-        h = step_by(source, x, lambda, p, taps_at(scratch.before(l), j, has_minus, has_plus));
-      }
-      store(scratch.after(l) + j, h);
-    });
-    SPN_BARRIER(0);
+    tile.down(received);
+    if (carries && owns) store(carry + (parity ^ 1) * positions, received);
   };
 
-  const auto adjoint_line = [&](int l) {
-    const int t = t0 + l;
-    for_line(l, [&](int q, int k, int j, bool has_minus, bool has_plus) {
-      T a = value(Scratch::grad, q, k) * in.grad_scale;
-      if (in.winner && load(scratch.winner(q) + k) != in.direction) a = T(0);
-      if (t + 1 < last_line) {
-        // Position j is tap k of position j - k of line t + 1.
-        a += (has_plus ? load(scratch.sent_minus(t + 1) + j + 1) : T(0)) + load(scratch.sent_zero() + j) +
-             (has_minus ? load(scratch.sent_plus(t + 1) + j - 1) : T(0));
+  // First as many items are brought in as there are stages, then one after each that is computed. What a lane overwrites
+  // then is what it has read itself, of a tile that its warp needs no more.
+  for (int missing = plan.stages;;) {
+    if (missing == 0) {
+      at.next(plan.stages, item.first_of_gates(), item.first_of_source());
+      wait_for_tile(plan.stages);  // other lanes wait too, at the first barrier
+      const Segment segment = item.segment();
+      const int64_t shift = item.channel * plane;
+      const Pieces own(in.sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
+      Merger<S, kPiece> merger;
+      merger.read(in.target, own, shift);
+      if (b.source_groups) {
+        compute(std::true_type{});
+      } else {
+        compute(std::false_type{});
       }
-      const T x = value(Scratch::x, q, k), lambda = source ? value(Scratch::source, q, k) : T(0);
-      T grad_x = source ? lambda * a : a;
-      Taps<T> dg{T(0), T(0), T(0)};
-      if (t > 0) {
-        const Taps<T> g = gates_at(q, k), previous = taps_at(scratch.before(l), j, has_minus, has_plus);
-        const Taps<T> p = normalize_by(b.normalize, g, has_minus, has_plus);
-        grad_x = source ? input_adjoint<true>(a, lambda, p) : input_adjoint<false>(a, lambda, p);
-        const Taps<T> dp = source ? gate_adjoint<true>(a, x, previous, has_minus, has_plus)
-                                  : gate_adjoint<false>(a, x, previous, has_minus, has_plus);
-        dg = normalize_adjoint_by(b.normalize, g, p, dp, has_minus, has_plus);
-        store(scratch.sent_minus(t) + j, p.minus * a);
-        store(scratch.sent_zero() + j, p.zero * a);
-        store(scratch.sent_plus(t) + j, p.plus * a);
-      }
-      put_result(scratch.at(Scratch::grad, q), scratch.at(Scratch::x, q), k, grad_x);
-      const auto put = [&](bool wide, int wide_number, int number, T gradient) {
-        if (wide) {
-          store(scratch.wide(wide_number, q) + k, gradient);
-        } else {
-          store(scratch.at(number, q) + k, static_cast<S>(gradient));
+      SPN_WARP_BARRIER(0);
+      merger.write(in.target, memory.grad_x(at.channel), own, shift);
+      if (item.last_of_gates()) {
+        for (int tap = 0; tap < 3; ++tap) {
+          const T* sums = memory.sums.gates ? memory.sum_gates() + tap * Memory::kTile : nullptr;
+          send_out<S>(memory.tile(at.gates, Memory::gates + tap), sums, in.grad_gates[tap], own, 0);
         }
-      };
-      put(plan.wide_gates, 0, Scratch::gate + 0, dg.minus);
-      put(plan.wide_gates, 1, Scratch::gate + 1, dg.zero);
-      put(plan.wide_gates, 2, Scratch::gate + 2, dg.plus);
-      if (source) put(plan.wide_source, plan.wide_gates ? 3 : 0, Scratch::source, x * a);
-    });
-    SPN_BARRIER(1);
-  };
-
-  const auto send_out = [&](int first) {
-    for (int q = warp; q < tiles; q += warps) {
-      const LaneCopy<S> lanes(in.sweep, t0 + first, lines_of(first), q * kWarp, plan.lines_log2);
-      in.target.merge(scratch.at(Scratch::grad, q), scratch.at(Scratch::x, q), lanes);
-      const auto put = [&](bool wide, int wide_number, int number, void* plane) {
-        lanes.for_turns([&](int k, int64_t o) {
-          if (wide) {
-            store(static_cast<T*>(plane) + o, load(scratch.wide(wide_number, q) + k));
-          } else {
-            store(static_cast<S*>(plane) + o, load(scratch.at(number, q) + k));
-          }
-        });
-      };
-      for (int tap = 0; tap < 3; ++tap) put(plan.wide_gates, tap, Scratch::gate + tap, in.grad_gates[tap]);
-      if (source) put(plan.wide_source, plan.wide_gates ? 3 : 0, Scratch::source, in.grad_source);
+      }
+      if (in.source && item.last_of_source()) {
+        const T* sums = memory.sums.source ? memory.sum_source() : nullptr;
+        send_out<S>(memory.tile(at.source, Memory::source), sums, in.grad_source, own, source_shift(item));
+      }
+      item.next();
+      if (item.done()) break;
+    } else {
+      --missing;
     }
-    SPN_WARP_BARRIER(1);
-  };
-
-  for (int block = (last_line - 1) / static_cast<int>(kCheckpointLines); block >= 0; --block) {
-    t0 = block * static_cast<int>(kCheckpointLines);
-    count = last_line - t0 < kCheckpointLines ? last_line - t0 : static_cast<int>(kCheckpointLines);
-    const int last_rung = (count - 1) / kRungLines, last_tile = (count - 1) & ~(lines - 1);
-    if (block > 0) {
-      const T* checkpoint = in.checkpoints + static_cast<int64_t>(block - 1) * positions;
-      for_line(0, [&](int, int, int j, bool, bool) { store(scratch.rung(0) + j, load(checkpoint + j)); });
-      SPN_BARRIER(2);
-    }
-    // Up. The last tile is brought in here, complete, even if no line of it is needed yet.
-    for (int l = 0; l <= last_tile || l < last_rung * kRungLines; ++l) {
-      if (l % lines == 0) bring(l, l == last_tile);
-      if (l < last_rung * kRungLines) forward_line(l);
-    }
-    // Down.
-    for (int rung = last_rung; rung >= 0; --rung) {
-      const int first = rung * kRungLines, end = count < first + kRungLines ? count : first + kRungLines;
-      const int tile = first & ~(lines - 1);
-      if (tile != last_tile && (first + kRungLines) % lines == 0) bring(tile, true);
-      for (int l = first; l + 1 < end; ++l) forward_line(l);
-      for (int l = end - 1; l >= first; --l) adjoint_line(l);
-      if (first == tile) send_out(tile);
-    }
+    stage_in(ahead, ahead_at);
+    ahead.next();
   }
+  copy_wait<0>();
 }
 
-template <typename S, bool kShared>
-SPN_KERNEL(kThreads, 1)
+template <typename S, int kPiece>
+SPN_KERNEL(kThreads<S>, 1)
 backward_kernel(BackwardArgs b, Plan plan) {
   SPN_SHARED(shared);
   BackwardSweep<S>* sweeps = reinterpret_cast<BackwardSweep<S>*>(shared);
-  unsigned char* scratch = kShared ? shared + kHeaderBytes : plan.workspace + blockIdx.x * plan.scratch_bytes;
+  const BackwardMemory<S> memory(b, plan, shared + kHeaderBytes);
 
+  const int values = BackwardMemory<S>::kLineCount * memory.pitch;
+  for (int i = threadIdx.x; i < values; i += blockDim.x) store(memory.lines - 1 + i, StateOf<S>(0));
   const int sweeps_a_task = plan.split ? 1 : b.directions;
   int turn = 0;
   for (int64_t task = blockIdx.x; task < plan.tasks; task += gridDim.x) {
     for (int d = 0; d < sweeps_a_task; ++d, turn ^= 1) {
       if (threadIdx.x == 0) publish(sweeps + turn, backward_sweep<S>(b, plan, task, d));
       SPN_BARRIER(3);  // the sweep's pointers are there; the sweep before has left its sum
-      run_backward<S, kShared>(b, plan, published(sweeps + turn), scratch);
+      run_backward<S, kPiece>(b, plan, published(sweeps + turn), memory);
     }
   }
 }

@@ -1,12 +1,13 @@
 // Which planes a sweep of the backward pass reads and where its gradients go; see forward_sweep.h.
 #pragma once
 
-#include "plan.h"
+#include "backward_plan.h"
 #include "result.h"
 
 namespace spn {
 namespace cuda {
 
+// Pointers of the task's first channel; the others follow plane by plane.
 template <typename S>
 struct BackwardSweep {
   using T = StateOf<S>;
@@ -14,8 +15,7 @@ struct BackwardSweep {
   const S *gates[3], *x, *grad, *source;
   const uint8_t* winner;  // null where all of grad is this sweep's
   const T* checkpoints;
-  // Gate and source gradients: as the tensors, or in the state's dtype where channels' gradients are summed later.
-  void *grad_gates[3], *grad_source;
+  GradientPlane<S> grad_gates[3], grad_source;
   T grad_scale;
   uint8_t direction;
   Target<S> target;
@@ -26,7 +26,8 @@ static_assert(2 * sizeof(BackwardSweep<double>) <= kHeaderBytes, "two sweeps fit
 template <typename S>
 SPN_DEVICE BackwardSweep<S> backward_sweep(const BackwardArgs& b, const Plan& plan, int64_t task, int d) {
   using T = StateOf<S>;
-  const int64_t index = plan.split ? task / b.directions : task;  // of the plane (n, c)
+  const int64_t part = plan.split ? task / b.directions : task;
+  const int64_t index = part * plan.channels;  // of the first plane (n, c)
   const int64_t plane = b.plane(), n = index / b.channels, c = index % b.channels;
   if (plan.split) d = static_cast<int>(task % b.directions);
 
@@ -42,21 +43,24 @@ SPN_DEVICE BackwardSweep<S> backward_sweep(const BackwardArgs& b, const Plan& pl
   const int64_t values = b.checkpoint_offset(b.directions);
   in.checkpoints = static_cast<const T*>(b.checkpoints) + index * values + b.checkpoint_offset(d);
 
-  // The gradient of each channel for itself: (N, D, 3, C, H, W), and (N, D, C, H, W).
+  // Parts of sums, of each block's channels together: (N, D, 3, C / channels, H, W), and (N, D, C / channels, H, W).
+  const int64_t parts = b.channels / plan.channels, c_part = c / plan.channels;
   T* partial_gates = reinterpret_cast<T*>(plan.workspace + plan.partial_gates);
   T* partial_source = reinterpret_cast<T*>(plan.workspace + plan.partial_source);
   for (int tap = 0; tap < 3; ++tap) {
     const int64_t gate_plane = b.gate_plane(n, d, tap, c);
     in.gates[tap] = static_cast<const S*>(b.gates) + gate_plane * plane;
-    in.grad_gates[tap] = static_cast<S*>(b.grad_gates) + gate_plane * plane;
-    if (b.gate_groups < b.channels) {
-      in.grad_gates[tap] = partial_gates + (((n * b.directions + d) * 3 + tap) * b.channels + c) * plane;
+    in.grad_gates[tap] = {static_cast<S*>(b.grad_gates) + gate_plane * plane, nullptr};
+    if (b.channels / b.gate_groups > plan.channels) {
+      in.grad_gates[tap].wide = partial_gates + (((n * b.directions + d) * 3 + tap) * parts + c_part) * plane;
     }
   }
-  in.grad_source = nullptr;
-  if (b.source) in.grad_source = static_cast<S*>(b.grad_source) + b.source_plane(n, d, c) * plane;
-  if (b.source && b.source_groups < b.channels) {
-    in.grad_source = partial_source + ((n * b.directions + d) * b.channels + c) * plane;
+  in.grad_source = {nullptr, nullptr};
+  if (b.source) {
+    in.grad_source.narrow = static_cast<S*>(b.grad_source) + b.source_plane(n, d, c) * plane;
+    if (b.channels / b.source_groups > plan.channels) {
+      in.grad_source.wide = partial_source + ((n * b.directions + d) * parts + c_part) * plane;
+    }
   }
 
   S* grad_x = static_cast<S*>(b.grad_x) + index * plane;
@@ -67,7 +71,7 @@ SPN_DEVICE BackwardSweep<S> backward_sweep(const BackwardArgs& b, const Plan& pl
     return in;
   }
   T* running = planes + index * plane;
-  if constexpr (std::is_same_v<S, T>) running = grad_x;
+  if constexpr (sizeof(S) == sizeof(T)) running = reinterpret_cast<T*>(grad_x);
   in.target.old = d > 0 ? running : nullptr;
   if (d + 1 < b.directions) {
     in.target.wide = running;

@@ -1,141 +1,145 @@
 // The forward kernel.
 //
 //   block   one plane (n, c), all its sweeps one after the other; or one sweep of it (plan.split)
-//   warp w  positions 32 w .. 32 w + 31 of a line, then those 32 x warps further on
+//   warp w  positions 32 w .. 32 w + 31 of a line, or of a segment of it (segments.h)
 //   lane    one position: it follows the sweep from line to line
 //
 //                 positions  0        31 32       63 64       95
-//   line t - 1    state[0]  [  warp 0   |  warp 1   |  warp 2   ]    running state in shared memory
+//   line t - 1    line(0)    [  warp 0   |  warp 1   |  warp 2   ]    running state in shared memory
 //                              | \ | / |                             three taps, across warps too
-//   line t        state[1]  [  warp 0   |  warp 1   |  warp 2   ]    one barrier, then the two change places
+//   line t        line(1)    [  warp 0   |  warp 1   |  warp 2   ]    one barrier, then the two change places
 //
-// Each warp stages L lines of its positions' gates, x and source in tiles of its own (tile.h), so only the state needs
-// the block's barrier. A result replaces the x that it came from; a finished tile goes out in pieces of memory's rows.
+// Each warp stages tiles of its positions' gates, x and source of its own (tile.h), so only the state needs the block's
+// barrier. The next tile is on its way while one is computed; so is what its results will merge with.
 #pragma once
 
-#include "forward_sweep.h"
-#include "plan.h"
-#include "tile.h"
+#include "forward_lines.h"
 
 namespace spn {
 namespace cuda {
 
-// What a step reads of tiles, with the gates made weights.
-template <typename T>
-struct StepValues {
-  Taps<T> p;
-  T x, lambda;
+// The items that a block computes one after the other: a sweep's tiles, and of each tile the segments.
+struct ForwardWalk {
+  Segments segments;
+  int positions, lines, t0, number;
+
+  SPN_DEVICE ForwardWalk(const Sweep& s, int threads)
+      : segments(s.positions, threads),
+        positions(static_cast<int>(s.positions)),
+        lines(static_cast<int>(s.lines)),
+        t0(0),
+        number(0) {}
+
+  SPN_DEVICE Segment segment() const { return Segment(segments, number, positions); }
+  SPN_DEVICE bool done() const { return t0 >= lines; }
+  SPN_DEVICE void next() {
+    if (++number == segments.count) number = 0, t0 += kLines;
+  }
 };
 
-template <typename S, bool kFits>
-SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const ForwardSweep<S>& in, unsigned char* scratch) {
+template <typename S, int kPiece>
+SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const ForwardSweep<S>& in,
+                            const ForwardMemory<S>& memory) {
   using T = StateOf<S>;
-  using Offset = std::conditional_t<kFits, int, int64_t>;
-  const bool source = f.source != nullptr;
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
-  const int positions = static_cast<int>(in.sweep.positions), last_line = static_cast<int>(in.sweep.lines);
-  const int tiles = (positions + kWarp - 1) / kWarp, lines = 1 << plan.lines_log2;
-  const Offset padded = Offset(plan.tiles) * kWarp, array = padded << plan.lines_log2;
-  T* state = reinterpret_cast<T*>(scratch);
-  S* staged = reinterpret_cast<S*>(state + kForwardLines * padded);
-  const auto tile_at = [&](int stage, int q) {
-    return staged + stage * (source ? 5 : 4) * array + Offset(q) * (kWarp << plan.lines_log2);
-  };
-  const auto lines_from = [&](int t0) { return last_line - t0 < lines ? last_line - t0 : lines; };
+  using Memory = ForwardMemory<S>;
+  using Pieces = LanePieces<S, kPiece>;
+  const int thread = threadIdx.x, warp_start = thread / kWarp * kWarp;
+  const LaneView<S> view(in.sweep);
 
-  const auto stage_in = [&](int t0, int stage) {
-    const int count = lines_from(t0);
-    for (int q = warp; q < tiles; q += warps) {
-      S* tile = tile_at(stage, q);
-      const auto bring = [&](int number, const S* plane) {
-        copy_in<kFits>(tile + number * array, plane, in.sweep, t0, count, q * kWarp, plan.lines_log2, plan.paired);
-      };
-#pragma unroll 1  // registers are scarcer here than instructions
-      for (int tap = 0; tap < 3; ++tap) bring(tap, in.gates[tap]);
-      if (plan.resident) {
-        copy_in<false>(tile + 3 * array, in.x, in.sweep, t0, count, q * kWarp, plan.lines_log2, false);
-      } else {
-        bring(3, in.x);
-      }
-      if (source) bring(4, in.source);
+  const auto stage_in = [&](const ForwardWalk& item, int stage) {
+    if (!item.done()) {
+      const Segment segment = item.segment();
+      const Pieces lane(in.sweep, item.t0, segment.start + warp_start, segment.first, segment.end);
+      lane.for_turns([&](int turn, bool there) {
+        const int k = lane.template place<S>(turn);
+        const int64_t o = lane.offset_of(turn);
+        for (int tap = 0; tap < 3; ++tap) copy_piece<kPiece>(memory.tile(stage, tap) + k, in.gates[tap] + o, there);
+        if (plan.resident) {
+          const Pack<S, kPiece> nothing{};
+          store_piece<kPiece>(memory.tile(stage, Memory::x) + k, there ? load_piece<kPiece>(in.x + o) : nothing);
+        } else {
+          copy_piece<kPiece>(memory.tile(stage, Memory::x) + k, in.x + o, there);
+        }
+        if (in.source) copy_piece<kPiece>(memory.tile(stage, Memory::source) + k, in.source + o, there);
+      });
     }
     copy_commit();
   };
 
-  const auto values_at = [&](const S* tile, int k, int j) {
-    const auto value = [&](int number) { return static_cast<T>(load(tile + number * array + k)); };
-    const Taps<T> g{value(0), value(1), value(2)};
-    return StepValues<T>{normalize_by(f.normalize, g, j > 0, j + 1 < positions), value(3), source ? value(4) : T(0)};
+  const auto compute = [&](const ForwardWalk& item, int stage, T& h) {
+    const int t0 = item.t0, positions = item.positions;
+    const Segment segment = item.segment();
+    const bool carries = item.segments.count > 1;
+    const int j = segment.start + thread;
+    const bool inside = j >= segment.first && j < segment.end, owns = j >= segment.own && j < segment.own_end;
+    T* const carry = memory.carry + j;
+    const int parity = t0 / kLines & 1;
+    if (t0 == 0 || carries) {
+      if (carries) SPN_BARRIER(1);
+      h = t0 > 0 && inside ? load(carry + parity * positions) : T(0);
+      store(memory.line(1) + thread, h);
+      SPN_BARRIER(2);
+    }
+    const ForwardLines<S> tile{f, in, memory, view, t0, stage, j > 0, j + 1 < positions};
+    if (f.source) {
+      tile.template run<true>(h);
+    } else {
+      tile.template run<false>(h);
+    }
+    if (owns && carries) store(carry + (parity ^ 1) * positions, h);
+    if (owns && in.checkpoints && t0 + kLines < item.lines) {
+      store(in.checkpoints + static_cast<int64_t>(t0 / kLines) * positions + j, h);
+    }
   };
 
-  stage_in(0, 0);
+  ForwardWalk item(in.sweep, plan.threads), ahead = item;
   int stage = 0;
-  for (int t0 = 0; t0 < last_line; t0 += lines) {
-    const int count = lines_from(t0);
-    const bool more = t0 + lines < last_line;
-    if (plan.stages == 2 && more) {
-      stage_in(t0 + lines, stage ^ 1);
-      copy_wait<1>();
+  T h = T(0);
+  // First as many items are brought in as there are stages, then one after each that is computed. What a lane overwrites
+  // then is what it has read itself, of a tile that its warp needs no more.
+  for (int missing = plan.stages;;) {
+    if (missing == 0) {
+      wait_for_tile(plan.stages);
+      SPN_WARP_BARRIER(0);
+      const Segment segment = item.segment();
+      const Pieces own(in.sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
+      Merger<S, kPiece> merger;
+      merger.read(in.target, own, 0);
+      compute(item, stage, h);
+      SPN_WARP_BARRIER(1);
+      merger.write(in.target, memory.results(stage), own, 0);
+      item.next();
+      if (item.done()) break;
     } else {
-      copy_wait<0>();
+      --missing;
     }
-    SPN_WARP_BARRIER(0);
-
-    const LaneView<S> at = lane_view<S>(in.sweep, count, plan.lines_log2);
-    StepValues<T> ahead{};
-    if (kFits && warp * kWarp + lane < positions) ahead = values_at(tile_at(stage, warp), at(0), warp * kWarp + lane);
-#pragma unroll 1
-    for (int i = 0; i < count; ++i) {
-      const int t = t0 + i;
-      T* now = state + (t & 1) * padded;
-      const T* before = state + (~t & 1) * padded;
-      for (int q = warp; q < tiles; q += warps) {
-        const int j = q * kWarp + lane;
-        if (j < positions) {
-          S* tile = tile_at(stage, q);
-          const StepValues<T> v = kFits ? ahead : values_at(tile, at(i), j);
-          T h = source ? v.lambda * v.x : v.x;
-          if (t > 0) h = step_by(source, v.x, v.lambda, v.p, taps_at(before, j, j > 0, j + 1 < positions));
-          store(now + j, h);
-          put_result(tile + 3 * array, tile, at(i), h);
-          const bool checkpoint = (t + 1) % kCheckpointLines == 0 && t + 1 < last_line;
-          if (checkpoint && in.checkpoints) {
-            store(in.checkpoints + static_cast<int64_t>(t / kCheckpointLines) * positions + j, h);
-          }
-          // The next line's weights do not wait for this line: they are ready when the barrier opens.
-          if (kFits && i + 1 < count) ahead = values_at(tile, at(i + 1), j);
-        }
-        if (kFits) break;
-      }
-      SPN_BARRIER(0);
-    }
-
-    for (int q = warp; q < tiles; q += warps) {
-      const LaneCopy<S> copy(in.sweep, t0, count, q * kWarp, plan.lines_log2);
-      in.target.merge(tile_at(stage, q) + 3 * array, tile_at(stage, q), copy);
-    }
-    SPN_WARP_BARRIER(1);
-    if (plan.stages == 1 && more) stage_in(t0 + lines, 0);
+    stage_in(ahead, stage);
+    ahead.next();
     if (plan.stages == 2) stage ^= 1;
   }
+  copy_wait<0>();
 }
 
-template <typename S, bool kFits>
-SPN_KERNEL((kFits ? kForwardThreads<StateOf<S>> : kThreads), 1)
+template <typename S, int kPiece>
+SPN_KERNEL(kThreads<S>, 1)
 forward_kernel(ForwardArgs f, Plan plan) {
   SPN_SHARED(shared);
   ForwardSweep<S>* sweeps = reinterpret_cast<ForwardSweep<S>*>(shared);
-  unsigned char* scratch = shared + kHeaderBytes;
-  if (!kFits && !plan.in_shared) scratch = plan.workspace + blockIdx.x * plan.scratch_bytes;
+  const ForwardMemory<S> memory(f, plan, shared + kHeaderBytes);
 
+  for (int i = threadIdx.x; i < 2 * memory.line_pitch; i += blockDim.x) store(memory.lines - 1 + i, StateOf<S>(0));
   const int sweeps_a_task = plan.split ? 1 : f.directions;
   int turn = 0;
   for (int64_t task = blockIdx.x; task < plan.tasks; task += gridDim.x) {
     for (int d = 0; d < sweeps_a_task; ++d, turn ^= 1) {
-      if (threadIdx.x == 0) publish(sweeps + turn, forward_sweep<S>(f, plan, scratch, task, d));
-      if (plan.resident && d == 0) load_resident<S>(f, plan, scratch, task);
-      SPN_BARRIER(1);  // the sweep's pointers and x are there; the sweep before has left its merge
-      run_forward<S, kFits>(f, plan, published(sweeps + turn), scratch);
+      if (threadIdx.x == 0) publish(sweeps + turn, forward_sweep<S>(f, plan, memory, task, d));
+      if (plan.resident && d == 0) {
+        const S* x = static_cast<const S*>(f.x) + task * f.plane();
+        const int values = static_cast<int>(f.plane());
+        for (int o = threadIdx.x; o < values; o += blockDim.x) store(memory.resident_x + o, load(x + o));
+      }
+      SPN_BARRIER(3);  // the sweep's pointers and x are there; the sweep before has left its merge
+      run_forward<S, kPiece>(f, plan, published(sweeps + turn), memory);
     }
   }
 }

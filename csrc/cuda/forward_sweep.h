@@ -4,7 +4,7 @@
 // would otherwise take the registers of every thread.
 #pragma once
 
-#include "plan.h"
+#include "forward_plan.h"
 #include "result.h"
 
 namespace spn {
@@ -22,29 +22,10 @@ struct ForwardSweep {
 };
 static_assert(2 * sizeof(ForwardSweep<double>) <= kHeaderBytes, "two sweeps fit the header");
 
-// With plan.resident the end of scratch holds the running merge, then x.
-template <typename S>
-SPN_DEVICE StateOf<S>* resident_merge(const Problem& p, const Plan& plan, unsigned char* scratch) {
-  return reinterpret_cast<StateOf<S>*>(scratch + plan.scratch_bytes - resident_bytes(p));
-}
-
-template <typename S>
-SPN_DEVICE S* resident_x(const Problem& p, const Plan& plan, unsigned char* scratch) {
-  return reinterpret_cast<S*>(resident_merge<S>(p, plan, scratch) + resident_values(p));
-}
-
-template <typename S>
-SPN_DEVICE void load_resident(const ForwardArgs& f, const Plan& plan, unsigned char* scratch, int64_t task) {
-  const S* x = static_cast<const S*>(f.x) + task * f.plane();
-  S* resident = resident_x<S>(f, plan, scratch);
-  const int values = static_cast<int>(f.plane());
-  for (int o = threadIdx.x; o < values; o += blockDim.x) store(resident + o, load(x + o));
-}
-
 // Sweep d of task `task`; with plan.split, the task's only one.
 template <typename S>
-SPN_DEVICE ForwardSweep<S> forward_sweep(const ForwardArgs& f, const Plan& plan, unsigned char* scratch, int64_t task,
-                                         int d) {
+SPN_DEVICE ForwardSweep<S> forward_sweep(const ForwardArgs& f, const Plan& plan, const ForwardMemory<S>& memory,
+                                         int64_t task, int d) {
   using T = StateOf<S>;
   const int64_t index = plan.split ? task / f.directions : task;  // of the plane (n, c)
   const int64_t plane = f.plane(), n = index / f.channels, c = index % f.channels;
@@ -53,7 +34,7 @@ SPN_DEVICE ForwardSweep<S> forward_sweep(const ForwardArgs& f, const Plan& plan,
   ForwardSweep<S> in;
   in.sweep = f.sweep(d);
   for (int tap = 0; tap < 3; ++tap) in.gates[tap] = static_cast<const S*>(f.gates) + f.gate_plane(n, d, tap, c) * plane;
-  in.x = plan.resident ? resident_x<S>(f, plan, scratch) : static_cast<const S*>(f.x) + index * plane;
+  in.x = plan.resident ? memory.resident_x : static_cast<const S*>(f.x) + index * plane;
   in.source = f.source ? static_cast<const S*>(f.source) + f.source_plane(n, d, c) * plane : nullptr;
   in.checkpoints = nullptr;
   if (f.checkpoints) {
@@ -70,21 +51,22 @@ SPN_DEVICE ForwardSweep<S> forward_sweep(const ForwardArgs& f, const Plan& plan,
   } else if (plan.split) {
     in.target.wide = planes + (d * f.batch * f.channels + index) * plane;
   } else {
-    T* running = planes + index * plane;
-    if (plan.resident) {
-      running = resident_merge<S>(f, plan, scratch);
-    } else if constexpr (std::is_same_v<S, T>) {
-      running = out + index * plane;
-    }
+    S* const narrow = out + index * plane;
+    const bool last = d + 1 == f.directions;
     if (plan.merges_narrow) {
-      in.target.old_narrow = d > 0 ? out + index * plane : nullptr;
+      S* const running = plan.resident ? reinterpret_cast<S*>(memory.resident_merge) : narrow;
+      in.target.old_narrow = d > 0 ? running : nullptr;
+      in.target.narrow = last ? narrow : running;
     } else {
+      T* running = planes + index * plane;
+      if (plan.resident) {
+        running = reinterpret_cast<T*>(memory.resident_merge);
+      } else if constexpr (sizeof(S) == sizeof(T)) {
+        running = reinterpret_cast<T*>(narrow);
+      }
       in.target.old = d > 0 ? running : nullptr;
-    }
-    if (plan.merges_narrow || d + 1 == f.directions) {
-      in.target.narrow = out + index * plane;
-    } else {
-      in.target.wide = running;
+      in.target.narrow = last ? narrow : nullptr;
+      in.target.wide = last ? nullptr : running;
     }
     in.target.maximum = f.merge == Merge::max;
     in.target.scale = merge_scale<T>(f);

@@ -11,27 +11,39 @@ namespace {
 
 template <typename Visit>
 cudaError_t with_dtype(DType dtype, Visit visit) {
+#ifdef SPN_ONLY_FLOAT32  // for tests that compile many variants
+  return visit(float{});
+#else
   switch (dtype) {
     case DType::float32: return visit(float{});
     case DType::float64: return visit(double{});
     case DType::float16: return visit(torch::headeronly::Half{});
     default: return visit(torch::headeronly::BFloat16{});
   }
+#endif
 }
 
-int64_t shared_bytes(const Plan& plan) {
-  return kHeaderBytes + (plan.in_shared ? plan.scratch_bytes : 0);
+// visit(std::integral_constant<int, plan.piece>)
+template <typename S, typename Visit>
+cudaError_t with_piece(const Plan& plan, Visit visit) {
+  if (plan.threads == 0) return cudaErrorLaunchOutOfResources;
+  if constexpr (kTogether<S> == 4) {
+    if (plan.piece == 4) return visit(std::integral_constant<int, 4>{});
+  }
+  if (plan.piece == 2) return visit(std::integral_constant<int, 2>{});
+  return visit(std::integral_constant<int, 1>{});
 }
 
 int64_t merge_blocks(int64_t values) {
   return std::min((values + kMergeThreads - 1) / kMergeThreads, kMaxBlocks);
 }
 
+// grad = the sum of `parts` partial gradients for each of its planes.
 template <typename S>
-cudaError_t sum_groups(const void* partial, void* grad, const BackwardArgs& b, int64_t outer, int64_t groups,
-                       cudaStream_t stream) {
-  return launch(sum_groups_kernel<S>, merge_blocks(outer * groups * b.plane()), kMergeThreads, 0, stream,
-                static_cast<S*>(grad), static_cast<const StateOf<S>*>(partial), outer, groups, b.channels, b.plane());
+cudaError_t sum_parts(const void* partial, void* grad, const BackwardArgs& b, int64_t planes, int64_t parts,
+                      cudaStream_t stream) {
+  return launch(sum_parts_kernel<S>, merge_blocks(planes * b.plane()), kMergeThreads, 0, stream, static_cast<S*>(grad),
+                static_cast<const StateOf<S>*>(partial), planes, parts, b.plane());
 }
 
 }  // namespace
@@ -40,8 +52,10 @@ cudaError_t forward(const ForwardArgs& f, Plan plan, void* workspace, cudaStream
   plan.workspace = static_cast<unsigned char*>(workspace);
   return with_dtype(f.dtype, [&](auto zero) {
     using S = decltype(zero);
-    const cudaError_t error = launch(plan.fits ? forward_kernel<S, true> : forward_kernel<S, false>, plan.blocks,
-                                     plan.threads, shared_bytes(plan), stream, f, plan);
+    const cudaError_t error = with_piece<S>(plan, [&](auto piece) {
+      return launch(forward_kernel<S, decltype(piece)::value>, plan.blocks, plan.threads,
+                    kHeaderBytes + plan.scratch_bytes, stream, f, plan);
+    });
     if (error != cudaSuccess || !plan.split || f.merge == Merge::none) return error;
     const auto* planes = reinterpret_cast<const StateOf<S>*>(plan.workspace + plan.planes);
     return launch(merge_kernel<S>, merge_blocks(f.batch * f.channels * f.plane()), kMergeThreads, 0, stream, f, planes);
@@ -52,19 +66,24 @@ cudaError_t backward(const BackwardArgs& b, Plan plan, void* workspace, cudaStre
   plan.workspace = static_cast<unsigned char*>(workspace);
   return with_dtype(b.dtype, [&](auto zero) {
     using S = decltype(zero);
-    cudaError_t error = launch(plan.in_shared ? backward_kernel<S, true> : backward_kernel<S, false>, plan.blocks,
-                               plan.threads, shared_bytes(plan), stream, b, plan);
+    cudaError_t error = with_piece<S>(plan, [&](auto piece) {
+      return launch(backward_kernel<S, decltype(piece)::value>, plan.blocks, plan.threads,
+                    kHeaderBytes + plan.scratch_bytes, stream, b, plan);
+    });
     if (error == cudaSuccess && plan.split) {
       const auto* planes = reinterpret_cast<const StateOf<S>*>(plan.workspace + plan.planes);
       error =
           launch(add_kernel<S>, merge_blocks(b.batch * b.channels * b.plane()), kMergeThreads, 0, stream, b, planes);
     }
-    const int64_t outer = b.batch * b.directions;
-    if (error == cudaSuccess && b.gate_groups < b.channels) {
-      error = sum_groups<S>(plan.workspace + plan.partial_gates, b.grad_gates, b, outer * 3, b.gate_groups, stream);
+    const int64_t gates = sharing_gates(b) / plan.channels, source = sharing_source(b) / plan.channels;
+    const int64_t sweeps = b.batch * b.directions;
+    if (error == cudaSuccess && gates > 1) {
+      const void* partial = plan.workspace + plan.partial_gates;
+      error = sum_parts<S>(partial, b.grad_gates, b, sweeps * 3 * b.gate_groups, gates, stream);
     }
-    if (error == cudaSuccess && b.source && b.source_groups < b.channels) {
-      error = sum_groups<S>(plan.workspace + plan.partial_source, b.grad_source, b, outer, b.source_groups, stream);
+    if (error == cudaSuccess && source > 1) {
+      const void* partial = plan.workspace + plan.partial_source;
+      error = sum_parts<S>(partial, b.grad_source, b, sweeps * b.source_groups, source, stream);
     }
     return error;
   });

@@ -53,19 +53,19 @@ add_kernel(BackwardArgs b, const StateOf<S>* planes) {
   }
 }
 
-// grad (outer, G, H, W) = sum over the channels of each group of partial (outer, C, H, W).
+// grad (planes, H, W) = sum over the parts of partial (planes, parts, H, W).
 template <typename S>
 SPN_KERNEL(kMergeThreads, 4)
-sum_groups_kernel(S* grad, const StateOf<S>* partial, int64_t outer, int64_t groups, int64_t channels, int64_t plane) {
+sum_parts_kernel(S* grad, const StateOf<S>* partial, int64_t planes, int64_t parts, int64_t plane) {
   using T = StateOf<S>;
-  const int64_t size = outer * groups * plane, together = channels / groups;
+  const int64_t size = planes * plane;
 #pragma unroll 1
   for (int64_t o = int64_t{blockIdx.x} * kMergeThreads + threadIdx.x; o < size;
        o += int64_t{gridDim.x} * kMergeThreads) {
-    const T* first = partial + o / plane * together * plane + o % plane;
+    const T* first = partial + o / plane * parts * plane + o % plane;
     T total = load(first);
 #pragma unroll 4
-    for (int64_t c = 1; c < together; ++c) total += load(first + c * plane);
+    for (int64_t part = 1; part < parts; ++part) total += load(first + part * plane);
     store(grad + o, static_cast<S>(total));
   }
 }

@@ -24,12 +24,12 @@ cuda::Limits limits_of(int32_t device) {
   int shared = 0, multiprocessors = 0;
   check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "shared memory");
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "multiprocessors");
-  return {shared - cuda::kHeaderBytes, multiprocessors, cuda::kForwardThreads<float>};
+  return {shared - cuda::kHeaderBytes, multiprocessors, 1024};
 }
 
 // Lines and positions are counted in 32 bits, offsets in 64.
 void check_sides(const Problem& p) {
-  constexpr int64_t kLongest = (int64_t{1} << 31) - 64;
+  constexpr int64_t kLongest = (int64_t{1} << 31) - 4096;
   STD_TORCH_CHECK(p.height < kLongest && p.width < kLongest, "a side of x is longer than the CUDA kernels can count");
 }
 

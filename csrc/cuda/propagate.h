@@ -1,7 +1,8 @@
 // The launchers, for whoever has planned a pass and allocated its workspace.
 #pragma once
 
-#include "plan.h"
+#include "backward_plan.h"
+#include "forward_plan.h"
 #include "simt.h"
 
 namespace spn {

@@ -1,41 +1,11 @@
-// What becomes of a step's results: kept in the tiles they were computed from, then merged into planes.
+// What becomes of a tile of results: it is merged into planes.
 #pragma once
-
-#include <cstring>
 
 #include "step.h"
 #include "tile.h"
 
 namespace spn {
 namespace cuda {
-
-// A result in the state's precision takes the place of values that its step has consumed, at index k: of one tile where
-// both are as wide, its two halves of two tiles where values have 2 bytes.
-template <typename S>
-SPN_DEVICE void put_result(S* first, S* second, int k, StateOf<S> value) {
-  if constexpr (sizeof(S) == sizeof(StateOf<S>)) {
-    store(first + k, value);
-  } else {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof(bits));
-    store(reinterpret_cast<uint16_t*>(first) + k, static_cast<uint16_t>(bits));
-    store(reinterpret_cast<uint16_t*>(second) + k, static_cast<uint16_t>(bits >> 16));
-  }
-}
-
-template <typename S>
-SPN_DEVICE StateOf<S> get_result(const S* first, const S* second, int k) {
-  if constexpr (sizeof(S) == sizeof(StateOf<S>)) {
-    return load(first + k);
-  } else {
-    const uint32_t low = load(reinterpret_cast<const uint16_t*>(first) + k);
-    const uint32_t high = load(reinterpret_cast<const uint16_t*>(second) + k);
-    const uint32_t bits = low | high << 16;
-    float value;
-    memcpy(&value, &bits, sizeof(value));
-    return value;
-  }
-}
 
 // A later direction wins only if it is larger: a tie stays with the first. NaN beats every number, as in torch.max.
 template <typename T>
@@ -48,8 +18,16 @@ SPN_DEVICE T merge_scale(const Problem& problem) {
   return problem.merge == Merge::mean ? T(1) / T(problem.directions) : T(1);
 }
 
-// Where a sweep's result goes: `wide` in the state's dtype or else `narrow` in the tensors', merged with what the
-// sweeps before it left in `old`, or `old_narrow` where rounding first changes nothing.
+template <typename S, typename T, int kCount>
+SPN_DEVICE Pack<S, kCount> converted(const Pack<T, kCount>& piece) {
+  Pack<S, kCount> result;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) result.v[i] = static_cast<S>(piece.v[i]);
+  return result;
+}
+
+// Where a sweep's results go: `wide` in the state's dtype or else `narrow` in the tensors', merged with what the sweeps
+// before left in `old`, or `old_narrow` where rounding first changes nothing.
 template <typename S>
 struct Target {
   using T = StateOf<S>;
@@ -61,49 +39,105 @@ struct Target {
   bool maximum;
   uint8_t direction;
   T scale;
+};
 
-  SPN_DEVICE void write(int64_t o, T value, T before) const {
-    value *= scale;
-    const bool merges = old || old_narrow;
-    if (merges && maximum) {
-      const bool take = beats(value, before);
-      if (winner && direction == 1) {
-        store(winner + o, static_cast<uint8_t>(take));
-      } else if (winner) {
-        store_where(take, winner + o, direction);
-      }
-      value = take ? value : before;
-    } else if (merges) {
-      value += before;
-    }
-    if (wide) {
-      store(wide + o, value);
-    } else {
-      store(narrow + o, static_cast<S>(value));
+// A lane's share of what a tile of results merges with. It is read while the tile is computed.
+template <typename S, int kPiece>
+struct Merger {
+  using T = StateOf<S>;
+  using Pieces = LanePieces<S, kPiece>;
+
+  Pack<T, kPiece> before[Pieces::kTurns];
+
+  // `shift`: of the planes, to another channel.
+  SPN_DEVICE void read(const Target<S>& target, const Pieces& lane, int64_t shift) {
+    if (target.old) {
+      lane.for_turns([&](int turn, bool counts) {
+        if (counts) before[turn] = load_piece<kPiece>(target.old + shift + lane.offset_of(turn));
+      });
+    } else if (target.old_narrow) {
+      lane.for_turns([&](int turn, bool counts) {
+        if (!counts) return;
+        before[turn] = converted<T>(load_piece<kPiece>(target.old_narrow + shift + lane.offset_of(turn)));
+      });
     }
   }
 
-  // Merges a tile of results. What is merged with is read several values ahead of the first that is written.
-  SPN_DEVICE void merge(const S* first, const S* second, const LaneCopy<S>& lane) const {
-    constexpr int kAhead = 4;  // a tile has at least 4 lines
-    for (int number = 0; number < lane.turns; number += kAhead) {
-      T before[kAhead];
-      if (old) {
-#pragma unroll
-        for (int i = 0; i < kAhead; ++i) lane.turn(number + i, [&](int, int64_t o) { before[i] = load(old + o); });
-      } else if (old_narrow) {
-#pragma unroll
-        for (int i = 0; i < kAhead; ++i) {
-          lane.turn(number + i, [&](int, int64_t o) { before[i] = static_cast<T>(load(old_narrow + o)); });
-        }
-      }
-#pragma unroll
-      for (int i = 0; i < kAhead; ++i) {
-        lane.turn(number + i, [&](int k, int64_t o) { write(o, get_result(first, second, k), before[i]); });
-      }
+  SPN_DEVICE void write(const Target<S>& target, const T* tile, const Pieces& lane, int64_t shift) {
+    const bool merges = target.old || target.old_narrow;
+    Pack<uint8_t, kPiece> winners[Pieces::kTurns] = {};
+    if (target.winner && target.direction > 1) {
+      lane.for_turns([&](int turn, bool counts) {
+        if (counts) winners[turn] = load_piece<kPiece>(target.winner + shift + lane.offset_of(turn));
+      });
     }
+    lane.for_turns([&](int turn, bool counts) {
+      if (!counts) return;
+      const int64_t o = shift + lane.offset_of(turn);
+      auto result = load_piece<kPiece>(tile + lane.template place<T>(turn));
+#pragma unroll
+      for (int i = 0; i < kPiece; ++i) result.v[i] *= target.scale;
+      if (merges) merge(target, result, turn, winners[turn], o);
+      if (target.wide) {
+        store_piece<kPiece>(target.wide + o, result);
+      } else {
+        store_piece<kPiece>(target.narrow + o, converted<S>(result));
+      }
+    });
+  }
+
+ private:
+  SPN_DEVICE void merge(const Target<S>& target, Pack<T, kPiece>& result, int turn, Pack<uint8_t, kPiece> winner,
+                        int64_t o) {
+    if (!target.maximum) {
+#pragma unroll
+      for (int i = 0; i < kPiece; ++i) result.v[i] += before[turn].v[i];
+      return;
+    }
+    bool take[kPiece];
+#pragma unroll
+    for (int i = 0; i < kPiece; ++i) {
+      take[i] = beats(result.v[i], before[turn].v[i]);
+      if (!take[i]) result.v[i] = before[turn].v[i];
+    }
+    if (!target.winner) return;
+#pragma unroll
+    for (int i = 0; i < kPiece; ++i) winner.v[i] = take[i] ? target.direction : winner.v[i];
+    store_piece<kPiece>(target.winner + o, winner);
   }
 };
+
+// A plane of gradients: `narrow` in the tensors' dtype, or `wide` in the state's where it is a part of a sum.
+template <typename S>
+struct GradientPlane {
+  S* narrow;
+  StateOf<S>* wide;
+};
+
+// A finished tile of gradients to its plane: in the tensors' dtype where it was computed, or as `sums`.
+template <typename S, typename Pieces>
+SPN_DEVICE void send_out(const S* tile, const StateOf<S>* sums, const GradientPlane<S>& to, const Pieces& lane,
+                         int64_t shift) {
+  using T = StateOf<S>;
+  constexpr int kPiece = kLines / Pieces::kTurns;
+  if constexpr (sizeof(S) == sizeof(T)) {
+    if (!sums) sums = tile;
+  }
+  lane.for_turns([&](int turn, bool counts) {
+    if (!counts) return;
+    const int64_t o = shift + lane.offset_of(turn);
+    if (!sums) {
+      store_piece<kPiece>(to.narrow + o, load_piece<kPiece>(tile + lane.template place<S>(turn)));
+      return;
+    }
+    const auto sum = load_piece<kPiece>(sums + lane.template place<T>(turn));
+    if (to.wide) {
+      store_piece<kPiece>(to.wide + o, sum);
+    } else {
+      store_piece<kPiece>(to.narrow + o, converted<S>(sum));
+    }
+  });
+}
 
 }  // namespace cuda
 }  // namespace spn

@@ -4,6 +4,18 @@
 // watch every access and take single barriers away.
 #pragma once
 
+namespace spn {
+namespace cuda {
+
+// Neighbouring values that memory moves as one.
+template <typename V, int kCount>
+struct alignas(kCount * sizeof(V)) Pack {
+  V v[kCount];
+};
+
+}  // namespace cuda
+}  // namespace spn
+
 #ifdef SPN_EMULATOR
 #include "simt_emulator.h"
 #else
@@ -37,11 +49,6 @@ SPN_DEVICE void store(T* address, T value) {
   *address = value;
 }
 
-template <typename T>
-SPN_DEVICE void store_where(bool active, T* address, T value) {
-  if (active) *address = value;
-}
-
 // One thread leaves an object in shared memory; its block's threads read from it after a barrier.
 template <typename T>
 SPN_DEVICE void publish(T* object, const T& value) {
@@ -53,20 +60,23 @@ SPN_DEVICE const T& published(const T* object) {
   return *object;
 }
 
-// Copies kBytes (4 or 8) from global to shared memory; other threads may see them after copy_wait and a barrier.
+// Copies kBytes from global to shared memory, or zeros where there is nothing to copy; other threads may see them after
+// copy_wait and a barrier.
 template <int kBytes>
-SPN_DEVICE void copy_async(void* shared, const void* global) {
+SPN_DEVICE void copy_async(void* shared, const void* global, bool there) {
+  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "what the device can copy asynchronously");
 #if __CUDA_ARCH__ >= 800
-  asm volatile(
-      "cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(shared))),
-      "l"(global), "n"(kBytes)
-      : "memory");
-#else
-  if (kBytes == 8) {
-    *static_cast<uint64_t*>(shared) = *static_cast<const uint64_t*>(global);
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  const int bytes = there ? kBytes : 0;
+  if constexpr (kBytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(bytes) : "memory");
   } else {
-    *static_cast<uint32_t*>(shared) = *static_cast<const uint32_t*>(global);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(address), "l"(global), "n"(kBytes), "r"(bytes)
+                 : "memory");
   }
+#else
+  using Words = Pack<uint32_t, kBytes / 4>;
+  *static_cast<Words*>(shared) = there ? *static_cast<const Words*>(global) : Words{};
 #endif
 }
 

@@ -1,5 +1,5 @@
 // The step of csrc/recurrence.h for options that are known at run time only: one branch that a whole launch takes alike
-// costs less than four times as many kernels.
+// costs less than four times as many kernels. Several lines at once, so that the branch is taken once for them.
 #pragma once
 
 #include <torch/headeronly/util/BFloat16.h>
@@ -13,39 +13,29 @@
 namespace spn {
 namespace cuda {
 
-template <typename S>
-using StateOf = std::conditional_t<std::is_same_v<S, double>, double, float>;
-
-template <typename T>
-SPN_DEVICE Taps<T> normalize_by(Normalize mode, Taps<T> g, bool has_minus, bool has_plus) {
+// f(std::integral_constant<Normalize, mode>)
+template <typename F>
+SPN_DEVICE void with_normalize(Normalize mode, F f) {
   switch (mode) {
-    case Normalize::none: return normalize<Normalize::none>(g, has_minus, has_plus);
-    case Normalize::abs: return normalize<Normalize::abs>(g, has_minus, has_plus);
-    case Normalize::unit: return normalize<Normalize::unit>(g, has_minus, has_plus);
-    default: return normalize<Normalize::sigmoid>(g, has_minus, has_plus);
+    case Normalize::none: return f(std::integral_constant<Normalize, Normalize::none>{});
+    case Normalize::abs: return f(std::integral_constant<Normalize, Normalize::abs>{});
+    case Normalize::unit: return f(std::integral_constant<Normalize, Normalize::unit>{});
+    default: return f(std::integral_constant<Normalize, Normalize::sigmoid>{});
   }
 }
 
-template <typename T>
-SPN_DEVICE Taps<T> normalize_adjoint_by(Normalize mode, Taps<T> g, Taps<T> p, Taps<T> dp, bool has_minus,
-                                        bool has_plus) {
-  switch (mode) {
-    case Normalize::none: return normalize_adjoint<Normalize::none>(g, p, dp, has_minus, has_plus);
-    case Normalize::abs: return normalize_adjoint<Normalize::abs>(g, p, dp, has_minus, has_plus);
-    case Normalize::unit: return normalize_adjoint<Normalize::unit>(g, p, dp, has_minus, has_plus);
-    default: return normalize_adjoint<Normalize::sigmoid>(g, p, dp, has_minus, has_plus);
-  }
+// Raw gates of several lines to weights.
+template <int kCount, typename T>
+SPN_DEVICE void normalize_lines(Normalize mode, Taps<T> (&gates)[kCount], bool has_minus, bool has_plus) {
+  with_normalize(mode, [&](auto chosen) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) gates[i] = normalize<decltype(chosen)::value>(gates[i], has_minus, has_plus);
+  });
 }
 
 template <typename T>
 SPN_DEVICE T step_by(bool source, T x, T lambda, Taps<T> p, Taps<T> previous) {
   return source ? step<true>(x, lambda, p, previous) : step<false>(x, lambda, p, previous);
-}
-
-// What line t reads of line t - 1 at position j.
-template <typename T>
-SPN_DEVICE Taps<T> taps_at(const T* line, int64_t j, bool has_minus, bool has_plus) {
-  return {has_minus ? load(line + j - 1) : T(0), load(line + j), has_plus ? load(line + j + 1) : T(0)};
 }
 
 }  // namespace cuda

@@ -1,4 +1,4 @@
-// A warp's tile: 32 positions x L lines (L a power of two, 4 to 16) of one plane, staged in scratch memory.
+// A warp's tile: 32 positions x kLines lines of one plane, staged in shared memory.
 //
 //   vertical sweep, a line is a row                  horizontal sweep, a line is a column
 //
@@ -8,12 +8,10 @@
 //   line L-1   | lane 0 | lane 1 | ... | lane 31 |   lane 31    | line 0 | line 1 | ... | line L-1 |
 //
 // A tile's rows are pieces of the plane's rows, so the warp copies whole sectors of memory whichever way the sweep
-// runs, and each lane then finds its own position's values: that is the transposition. The lanes of one line would meet
-// in few banks where a row is shorter than 32 words; an exclusive or of the column with bits of the row's number
-// spreads them over all banks without padding.
+// runs (LanePieces), and each lane then takes its own position's values (LaneView): that is the transposition.
 #pragma once
 
-#include "../sweep.h"
+#include "segments.h"
 #include "simt.h"
 
 namespace spn {
@@ -21,108 +19,176 @@ namespace cuda {
 
 constexpr int kWarp = 32;
 
-// The exclusive or: `bits` of the row's number beyond `shift`, moved left past the bit that tells a pair's halves.
+// Values that are moved at once: along a row by copies, along the sweep by a lane. 8 or 16 bytes.
 template <typename S>
-struct Spread {
-  // Values of 2 bytes are copied in pairs, as words.
-  static constexpr int kPairLog2 = sizeof(S) < 4 ? 1 : 0;
-  static constexpr int kRowOfBanksLog2 = sizeof(S) == 8 ? 4 : 5 + kPairLog2;  // values in all banks once
+constexpr int kTogether = sizeof(S) == 8 ? 2 : 4;
 
-  int shift, bits;
-
-  SPN_DEVICE explicit Spread(int lines_log2)
-      : shift(lines_log2 > kRowOfBanksLog2 ? 0 : kRowOfBanksLog2 - lines_log2),
-        bits((1 << lines_log2 >> kPairLog2) - 1) {}
-  SPN_DEVICE int of(int row) const { return ((row >> shift) & bits) << kPairLog2; }
-};
-
-// Where a lane has its position's value of line i.
-template <typename S>
-struct LaneView {
-  int base, spread, shift, first, step;
-
-  SPN_DEVICE LaneView(bool horizontal, bool mirrored, int count, int lines_log2) {
-    const int lane = threadIdx.x % kWarp;
-    base = horizontal ? lane << lines_log2 : lane;
-    spread = horizontal ? Spread<S>(lines_log2).of(lane) : 0;
-    shift = horizontal ? 0 : 5;
-    first = mirrored ? count - 1 : 0;
-    step = mirrored ? -1 : 1;
-  }
-  SPN_DEVICE int operator()(int i) const { return base + (((first + step * i) ^ spread) << shift); }
-};
-
-template <typename S>
-SPN_DEVICE LaneView<S> lane_view(const Sweep& s, int count, int lines_log2) {
-  const bool horizontal = s.position_stride != 1;
-  return LaneView<S>(horizontal, horizontal && s.line_stride < 0, count, lines_log2);
+// The lanes of a horizontal sweep read at the same column of their rows, and 32 rows begin in few of memory's banks:
+// row r keeps its columns, kTogether by kTogether, in another order, by an exclusive or with this.
+template <typename V, int kTogether>
+SPN_DEVICE constexpr int spread(int row) {
+  constexpr int kPiecesOfRow = kLines / kTogether;
+  constexpr int kPiecesOfBanks = 128 / (kTogether * static_cast<int>(sizeof(V)));  // in all banks once
+  constexpr int kRowsOfBanks = kPiecesOfBanks > kPiecesOfRow ? kPiecesOfBanks / kPiecesOfRow : 1;
+  return row / kRowsOfBanks % kPiecesOfRow * kTogether;
 }
 
-// What a lane copies of a tile: in each turn the value, or `kTogether` neighbours, at one column of the tile's rows.
-template <typename S, int kTogether = 1>
-struct LaneCopy {
-  int row, column, rows_a_turn, row_stride, log2_columns;
-  int rows, turns;  // rows inside the map, none for a lane whose column is outside; turns of a whole tile
-  Spread<S> spread;
-  int64_t offset;
+// A lane's own position in tiles of values V: kTogether lines at once.
+template <typename S>
+struct LaneView {
+  static constexpr int kCount = kTogether<S>;
 
-  SPN_DEVICE LaneCopy(const Sweep& s, int t0, int count, int j0, int lines_log2) : spread(lines_log2) {
-    const int first = static_cast<int>(threadIdx.x) % kWarp * kTogether;
-    const bool horizontal = s.position_stride != 1;
-    const int inside = s.positions - j0 < kWarp ? static_cast<int>(s.positions) - j0 : kWarp;
-    offset = s.offset(t0, j0);
+  int lane;
+  bool horizontal, mirrored;  // mirrored: the last line is the row's first column
+
+  SPN_DEVICE explicit LaneView(const Sweep& s)
+      : lane(static_cast<int>(threadIdx.x) % kWarp),
+        horizontal(s.position_stride != 1),
+        mirrored(horizontal && s.line_stride < 0) {}
+
+  // values[i] = line `line` + i
+  template <typename V, typename T>
+  SPN_DEVICE void read(const V* tile, int line, T (&values)[kCount]) const {
     if (horizontal) {
-      if (s.line_stride < 0) offset -= count - 1;
+      const auto pack = load(reinterpret_cast<const Pack<V, kCount>*>(tile + place<V>(line)));
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        const T value = static_cast<T>(pack.v[i]), mirror = static_cast<T>(pack.v[kCount - 1 - i]);
+        values[i] = mirrored ? mirror : value;
+      }
     } else {
-      spread.bits = 0;
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) values[i] = static_cast<T>(load(tile + (line + i) * kWarp + lane));
     }
-    row_stride = static_cast<int>(horizontal ? s.position_stride : s.line_stride);
-    log2_columns = horizontal ? lines_log2 : 5;
-    row = first >> log2_columns;
-    column = first & ((1 << log2_columns) - 1);
-    rows_a_turn = kWarp * kTogether >> log2_columns;
-    rows = column < (horizontal ? count : inside) ? (horizontal ? inside : count) : 0;
-    turns = (1 << lines_log2) / kTogether;
-    offset += column;
   }
 
-  // f(index in the tile, offset in the plane) where the turn's value is inside the map.
-  template <typename F>
-  SPN_DEVICE void turn(int number, F f) const {
-    next_turn();
-    const int r = row + number * rows_a_turn;
-    if (r < rows) f((r << log2_columns) + (column ^ spread.of(r)), offset + static_cast<int64_t>(r) * row_stride);
+  // taps[i] of line `line` + i, from three tiles `apart` from each other.
+  template <typename V, typename T>
+  SPN_DEVICE void read_taps(const V* tiles, int apart, int line, Taps<T> (&taps)[kCount]) const {
+    T values[3][kCount];
+    for (int tap = 0; tap < 3; ++tap) read(tiles + tap * apart, line, values[tap]);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) taps[i] = {values[0][i], values[1][i], values[2][i]};
   }
-  template <typename F>
-  SPN_DEVICE void for_turns(F f) const {
-#pragma unroll 2
-    for (int number = 0; number < turns; ++number) turn(number, f);
+
+  template <typename V, typename T>
+  SPN_DEVICE void write(V* tile, int line, const T (&values)[kCount]) const {
+    if (horizontal) {
+      Pack<V, kCount> pack;
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        const T value = mirrored ? values[kCount - 1 - i] : values[i];
+        pack.v[i] = static_cast<V>(value);
+      }
+      store(reinterpret_cast<Pack<V, kCount>*>(tile + place<V>(line)), pack);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) store(tile + (line + i) * kWarp + lane, static_cast<V>(values[i]));
+    }
+  }
+
+ private:
+  template <typename V>
+  SPN_DEVICE int place(int line) const {
+    const int column = mirrored ? kLines - kCount - line : line;
+    return lane * kLines + (column ^ spread<V, kCount>(lane));
   }
 };
 
-// Stages a tile of `count` lines from t0, 32 positions from j0. `paired`: 2-byte values may be moved in pairs.
-// Asynchronous where kAsync: scratch is shared memory and the plane global.
-template <bool kAsync, typename S>
-SPN_DEVICE void copy_in(S* tile, const S* plane, const Sweep& s, int t0, int count, int j0, int lines_log2,
-                        bool paired) {
-  if constexpr (sizeof(S) >= 4) {
-    LaneCopy<S>(s, t0, count, j0, lines_log2).for_turns([&](int k, int64_t o) {
-      if constexpr (kAsync) {
-        copy_async<sizeof(S)>(tile + k, plane + o);
-      } else {
-        store(tile + k, load(plane + o));
-      }
-    });
-  } else if (paired) {
-    LaneCopy<S, 2>(s, t0, count, j0, lines_log2).for_turns([&](int k, int64_t o) {
-      if constexpr (kAsync) {
-        copy_async<4>(tile + k, plane + o);
-      } else {
-        store(reinterpret_cast<uint32_t*>(tile + k), load(reinterpret_cast<const uint32_t*>(plane + o)));
-      }
-    });
+// What a lane moves between a tile and its plane: in each turn kPiece neighbouring values of a row. Whole pieces lie
+// inside or outside the map: the plan chooses kPiece so that it divides the rows.
+template <typename S, int kPiece>
+struct LanePieces {
+  static constexpr int kTurns = kLines / kPiece;
+
+  bool horizontal;
+  int row, column;         // of the first turn
+  int first, end;          // rows that count; none for a lane whose column does not
+  int64_t offset, stride;  // of the first turn's piece in the plane, and from turn to turn
+
+  // The tile of lines from t0 and positions from j0, of which those count that lie in the map and in from .. to - 1.
+  SPN_DEVICE LanePieces(const Sweep& s, int t0, int j0, int from, int to) : horizontal(s.position_stride != 1) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    const int lines = static_cast<int>(s.lines);
+    bool counts;
+    if (horizontal) {
+      const bool mirrored = s.line_stride < 0;
+      row = lane / (kLines / kPiece);
+      column = lane % (kLines / kPiece) * kPiece;
+      const int line = mirrored ? t0 + kLines - 1 - column : t0 + column;
+      counts = line >= 0 && line < lines;
+      first = from - j0;
+      end = to - j0;
+      offset = s.offset(line, j0 + row);
+      stride = kRowsATurn * s.position_stride;
+    } else {
+      row = lane / (kWarp / kPiece);
+      column = lane % (kWarp / kPiece) * kPiece;
+      counts = j0 + column >= from && j0 + column < to;
+      first = -t0;
+      end = lines - t0;
+      offset = s.offset(t0 + row, j0 + column);
+      stride = kPiece * s.line_stride;
+    }
+    if (!counts) end = first;
+  }
+
+  // f(turn, whether its piece counts)
+  template <typename F>
+  SPN_DEVICE void for_turns(F f) const {
+#pragma unroll
+    for (int turn = 0; turn < kTurns; ++turn) {
+      next_turn();
+      const int r = row + turn * (horizontal ? kRowsATurn : kPiece);
+      f(turn, r >= first && r < end);
+    }
+  }
+  SPN_DEVICE int64_t offset_of(int turn) const { return offset + turn * stride; }
+
+  // Where the turn's piece lies in a tile of values V.
+  template <typename V>
+  SPN_DEVICE int place(int turn) const {
+    const int begin = row * (horizontal ? kLines : kWarp) + turn * kPiece * kWarp;
+    // A turn's rows are a power of two: what it adds to the row's number adds to the spread.
+    return begin + (horizontal ? column ^ spread_of<V>(row) ^ spread_of<V>(turn * kRowsATurn) : column);
+  }
+
+ private:
+  static constexpr int kRowsATurn = kWarp * kPiece / kLines;  // horizontal; kPiece in vertical sweeps
+
+  template <typename V>
+  SPN_DEVICE static constexpr int spread_of(int r) {
+    return spread<V, kTogether<S>>(r);
+  }
+};
+
+template <int kPiece, typename V>
+SPN_DEVICE Pack<V, kPiece> load_piece(const V* address) {
+  return load(reinterpret_cast<const Pack<V, kPiece>*>(address));
+}
+
+template <int kPiece, typename V>
+SPN_DEVICE void store_piece(V* address, const Pack<V, kPiece>& piece) {
+  store(reinterpret_cast<Pack<V, kPiece>*>(address), piece);
+}
+
+// Copies a piece of a plane into a tile, or zeros; asynchronously where the device can copy that few bytes.
+template <int kPiece, typename V>
+SPN_DEVICE void copy_piece(V* tile, const V* plane, bool there) {
+  constexpr int kBytes = kPiece * static_cast<int>(sizeof(V));
+  if constexpr (kBytes >= 4) {
+    copy_async<kBytes>(tile, plane, there);
   } else {
-    LaneCopy<S>(s, t0, count, j0, lines_log2).for_turns([&](int k, int64_t o) { store(tile + k, load(plane + o)); });
+    store_piece<kPiece>(tile, there ? load_piece<kPiece>(plane) : Pack<V, kPiece>{});
+  }
+}
+
+// Waits for the first of `stages` tiles that are on their way, one after the other.
+SPN_DEVICE void wait_for_tile(int stages) {
+  if (stages == 2) {
+    copy_wait<1>();
+  } else {
+    copy_wait<0>();
   }
 }
 

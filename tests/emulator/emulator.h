@@ -16,12 +16,13 @@ struct Options {
   bool check = true;            // bounds, races, reads of what was never written
   bool count = false;           // sectors and banks
   std::string without_barrier;  // "forward.h:B0" or "forward.h:W1": threads run past it
+  int fault = -1;               // of those that were put into the source (mutations.py), the one that is there
 };
 
 struct Counts {
   int64_t sectors_read = 0, sectors_written = 0;   // 32 bytes each, per warp's access
   int64_t bytes_read = 0, bytes_written = 0;       // asked for by the threads
-  int64_t shared_accesses = 0, shared_passes = 0;  // of warps; passes are accesses plus bank conflicts
+  int64_t shared_accesses = 0, shared_passes = 0;  // of warps, 128 bytes at most; passes are accesses plus conflicts
   int64_t block_barriers = 0, warp_barriers = 0;   // of blocks, of warps
   int64_t launches = 0, blocks = 0;
 };

@@ -49,7 +49,7 @@ template <bool kWait>
 inline void copies(int* out) {
   int* shared = reinterpret_cast<int*>(emulator::shared_memory());
   cuda::store(out + threadIdx.x, 7);
-  cuda::copy_async<4>(shared + threadIdx.x, out + threadIdx.x);
+  cuda::copy_async<4>(shared + threadIdx.x, out + threadIdx.x, true);
   cuda::copy_commit();
   if (kWait) cuda::copy_wait<0>();
   cuda::store(out + threadIdx.x, cuda::load(shared + threadIdx.x));

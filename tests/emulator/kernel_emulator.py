@@ -1,10 +1,11 @@
 """Builds the CUDA kernels for the emulator with g++, and runs them on torch CPU tensors.
 
-The module is built once for each state of its sources, into build/emulator/<hash>/.
+A module is built once for each state of its sources, into build/emulator/<hash>/.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -12,13 +13,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pybind11
 import torch
 from torch import Tensor
 
@@ -30,13 +31,79 @@ MERGES = ("none", "max", "mean", "sum")
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 CHECKPOINT_LINES = 16
 
-OBJECTS = {
-    "kernels": ROOT / "csrc" / "cuda" / "kernels.cu",
-    "emulator": HERE / "emulator.cpp",
-    "module": HERE / "module.cpp",
-}
-FLAGS = ["-std=c++17", "-O1", "-g1", "-fPIC", "-Wall", "-Wno-unknown-pragmas", "-DSPN_EMULATOR"]
+CXX = os.environ.get("CXX", "g++")
+FLAGS = ["-std=c++17", "-g1", "-fPIC", "-Wall", "-Wno-unknown-pragmas", "-DSPN_EMULATOR"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+EMULATOR = ("scheduler", "memory", "counters", "module")
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A fault put into csrc/cuda: the expression `old`, which occurs once in the file, becomes `new`."""
+
+    file: str
+    old: str
+    new: str
+    meaning: str
+
+    def plant(self, folder: Path, number: int) -> None:
+        """Both expressions, of which Machine.fault chooses: all faults are compiled together."""
+        path = folder / self.file
+        text = path.read_text()
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.file} has {text.count(self.old)} times {self.old!r}, expected 1")
+        choice = f"(::spn::emulator::faulty({number}) ? ({self.new}) : ({self.old}))"
+        path.write_text(text.replace(self.old, choice))
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is compiled: the kernels as they are, under sanitizers, or with faults (and then for float32 alone)."""
+
+    sanitize: bool = False
+    mutations: tuple[Mutation, ...] = ()
+
+    @property
+    def flags(self) -> list[str]:
+        return [*FLAGS, "-O1", *SANITIZERS] if self.sanitize else [*FLAGS, "-O2"]
+
+    def folder(self) -> Path:
+        digest = hashlib.sha256(" ".join([CXX, sys.version, str(self)]).encode())
+        for path in sources():
+            digest.update(path.read_bytes())
+        return ROOT / "build" / "emulator" / digest.hexdigest()[:16]
+
+    def module(self) -> Path:
+        """The compiled module, which one process builds while others wait."""
+        module = self.folder() / f"spn_emulator{sysconfig.get_config_var('EXT_SUFFIX')}"
+        module.parent.mkdir(parents=True, exist_ok=True)
+        with open(module.parent / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not module.exists():
+                objects = self._objects(module.parent)
+                unfinished = module.with_suffix(".unfinished")
+                subprocess.run(
+                    [CXX, *self.flags, "-shared", *map(str, objects), "-o", str(unfinished)], check=True
+                )
+                unfinished.rename(module)
+        return module
+
+    def _objects(self, folder: Path) -> list[Path]:
+        kernels = folder / "kernels.o"
+        if not self.mutations:
+            objects = {folder / f"{name}.o": HERE / f"{name}.cpp" for name in EMULATOR}
+            _compile({kernels: ROOT / "csrc" / "cuda" / "kernels.cu", **objects}, self.flags)
+            return [kernels, *objects]
+        with tempfile.TemporaryDirectory() as copy:
+            csrc = Path(copy) / "csrc"
+            shutil.copytree(ROOT / "csrc", csrc)
+            for number, mutation in enumerate(self.mutations):
+                mutation.plant(csrc / "cuda", number)
+            # The include declares `faulty` to files that know nothing of the emulator.
+            flags = [*FLAGS, "-O1", "-w", "-DSPN_ONLY_FLOAT32", "-include", "simt_emulator.h"]
+            _compile({kernels: csrc / "cuda" / "kernels.cu"}, flags)
+        sound = Build().module().parent
+        return [kernels, *(sound / f"{name}.o" for name in EMULATOR)]
 
 
 def sources() -> list[Path]:
@@ -48,52 +115,31 @@ def sources() -> list[Path]:
     )
 
 
-def build(sanitize: bool = False) -> Path:
-    """The compiled module's path."""
-    compiler = os.environ.get("CXX", "g++")
-    flags = FLAGS + (SANITIZERS if sanitize else [])
-    digest = hashlib.sha256(" ".join([compiler, sys.version, pybind11.__version__, *flags]).encode())
-    for path in sources():
-        digest.update(path.read_bytes())
-    folder = ROOT / "build" / "emulator" / digest.hexdigest()[:16]
-    module = folder / f"spn_emulator{sysconfig.get_config_var('EXT_SUFFIX')}"
-    if module.exists():
-        return module
-    folder.mkdir(parents=True, exist_ok=True)
+def _compile(objects: dict[Path, Path], flags: list[str]) -> None:
+    import pybind11
+
     include = [
         HERE,
         Path(torch.__file__).parent / "include",
         pybind11.get_include(),
         sysconfig.get_path("include"),
     ]
-    includes = [f"-I{path}" for path in include]
-    for name, source in OBJECTS.items():
-        command = [
-            compiler,
-            *flags,
-            *includes,
-            "-x",
-            "c++",
-            "-c",
-            str(source),
-            "-o",
-            str(folder / f"{name}.o"),
-        ]
-        subprocess.run(command, check=True)
-    objects = [str(folder / f"{name}.o") for name in OBJECTS]
-    unfinished = module.with_suffix(f".{os.getpid()}")
-    subprocess.run([compiler, *flags, "-shared", *objects, "-o", str(unfinished)], check=True)
-    unfinished.rename(module)
-    return module
+    command = [CXX, *flags, *(f"-I{path}" for path in include), "-x", "c++", "-c"]
+    compilers = [subprocess.Popen([*command, str(source), "-o", str(o)]) for o, source in objects.items()]
+    statuses = [compiler.wait() for compiler in compilers]
+    if any(statuses):
+        raise OSError("the emulator could not be compiled")
 
 
 def can_build() -> bool:
-    return shutil.which(os.environ.get("CXX", "g++")) is not None
+    return shutil.which(CXX) is not None
 
 
 @cache
-def load(sanitize: bool = False) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("spn_emulator", build(sanitize))
+def load(build: Build = Build()) -> ModuleType:
+    module = build.module()
+    # A name of its own: pybind11 returns the first module of a name for all that follow.
+    spec = importlib.util.spec_from_file_location(f"{module.parent.name}.spn_emulator", module)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -107,15 +153,16 @@ class KernelError(Exception):
 class Machine:
     """The device that is emulated, and what is watched while it runs."""
 
-    shared_bytes: int = 227 << 10
+    shared_bytes: int = (227 << 10) - 512
     multiprocessors: int = 1  # more planes than half of it: the sweeps of a plane run one after the other
     threads: int = 1024
     seed: int = 0
     check: bool = True
     count: bool = False
     without_barrier: str = ""
+    fault: int = -1  # of build.mutations, the one that is there
     plan_only: bool = False
-    sanitize: bool = False
+    build: Build = Build()
     last: dict[str, Any] = field(default_factory=dict)
 
     def _options(self) -> dict[str, Any]:
@@ -127,6 +174,7 @@ class Machine:
             "check",
             "count",
             "without_barrier",
+            "fault",
             "plan_only",
         )
         return {name: getattr(self, name) for name in names}
@@ -136,7 +184,7 @@ class Machine:
             {key: _numpy(value) for key, value in group.items() if value is not None}
             for group in (inputs, outputs)
         ]
-        self.last = getattr(load(self.sanitize), name)(problem, *arrays, self._options())
+        self.last = getattr(load(self.build), name)(problem, *arrays, self._options())
         if self.last["error"]:
             raise KernelError(self.last["error"])
         if self.check and not self.plan_only and self.last["unwritten"]:

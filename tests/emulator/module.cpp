@@ -56,10 +56,11 @@ py::dict result(const cuda::Plan& plan) {
   d["launches"] = c.launches;
   d["blocks"] = c.blocks;
   d["threads"] = plan.threads;
-  d["tile_lines"] = 1 << plan.lines_log2;
   d["stages"] = plan.stages;
-  d["fits"] = plan.fits;
-  d["in_shared"] = plan.in_shared;
+  d["piece"] = plan.piece;
+  d["channels"] = plan.channels;
+  d["carry_values"] = plan.carry_values;
+  d["carry_in_shared"] = plan.carry_in_shared;
   d["split"] = plan.split;
   d["resident"] = plan.resident;
   d["merges_narrow"] = plan.merges_narrow;
@@ -74,6 +75,7 @@ emulator::Options options_of(const py::dict& d) {
   options.check = d["check"].cast<bool>();
   options.count = d["count"].cast<bool>();
   options.without_barrier = d["without_barrier"].cast<std::string>();
+  options.fault = d["fault"].cast<int>();
   return options;
 }
 
@@ -90,9 +92,11 @@ py::dict run(Args args, const py::dict& options, MakePlan make_plan, Launch laun
   void* workspace = ::operator new(plan.workspace_bytes, kAlignment);
   std::memset(workspace, 0xFF, plan.workspace_bytes);
   emulator::add_buffer("workspace", workspace, plan.workspace_bytes, false, true);
-  launch(args, plan, workspace, nullptr);
+  const cudaError_t error = launch(args, plan, workspace, nullptr);
   ::operator delete(workspace, kAlignment);
-  return result(plan);
+  py::dict d = result(plan);
+  if (error == cudaErrorLaunchOutOfResources) d["error"] = "too little shared memory";
+  return d;
 }
 
 py::dict forward(const py::dict& problem, const py::dict& in, const py::dict& out, const py::dict& options) {

@@ -23,7 +23,7 @@
 #define gridDim (::spn::emulator::grid_size())
 
 using cudaStream_t = void*;
-enum cudaError_t { cudaSuccess, cudaErrorLaunchFailure };
+enum cudaError_t { cudaSuccess, cudaErrorLaunchFailure, cudaErrorLaunchOutOfResources };
 
 namespace spn {
 namespace emulator {
@@ -49,7 +49,8 @@ struct Site {
 void on_read(const void* address, size_t bytes, Site site);
 void on_write(const void* address, size_t bytes, Site site);
 void on_turn();
-void copy_async(void* shared, const void* global, size_t bytes, Site site);
+bool faulty(int number);  // asked by faults that mutations.py puts into the source
+void copy_async(void* shared, const void* global, size_t bytes, Site site);  // zeros where global is null
 void copy_commit();
 void copy_wait(int pending);
 cudaError_t run(int64_t blocks, int threads, int64_t shared_bytes, const std::function<void()>& kernel);
@@ -78,11 +79,6 @@ void store(T* address, T value, const char* file = __builtin_FILE(), int line = 
 }
 
 template <typename T>
-void store_where(bool active, T* address, T value, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
-  if (active) store(address, value, file, line);
-}
-
-template <typename T>
 void publish(T* object, const T& value, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   emulator::on_write(object, sizeof(T), {file, line});
   *object = value;
@@ -95,8 +91,9 @@ const T& published(const T* object, const char* file = __builtin_FILE(), int lin
 }
 
 template <int kBytes>
-void copy_async(void* shared, const void* global, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
-  emulator::copy_async(shared, global, kBytes, {file, line});
+void copy_async(void* shared, const void* global, bool there, const char* file = __builtin_FILE(),
+                int line = __builtin_LINE()) {
+  emulator::copy_async(shared, there ? global : nullptr, kBytes, {file, line});
 }
 
 inline void copy_commit() {

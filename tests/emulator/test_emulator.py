@@ -6,13 +6,12 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from cases import Case, check
-from kernel_emulator import HERE, ROOT, KernelError, Machine, can_build, load
+from cases import check
+from kernel_emulator import HERE, ROOT, can_build, load
+from mutations import CASES, MUTATIONS, PLANTED, barriers, noticed
 
 pytestmark = pytest.mark.skipif(not can_build(), reason="no C++ compiler for the emulator")
 
@@ -54,59 +53,35 @@ def test_sees_no_fault_where_there_is_none(seed: int):
     assert run_fault("copy waited for", seed=seed) == ([7] * 64, "")
 
 
-# ---- Barriers -------------------------------------------------------------------------------------------------------
-
-
-def barriers() -> list[str]:
-    """Every barrier of the kernels' source, as the emulator names them: forward.h:B0 of the block, W of the warp."""
-    found = []
-    for path in sorted((ROOT / "csrc" / "cuda").glob("*.h")):
-        if path.name == "simt.h":
-            continue
-        for kind, number in re.findall(r"SPN_(WARP_)?BARRIER\((\d+)\)", path.read_text()):
-            found.append(f"{path.name}:{'W' if kind else 'B'}{number}")
-    return found
-
-
-# What misses a barrier: lines across warps, tiles of one stage and two, pairs of values, merges, resident planes.
-WITNESSES = [
-    (Case(37, 40, channels=1, gate_groups=1), Machine()),
-    (Case(40, 70, channels=1, gate_groups=1), Machine(shared_bytes=20000)),
-    (Case(70, 40, channels=1, gate_groups=1, dtype=torch.bfloat16), Machine(shared_bytes=20000)),
-]
+# ---- Mutations ------------------------------------------------------------------------------------------------------
 
 
 def test_barriers_have_names_of_their_own_and_run():
     names = barriers()
-    assert len(names) == len(set(names)) and len(names) >= 8
+    assert len(names) == len(set(names)) and len(names) >= 10
     seen = set()
-    for case, machine in WITNESSES:
-        x, gates, source = case.tensors()
-        options = (case.direction, case.normalize, case.merge)
-        _, winner, checkpoints = machine.propagate(x, gates, source, *options, True)
-        seen |= set(machine.last["barriers"])
-        machine.propagate_backward(x, x, gates, source, winner, checkpoints, *options)
-        seen |= set(machine.last["barriers"])
-    assert seen == set(names)
-
-
-def test_witnesses_are_green_with_every_barrier():
-    for case, machine in WITNESSES:
+    for case, machine in CASES:
         check(case, machine)
+        seen |= set(machine.last["barriers"])
+    assert {name for name in names if name.startswith("backward")} <= seen
+    x, gates, _ = CASES[1][0].tensors()
+    CASES[1][1].propagate(x, gates, None, "four_way", "abs", "max", True)
+    assert {name for name in names if name.startswith("forward")} <= set(CASES[1][1].last["barriers"])
 
 
-def misses(barrier: str, **watch: bool) -> bool:
-    for case, machine in WITNESSES:
-        try:
-            check(case, replace(machine, without_barrier=barrier, **watch))
-        except (KernelError, AssertionError):
-            return True
-    return False
+def test_nothing_is_noticed_where_nothing_is_wrong():
+    assert not list(noticed())
+    assert not list(noticed(build=PLANTED))
 
 
 @pytest.mark.parametrize("barrier", barriers())
 def test_misses_a_barrier(barrier: str):
-    assert misses(barrier)
+    assert next(noticed(without_barrier=barrier), None)
+
+
+@pytest.mark.parametrize("number", range(len(MUTATIONS)), ids=lambda number: MUTATIONS[number].meaning)
+def test_notices_a_mutation(number: int):
+    assert next(noticed(build=PLANTED, fault=number), None)
 
 
 # ---- Sanitizers -----------------------------------------------------------------------------------------------------
@@ -116,12 +91,13 @@ import sys
 sys.path[:0] = [{here!r}, {root!r}]
 import torch
 from cases import Case, check
-from kernel_emulator import Machine
+from kernel_emulator import Build, Machine
 
+sanitized = Build(sanitize=True)
 for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
-    check(Case(19, 36, channels=2, gate_groups=1, source_groups=2, dtype=dtype), Machine(sanitize=True))
-    check(Case(35, 9, dtype=dtype), Machine(sanitize=True, shared_bytes=9000, threads=32))
-    check(Case(18, 33, dtype=dtype, merge="mean"), Machine(sanitize=True, shared_bytes=1000, multiprocessors=99))
+    check(Case(19, 36, channels=2, gate_groups=1, source_groups=2, dtype=dtype), Machine(build=sanitized))
+    check(Case(7, 69, dtype=dtype), Machine(build=sanitized, shared_bytes=65024, threads=64))
+    check(Case(18, 33, dtype=dtype, merge="mean"), Machine(build=sanitized, multiprocessors=99))
 print("sanitized runs are clean")
 """
 

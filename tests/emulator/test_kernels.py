@@ -9,19 +9,19 @@ import torch
 from cases import DIRECTIONS, DTYPES, MERGES, NORMALIZATIONS, Case, check
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_emulator import Machine, can_build, problem_of
+from kernel_emulator import KernelError, Machine, can_build, problem_of
 
 import spn
 
 pytestmark = pytest.mark.skipif(not can_build(), reason="no C++ compiler for the emulator")
 
-# Enough shared memory for everything, for small tiles only, for none; one device with room for every sweep at once.
+# Room for everything; segments; the least shared memory of a device; sweeps side by side; channels in parts.
 MACHINES = {
     "large": Machine(),
-    "few threads": Machine(threads=32),
-    "little shared memory": Machine(shared_bytes=9000),
-    "no shared memory": Machine(shared_bytes=1000),
+    "few threads": Machine(threads=64),
+    "little shared memory": Machine(shared_bytes=(64 << 10) - 512, threads=96),
     "sweeps side by side": Machine(multiprocessors=1000),
+    "some multiprocessors": Machine(multiprocessors=8, threads=64),
 }
 
 
@@ -30,9 +30,11 @@ def cases(draw) -> Case:
     channels = draw(st.sampled_from([1, 2, 3, 4]))
     divisors = [g for g in (1, 2, 3, 4) if channels % g == 0]
     direction = draw(st.sampled_from([*DIRECTIONS, "four_way"]))
+    sides = [draw(st.integers(1, 40)), draw(st.integers(1, 40) | st.integers(65, 140))]
+    height, width = draw(st.permutations(sides))
     return Case(
-        height=draw(st.integers(1, 40)),
-        width=draw(st.integers(1, 40)),
+        height=height,
+        width=width,
         batch=draw(st.integers(1, 2)),
         channels=channels,
         gate_groups=draw(st.sampled_from(divisors)),
@@ -85,23 +87,54 @@ def test_every_option(source_groups: int, merge: str, normalize: str):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_edges_of_blocks_and_tiles(shape: tuple[int, int], dtype: torch.dtype):
     check(Case(*shape, channels=1, gate_groups=1, dtype=dtype), Machine())
-    check(Case(*shape, channels=1, gate_groups=1, dtype=dtype), Machine(threads=32, shared_bytes=6000))
+    check(Case(*shape, channels=1, gate_groups=1, dtype=dtype), Machine(threads=64))
 
 
-@pytest.mark.parametrize("tile_lines", [4, 8, 16])
+def plan_of(name: str, case: Case, machine: Machine) -> dict:
+    shape = (case.batch, case.channels, case.height, case.width)
+    options = (case.direction, case.normalize, case.merge, case.gate_groups, case.source_groups)
+    return machine.plan(name, problem_of(shape, case.dtype, *options))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_backward_in_tiles_of_any_length(dtype: torch.dtype, tile_lines: int):
-    case = Case(34, 33, channels=2, gate_groups=1, dtype=dtype, source_groups=1)
-    sizes = range(3000, 60000, 500)
-    machine = next(m for size in sizes if _plans(m := Machine(shared_bytes=size), case, tile_lines))
+def test_one_stage(dtype: torch.dtype):
+    """Where shared memory has no room for the next tile."""
+    case = Case(34, 50, channels=2, gate_groups=2, dtype=dtype, source_groups=1)
+    for name in ("forward", "backward"):
+        machines = (Machine(shared_bytes=size) for size in range(1000, 100000, 1000))
+        machine = next(m for m in machines if plan_of(name, case, m)["threads"])
+        assert plan_of(name, case, machine)["stages"] == 1
+        if name == "backward":
+            check(case, machine)
+        else:
+            x, gates, source = case.tensors()
+            options = (case.direction, case.normalize, case.merge, True)
+            got, expected = (m.propagate(x, gates, source, *options) for m in (machine, Machine()))
+            assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_lines_longer_than_shared_memory_carries(dtype: torch.dtype):
+    case = Case(3, 1700, channels=1, gate_groups=1, direction="top_to_bottom", merge="none", dtype=dtype)
+    machine = Machine(shared_bytes=(100 << 10) - 512)
+    assert not plan_of("backward", case, machine)["carry_in_shared"]
     check(case, machine)
 
 
-def _plans(machine: Machine, case: Case, tile_lines: int) -> bool:
-    shape = (case.batch, case.channels, case.height, case.width)
-    options = (case.direction, case.normalize, case.merge, case.gate_groups, case.source_groups)
-    plan = machine.plan("backward", problem_of(shape, case.dtype, *options))
-    return plan["in_shared"] and plan["tile_lines"] == tile_lines
+@pytest.mark.parametrize(("multiprocessors", "channels"), [(1, 4), (8, 2), (100, 1)])
+@pytest.mark.parametrize("source_groups", [0, 1, 2, 4])
+def test_channels_that_share_gates(source_groups: int, multiprocessors: int, channels: int):
+    """All in one block, in parts whose gradients are added up afterwards, or each alone."""
+    case = Case(18, 33, channels=4, gate_groups=1, source_groups=source_groups)
+    machine = Machine(multiprocessors=multiprocessors)
+    assert plan_of("backward", case, machine)["channels"] == channels
+    check(case, machine)
+
+
+def test_a_device_with_too_little_shared_memory_is_an_error():
+    x, gates, _ = Case(40, 40).tensors()
+    with pytest.raises(KernelError, match="too little shared memory"):
+        Machine(shared_bytes=1000).propagate(x, gates, None, "four_way", "abs", "max", False)
 
 
 @pytest.mark.parametrize("machine", ["large", "little shared memory", "sweeps side by side"])

@@ -1,0 +1,70 @@
+// The kernels' hot loops with every option fixed, so that what the compiler leaves of them is what a call executes:
+// compiled to be counted by benchmarks/instructions.py, never to run. Four-way "max", "abs", G = C, whole pieces.
+#include "../csrc/cuda/backward.h"
+#include "../csrc/cuda/forward.h"
+
+namespace spn {
+namespace cuda {
+
+template <typename S, bool kHorizontal, typename Sweep>
+SPN_DEVICE void fix(const Problem& p, Sweep& in) {
+  constexpr bool kWide = sizeof(S) == sizeof(StateOf<S>);
+  in.source = nullptr;
+  in.target.winner = nullptr;
+  if (kWide) {
+    in.target.old_narrow = in.target.narrow = nullptr;
+  } else {
+    in.target.old = in.target.wide = nullptr;
+  }
+  __builtin_assume(kWide ? in.target.old != nullptr && in.target.wide != nullptr : in.target.old_narrow != nullptr);
+  in.sweep.position_stride = kHorizontal ? p.width : 1;
+  if (kHorizontal) in.sweep.line_stride = -1;
+  __builtin_assume(p.width > 1);
+}
+
+SPN_DEVICE void fix(Problem& p, Plan& plan) {
+  p.normalize = Normalize::abs;
+  p.source_groups = 0;
+  p.merge = Merge::max;
+  p.gate_groups = p.channels;
+  plan.stages = 2;
+  plan.channels = 1;
+  plan.resident = false;
+}
+
+template <typename S, bool kHorizontal>
+__global__ void __launch_bounds__(kThreads<S>) count_forward(ForwardArgs f, Plan plan) {
+  SPN_SHARED(shared);
+  fix(f, plan);
+  f.source = nullptr;
+  const ForwardMemory<S> memory(f, plan, shared + kHeaderBytes);
+  ForwardSweep<S> in = published(reinterpret_cast<ForwardSweep<S>*>(shared));
+  fix<S, kHorizontal>(f, in);
+  in.checkpoints = nullptr;
+  in.target.maximum = true;
+  run_forward<S, kTogether<S>>(f, plan, in, memory);
+}
+
+template <typename S, bool kHorizontal>
+__global__ void __launch_bounds__(kThreads<S>) count_backward(BackwardArgs b, Plan plan) {
+  SPN_SHARED(shared);
+  fix(b, plan);
+  const BackwardMemory<S> memory(b, plan, shared + kHeaderBytes);
+  BackwardSweep<S> in = published(reinterpret_cast<BackwardSweep<S>*>(shared));
+  fix<S, kHorizontal>(b, in);
+  for (auto& plane : in.grad_gates) plane.wide = nullptr;
+  __builtin_assume(in.winner != nullptr);
+  in.target.maximum = false;
+  run_backward<S, kTogether<S>>(b, plan, in, memory);
+}
+
+#define SPN_COUNT(S, horizontal)                                         \
+  template __global__ void count_forward<S, horizontal>(ForwardArgs, Plan); \
+  template __global__ void count_backward<S, horizontal>(BackwardArgs, Plan);
+SPN_COUNT(float, true)
+SPN_COUNT(float, false)
+SPN_COUNT(torch::headeronly::BFloat16, true)
+SPN_COUNT(torch::headeronly::BFloat16, false)
+
+}  // namespace cuda
+}  // namespace spn

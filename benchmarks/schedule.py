@@ -1,0 +1,124 @@
+"""How many bytes a pass of the CUDA kernels has to move, and how many its schedule (docs/cuda.md) moves.
+
+    minimum    each input read once, each output written once
+    scheduled  sweeps one after the other or side by side, x and the running merge again for each unless they stay on
+               chip, gates once for the channels that a block takes together
+
+The plans are those of csrc/cuda/*_plan.h, compiled for the emulator of tests/emulator.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "emulator"))
+
+import kernel_emulator
+from kernel_emulator import DIRECTIONS, Machine, checkpoint_values, problem_of
+
+__all__ = ["DIRECTIONS", "Machine", "Pass", "bytes_of", "kernel_emulator", "plan_of", "plan_text"]
+
+BLOCK_LINES = 16  # between two checkpoints, and of a tile
+VALUE_BYTES = {torch.float64: 8, torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One call of an operator: "abs" gates, "max" over four directions, planes of their own for one."""
+
+    shape: tuple[int, int, int, int]
+    direction: str = "four_way"
+    dtype: torch.dtype = torch.float32
+    backward: bool = False
+    save: bool = False  # forward: keep what the backward pass needs
+    sharing: int = 1  # channels that share gates
+    source: bool = False  # of each channel its own
+
+    @property
+    def sweeps(self) -> int:
+        return 4 if self.direction == "four_way" else 1
+
+    @property
+    def merge(self) -> str:
+        return "max" if self.sweeps == 4 else "none"
+
+    @property
+    def groups(self) -> int:
+        return self.shape[1] // self.sharing
+
+    @property
+    def steps(self) -> int:
+        height, width = self.shape[2:]
+        lines = {name: width if name in DIRECTIONS[:2] else height for name in DIRECTIONS}
+        return sum(lines.values()) if self.sweeps == 4 else lines[self.direction]
+
+    @property
+    def name(self) -> str:
+        words = ["backward" if self.backward else "forward", "saving" if self.save else ""]
+        words += [self.direction, "source form" if self.source else ""]
+        words += [f"{self.sharing} channels a gate" if self.sharing > 1 else ""]
+        return " ".join(word for word in words if word)
+
+    def problem(self) -> dict[str, int]:
+        source_groups = self.shape[1] if self.source else 0
+        return problem_of(
+            self.shape, self.dtype, self.direction, "abs", self.merge, self.groups, source_groups
+        )
+
+
+def plan_of(work: Pass, machine: Machine) -> dict[str, Any]:
+    return machine.plan("backward" if work.backward else "forward", work.problem())
+
+
+def plan_text(plan: dict[str, Any]) -> str:
+    words = ["split" if plan["split"] else "on chip" if plan["resident"] else "streamed"]
+    words.append(f"{plan['threads']} threads")
+    if plan["stages"] == 1:
+        words.append("one stage")
+    if plan["channels"] > 1:
+        words.append(f"{plan['channels']} channels together")
+    return ", ".join(words)
+
+
+def bytes_of(work: Pass, plan: dict[str, Any]) -> tuple[int, int]:
+    """(minimum, scheduled)"""
+    n, channels, height, width = work.shape
+    planes = n * channels * height * width
+    value, state = VALUE_BYTES[work.dtype], 8 if work.dtype == torch.float64 else 4
+    sweeps, merges = work.sweeps, work.merge != "none"
+    gates = 3 * sweeps * value * planes
+    source = sweeps * value * planes if work.source else 0
+    out = value * planes * (1 if merges else sweeps)
+    winner = planes if merges and (work.save or work.backward) else 0
+    saved = n * channels * checkpoint_values(height, width, work.direction) * state
+    # Planes in the state's dtype: written by each sweep and merged by a kernel, or merged sweep by sweep.
+    separate = 2 * sweeps * state * planes if sweeps > 1 and plan["split"] and merges else 0
+    running = 2 * (sweeps - 1) * planes if sweeps > 1 and not plan["split"] else 0
+
+    if not work.backward:
+        saved = saved if work.save else 0
+        minimum = gates // work.sharing + source + value * planes + out + winner + saved
+        scheduled = gates + source + value * planes * (1 if plan["resident"] else sweeps) + out + saved
+        if merges and not plan["resident"]:
+            scheduled += separate + running * (value if plan["merges_narrow"] else state)
+        # The second sweep writes who won, the third and fourth read and write it.
+        scheduled += winner * (1 if plan["split"] else 5)
+        return minimum, scheduled
+
+    grad = out
+    minimum = 2 * (gates // work.sharing + source) + 2 * value * planes + grad + winner + saved
+    parts = work.sharing // plan["channels"]  # of each gate's gradient, added up by a kernel
+    scheduled = gates // plan["channels"] + gates // work.sharing + 2 * source
+    if parts > 1:
+        scheduled += 2 * (gates // plan["channels"]) // value * state
+    scheduled += sweeps * value * planes + sweeps * winner + saved  # x and who won for each sweep
+    scheduled += grad if not merges else sweeps * value * planes
+    scheduled += value * planes + running * state
+    if sweeps > 1 and plan["split"]:
+        scheduled += 2 * sweeps * state * planes
+    return minimum, scheduled

@@ -1,0 +1,139 @@
+// The arithmetic of a tile in the backward pass: its lines up from the checkpoint, then the adjoint down.
+//
+//   before(0)  checkpoint ---step---> before(1) ---step---> ...  before(15)         up: hidden lines, kept
+//   line 0  <---sent--- line 1  <---sent--- ...  line 15  <---sent--- line 16       down: what lines send back
+//
+// A barrier a line both ways: threads read what their neighbours wrote.
+#pragma once
+
+#include "backward_sweep.h"
+#include "backward_walk.h"
+
+namespace spn {
+namespace cuda {
+
+// Lines and positions outside the map are computed too, from tiles that are zero there: nothing comes out of them.
+template <typename S, bool kSource>
+struct BackwardLines {
+  using T = StateOf<S>;
+  using Memory = BackwardMemory<S>;
+  static constexpr int kCount = kTogether<S>;
+
+  const BackwardArgs& b;
+  const BackwardSweep<S>& in;
+  const Memory& memory;
+  const Stages& at;
+  LaneView<S> view;
+  int t0;
+  bool has_minus, has_plus;
+  bool first_of_gates, first_of_source;  // of the channels that share them
+
+  SPN_DEVICE void up() const {
+    T* line = memory.before(0) + threadIdx.x;
+    store(line, load(memory.checkpoint(at.channel) + threadIdx.x));
+    SPN_BARRIER(0);
+#pragma unroll 1
+    for (int i = 0; i < kLines; i += kCount) {
+      const Values v = read(i);
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) {
+        if (i + k + 1 == kLines) break;  // the last line's state is nobody's previous
+        const T h = step<kSource>(v.x[k], v.lambda[k], v.p[k], taps_at(line));
+        line += memory.pitch;
+        store(line, h);
+        SPN_BARRIER(1);
+      }
+    }
+  }
+
+  // `received`: what the line after the tile sends to this thread's position; then what line t0 sends on.
+  SPN_DEVICE void down(T& received) const {
+    const T* line = memory.before(kLines - 1) + threadIdx.x;
+#pragma unroll 1
+    for (int i = kLines - kCount; i >= 0; i -= kCount) {
+      const Values v = read(i);
+      T a[kCount], grad_lambda[kCount];
+      Taps<T> dp[kCount];
+      view.read(memory.tile(at.channel, Memory::grad), i, a);
+      uint8_t winner[kCount] = {};
+      if (in.winner) view.read(memory.winner(at.channel), i, winner);
+#pragma unroll
+      for (int k = kCount - 1; k >= 0; --k) {
+        a[k] = received + (in.winner && winner[k] != in.direction ? T(0) : a[k] * in.grad_scale);
+        T* const minus = memory.sent_minus(k) + threadIdx.x;
+        T* const plus = memory.sent_plus(k) + threadIdx.x;
+        store(minus, v.p[k].minus * a[k]);
+        store(plus, v.p[k].plus * a[k]);
+        dp[k] = gate_adjoint<kSource>(a[k], v.x[k], taps_at(line), has_minus, has_plus);
+        line -= memory.pitch;
+        SPN_BARRIER(2);
+        // Position j is tap k of position j - k.
+        received = load(minus + 1) + v.p[k].zero * a[k] + load(plus - 1);
+        grad_lambda[k] = v.x[k] * a[k];
+        a[k] = input_adjoint<kSource>(a[k], v.lambda[k], v.p[k]);
+      }
+      view.write(memory.grad_x(at.channel), i, a);
+      put_gates(i, v, dp);
+      if (kSource) put(memory.sums.source, memory.sum_source(), Memory::source, at.source, i, grad_lambda, first_of_source);
+    }
+  }
+
+ private:
+  struct Values {
+    Taps<T> gates[kCount], p[kCount];
+    T x[kCount], lambda[kCount];
+  };
+  SPN_DEVICE Values read(int i) const {
+    Values v;
+    view.read_taps(memory.tile(at.gates, Memory::gates), Memory::kTile, i, v.gates);
+    view.read(memory.tile(at.channel, Memory::x), i, v.x);
+    if (kSource) view.read(memory.tile(at.source, Memory::source), i, v.lambda);
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) v.p[k] = v.gates[k];
+    normalize_lines(b.normalize, v.p, has_minus, has_plus);
+    forget_line_zero(i, v.p);
+    return v;
+  }
+  SPN_DEVICE static Taps<T> taps_at(const T* value) { return {load(value - 1), load(value), load(value + 1)}; }
+
+  // Line 0 of the map has no taps.
+  SPN_DEVICE void forget_line_zero(int i, Taps<T> (&taps)[kCount]) const {
+    if (t0 + i == 0) taps[0] = {T(0), T(0), T(0)};
+  }
+
+  SPN_DEVICE void put_gates(int i, const Values& v, Taps<T> (&dp)[kCount]) const {
+    with_normalize(b.normalize, [&](auto chosen) {
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) {
+        dp[k] = normalize_adjoint<decltype(chosen)::value>(v.gates[k], v.p[k], dp[k], has_minus, has_plus);
+      }
+    });
+    forget_line_zero(i, dp);
+    T values[3][kCount];
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) values[0][k] = dp[k].minus, values[1][k] = dp[k].zero, values[2][k] = dp[k].plus;
+#pragma unroll
+    for (int tap = 0; tap < 3; ++tap) {
+      T* sums = memory.sum_gates() + tap * Memory::kTile;
+      put(memory.sums.gates, sums, Memory::gates + tap, at.gates, i, values[tap], first_of_gates);
+    }
+  }
+
+  // Gradients take the place of the values they belong to, or are added to those of the channels before.
+  SPN_DEVICE void put(bool summed, T* sums, int array, int stage, int i, T (&values)[kCount], bool first) const {
+    if (!summed) {
+      view.write(memory.tile(stage, array), i, values);
+      return;
+    }
+    if (!first) {
+      T before[kCount];
+      view.read(sums, i, before);
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) values[k] += before[k];
+    }
+    view.write(sums, i, values);
+  }
+};
+
+}  // namespace cuda
+}  // namespace spn

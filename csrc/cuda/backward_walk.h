@@ -1,0 +1,56 @@
+// In which order a block of the backward pass takes its tiles, and where the arrays of each wait for it.
+#pragma once
+
+#include "backward_plan.h"
+
+namespace spn {
+namespace cuda {
+
+// The items of a sweep: its tiles from the last to the first, of each tile the segments, of each segment the channels.
+struct BackwardWalk {
+  Segments segments;
+  int positions, channels, source_run;  // channels in a row that share a source
+  int t0, number = 0, channel = 0;
+
+  SPN_DEVICE BackwardWalk(const Problem& p, const Sweep& s, const Plan& plan)
+      : segments(s.positions, plan.threads),
+        positions(static_cast<int>(s.positions)),
+        channels(plan.channels),
+        source_run(1),
+        t0(static_cast<int>(s.lines - 1) / kLines * kLines) {
+    if (p.source_groups) {
+      const int sharing = static_cast<int>(p.channels / p.source_groups);
+      source_run = sharing < channels ? sharing : channels;
+    }
+  }
+  SPN_DEVICE Segment segment() const { return Segment(segments, number, positions); }
+  SPN_DEVICE bool done() const { return t0 < 0; }
+  SPN_DEVICE void next() {
+    if (++channel < channels) return;
+    channel = 0;
+    if (++number < segments.count) return;
+    number = 0, t0 -= kLines;
+  }
+  SPN_DEVICE bool first_of_gates() const { return channel == 0; }
+  SPN_DEVICE bool last_of_gates() const { return channel + 1 == channels; }
+  SPN_DEVICE bool first_of_source() const { return channel % source_run == 0; }
+  SPN_DEVICE bool last_of_source() const { return (channel + 1) % source_run == 0; }
+};
+
+// Which of the two stages hold an item's arrays: those that channels share stay while the channels change.
+struct Stages {
+  int gates = 1, channel = 1, source = 1;
+
+  SPN_DEVICE void next(int stages, bool new_gates, bool new_source) {
+    if (stages == 1) {
+      gates = channel = source = 0;
+      return;
+    }
+    channel ^= 1;
+    if (new_gates) gates ^= 1;
+    if (new_source) source ^= 1;
+  }
+};
+
+}  // namespace cuda
+}  // namespace spn

@@ -1,0 +1,57 @@
+// The arithmetic of a tile in the forward pass: line after line, a barrier each.
+#pragma once
+
+#include "forward_sweep.h"
+
+namespace spn {
+namespace cuda {
+
+template <typename S>
+struct ForwardLines {
+  using T = StateOf<S>;
+  using Memory = ForwardMemory<S>;
+  static constexpr int kCount = kTogether<S>;
+
+  const ForwardArgs& f;
+  const ForwardSweep<S>& in;
+  const Memory& memory;
+  LaneView<S> view;
+  int t0, stage;
+  bool has_minus, has_plus;
+
+  // `h`: the state at this thread's position, before the tile and then after it. Lines and positions outside the map
+  // are computed too, from tiles that are zero there: nothing comes of them.
+  template <bool kSource>
+  SPN_DEVICE void run(T& h) const {
+    T* const even = memory.line(0) + threadIdx.x;
+    T* const odd = memory.line(1) + threadIdx.x;
+#pragma unroll 1
+    for (int i = 0; i < kLines; i += kCount) {
+      Taps<T> p[kCount];
+      T x[kCount], lambda[kCount] = {};
+      view.read_taps(memory.tile(stage, Memory::gates), Memory::kTile, i, p);
+      view.read(memory.tile(stage, Memory::x), i, x);
+      if (kSource) view.read(memory.tile(stage, Memory::source), i, lambda);
+      normalize_lines(f.normalize, p, has_minus, has_plus);
+      forget_line_zero(i, p);
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) {
+        const T* before = k % 2 ? even : odd;
+        h = step<kSource>(x[k], lambda[k], p[k], Taps<T>{load(before - 1), h, load(before + 1)});
+        x[k] = h;
+        store(k % 2 ? odd : even, h);
+        SPN_BARRIER(0);
+      }
+      view.write(memory.results(stage), i, x);
+    }
+  }
+
+ private:
+  // Line 0 of the map has no taps.
+  SPN_DEVICE void forget_line_zero(int i, Taps<T> (&p)[kCount]) const {
+    if (t0 + i == 0) p[0] = {T(0), T(0), T(0)};
+  }
+};
+
+}  // namespace cuda
+}  // namespace spn

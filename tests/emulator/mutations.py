@@ -1,0 +1,120 @@
+"""Faults that the tests must notice: every barrier taken away, and faults put into the kernels' source.
+
+``python tests/emulator/mutations.py [--markdown]`` prints which there are, and what notices each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from cases import Case, check
+from kernel_emulator import ROOT, Build, KernelError, Machine, Mutation
+
+
+def barriers() -> list[str]:
+    """Every barrier of the kernels' source, as the emulator names them: forward.h:B0 of the block, W of the warp."""
+    found = []
+    for path in sorted((ROOT / "csrc" / "cuda").glob("*.h")):
+        if path.name == "simt.h":
+            continue
+        for kind, number in re.findall(r"SPN_(WARP_)?BARRIER\((\d+)\)", path.read_text()):
+            found.append(f"{path.name}:{'W' if kind else 'B'}{number}")
+    return found
+
+
+MUTATIONS = (
+    Mutation("forward_lines.h", "forget_line_zero(i, p)", "void()", "the first line has taps"),
+    Mutation("forward_lines.h", "Taps<T>{load(before - 1), h, load(before + 1)}",
+             "Taps<T>{load(before + 1), h, load(before - 1)}", "neighbours exchanged"),
+    Mutation("forward.h", "store(carry + (parity ^ 1) * positions, h)", "store(carry + parity * positions, h)",
+             "carried line overwritten while it is read"),
+    Mutation("forward.h", "plan.stages == 2", "false", "two tiles in one place"),
+    Mutation("forward.h", "t0 + kLines < item.lines", "t0 + kLines <= item.lines", "a line is saved that nobody needs"),
+    Mutation("forward.h", "++d, turn ^= 1", "++d", "a sweep's pointers overwritten while they are read"),
+    Mutation("segments.h", "positions <= threads ? 0 : kLines", "positions <= threads ? 0 : kLines / 2",
+             "half the halo"),
+    Mutation("tile.h", "copy_wait<1>()", "copy_wait<2>()", "a tile is used before it has arrived"),
+    Mutation("tile.h", "line >= 0 && line < lines", "line >= 0 && line <= lines", "a column beyond the map"),
+    Mutation("tile.h", "copy_async<kBytes>(tile, plane, there)", "copy_async<kBytes>(tile, plane, true)",
+             "pieces outside the map are read"),
+    Mutation("result.h", "value > best", "value >= best", "a tie goes to the last direction"),
+    Mutation("result.h", "target.direction > 1", "target.direction > 2", "winners before the third sweep forgotten"),
+    Mutation("backward_lines.h", "load(minus + 1) + v.p[k].zero * a[k] + load(plus - 1)",
+             "load(minus - 1) + v.p[k].zero * a[k] + load(plus + 1)", "adjoint taps exchanged"),
+    Mutation("backward_lines.h", "!first", "false", "a group's gradient is its last channel's"),
+    Mutation("backward_lines.h", "forget_line_zero(i, dp)", "void()", "gates of the first line have gradients"),
+    Mutation("backward.h", "item.last_of_gates()", "item.first_of_gates()",
+             "gradients leave before the last channel's"),
+    Mutation("backward.h", "carries && owns", "carries && inside", "halos overwrite what others own"),
+    Mutation("merge.h", "part < parts", "part + 1 < parts", "a part of a sum forgotten"),
+)  # fmt: skip
+# Costs time alone: the counts of test_traffic.py have to notice it.
+NO_SPREAD = Mutation("tile.h", "row / kRowsOfBanks % kPiecesOfRow * kTogether", "0", "lanes meet in banks")
+PLANTED = Build(mutations=(*MUTATIONS, NO_SPREAD))
+
+
+def ties(machine: Machine) -> None:
+    """All directions give the same: the first one wins."""
+    x, gates = torch.randn(1, 1, 9, 20), torch.zeros(1, 4, 3, 1, 9, 20)
+    _, winner, _ = machine.propagate(x, gates, None, "four_way", "none", "max", True)
+    assert not winner.any(), "a tie does not go to the first direction"
+
+
+# Lines across warps, segments, resident planes, channels that share gates, alone and in parts; one stage and two.
+CASES = (
+    (Case(37, 40, channels=1, gate_groups=1), Machine()),
+    (Case(20, 100, channels=2, gate_groups=1), Machine(threads=96)),
+    (Case(32, 18, channels=2, gate_groups=1, source_groups=2), Machine(multiprocessors=100)),
+    (Case(70, 41, channels=1, gate_groups=1), Machine(shared_bytes=33000)),
+)
+
+
+def noticed(**changes) -> Iterator[str]:
+    """What notices the changes to the machine: errors, one for each case that has one."""
+    for case, machine in (*CASES, (None, Machine())):
+        changed = replace(machine, **changes)
+        try:
+            if case is None:
+                ties(changed)
+            else:
+                check(case, changed)
+        except KernelError as error:
+            yield re.sub(r",? \(block.*|,? at \S+", "", str(error))
+        except (AssertionError, RuntimeError):
+            yield "wrong result"
+
+
+def everything() -> Iterator[tuple[str, str, str | None]]:
+    """(where, what, what noticed it first)"""
+    for barrier in barriers():
+        yield barrier, "barrier taken away", next(noticed(without_barrier=barrier), None)
+    for number, mutation in enumerate(MUTATIONS):
+        yield mutation.file, mutation.meaning, next(noticed(build=PLANTED, fault=number), None)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--markdown", action="store_true", help="as a table for docs/cuda.md")
+    arguments = parser.parse_args()
+    missed = 0
+    if arguments.markdown:
+        print("| where | fault | noticed as |\n|---|---|---|")
+    for where, what, how in everything():
+        missed += how is None
+        row = (where, what, how or "NOT NOTICED")
+        text = "| {} | {} | {} |" if arguments.markdown else "{:22} {:50} {}"
+        print(text.format(*row), flush=True)
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
