@@ -37,7 +37,9 @@ def written(name: str) -> str:
 def printed(name: str) -> str:
     """What the command prints, as it stands in docs/cuda.md."""
     arguments = COMMANDS[name]
-    run = subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
     command = "python " + " ".join(arguments)
     return f"<!-- begin {name} -->\n`{command}`\n\n{run.stdout.strip()}\n<!-- end {name} -->"
 
