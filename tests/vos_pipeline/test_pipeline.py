@@ -1,3 +1,5 @@
+"""The pipeline: labels after every stage, runs that go on, seconds and scores."""
+
 import dataclasses
 import json
 import math
