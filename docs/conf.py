@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinxcontrib.bibtex",
+    "sphinx-mathjax-offline",  # formulas need no network to be read
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
