@@ -24,9 +24,9 @@ def propagate(
 
     .. math::
         h(t,j) &= \Big(1 - \sum_{k \in V} p_k\Big)\, x(t,j) + \sum_{k \in V} p_k\, h(t-1, j+k)
-            && \text{SPN form, source=None} \\
+            && \quad\text{SPN form, source=None} \\
         h(t,j) &= \lambda(t,j)\, x(t,j) + \sum_{k \in V} p_k\, h(t-1, j+k)
-            && \text{source form}
+            && \quad\text{source form}
 
     :math:`V(t,j)` are the taps that point inside the map; the first line has none, so there :math:`h = x` in SPN form,
     and a constant map stays constant whatever the gates. The weights :math:`p` are the gates after ``normalize``.
