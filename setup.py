@@ -59,6 +59,10 @@ def missing_for_cuda() -> str | None:
     return None
 
 
+def headers() -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.h")]
+
+
 def cpu_extension():
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     # baseline comes first: should two copies of an inline function of a library meet, the linker keeps its copy.
@@ -77,7 +81,7 @@ def cpu_extension():
         [f"csrc/cpu/{name}.cpp" for name in (*capabilities, "propagate")],
         extra_compile_args={"cxx": [*flags, *STABLE_ABI, *(["-DSPN_X86"] if x86 else [])]},
         extra_link_args=["-Wl,--strip-debug"] if platform.system() == "Linux" else [],
-        depends=[str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*.h")],
+        depends=headers(),
         py_limited_api=True,
     )
 
@@ -91,7 +95,7 @@ def cuda_extension():
             "cxx": ["-O3", "-std=c++17", *STABLE_ABI],
             "nvcc": ["-O3", "-std=c++17", "-DUSE_CUDA", *STABLE_ABI],
         },
-        depends=[str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*.*h")],
+        depends=headers(),
         py_limited_api=True,
     )
 

@@ -66,6 +66,10 @@ def finished(rows: list[dict], **wanted: str) -> list[dict]:
     return [r for r in rows if "median_ms" in r and all(r[k] == v for k, v in wanted.items())]
 
 
+def width_of(row: dict) -> int:
+    return int(row["shape"].split("x")[-1])
+
+
 def operations_per_byte(row: dict) -> float:
     size = {"float64": 8, "float32": 4}.get(row["dtype"], 2)
     if row["pass"] == "forward":
@@ -81,7 +85,7 @@ def draw_roofline(results: dict) -> None:
     figure, axes = plt.subplots(figsize=(6, 4))
     intensities = [0.25, roof / bandwidth, 64]
     axes.loglog(intensities, [min(roof, bandwidth * i) for i in intensities], color="black")
-    axes.annotate("copy", (0.6, 0.6 * bandwidth), rotation=32, va="bottom")
+    axes.annotate("copy", (0.5, 0.62 * bandwidth), ha="right", va="bottom")
     axes.annotate("matrix product", (roof / bandwidth * 1.3, roof), va="bottom")
     for row in rows:
         if row["shape"] != "1x32x512x512":
@@ -94,7 +98,7 @@ def draw_roofline(results: dict) -> None:
             label=f"{row['dtype']}, {PASSES[row['pass']]}",
         )
     axes.set(xlabel="operations a byte", ylabel="10⁹ operations a second", title="32 channels of 512 × 512")
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.16), ncols=2, frameon=False)
     axes.grid(alpha=0.3)
     save(figure, "roofline")
 
@@ -106,18 +110,21 @@ def draw_sizes(results: dict) -> None:
         for name, marker in MARKERS.items():
             rows = finished(results["rows"], provider=provider, dtype="float32", **{"pass": name})
             if rows:
-                sizes = [int(r["shape"].split("x")[-1]) for r in rows]
+                sizes = [width_of(r) for r in rows]
                 label = f"{provider}, {PASSES[name]}"
                 axes.loglog(sizes, [r["median_ms"] for r in rows], marker=marker, label=label)
     rows = finished(results["rows"], provider="native", dtype="float32", **{"pass": "forward"})
     axes.loglog(
-        [int(r["shape"].split("x")[-1]) for r in rows],
+        [width_of(r) for r in rows],
         [r["copy_ms"] for r in rows],
         "--",
         color="grey",
         label="copy of as many bytes as forward",
     )
+    sizes = [width_of(r) for r in rows]
     axes.set(xlabel="N", ylabel="ms", title="8 channels of N × N, float32")
+    axes.set_xticks(sizes, sizes, minor=False)
+    axes.set_xticks([], minor=True)
     axes.legend()
     axes.grid(alpha=0.3, which="both")
     save(figure, "sizes")
@@ -129,8 +136,8 @@ def draw_speed_up(results: dict) -> None:
     figure, axes = plt.subplots(figsize=(6, 0.32 * len(rows) + 1))
     bars = axes.barh(labels, [r["ratio_to_native"] for r in rows], color="tab:blue")
     axes.bar_label(bars, [f" {r['ratio_to_native']:.1f}×" for r in rows])
-    axes.set(xscale="log", xlabel="times the operator's time", xlim=(1, None))
-    axes.margins(x=0.2)
+    widest = max(r["ratio_to_native"] for r in rows)
+    axes.set(xscale="log", xlabel="times the operator's time", xlim=(1, 2 * widest))
     axes.invert_yaxis()
     save(figure, "speed_up")
 

@@ -15,7 +15,9 @@ enum class Merge : int { none, max, mean, sum };
 // lines between two checkpoints from the gates that it has to read anyway.
 constexpr int64_t kCheckpointLines = 16;
 
-SPN_HD int64_t block_count(int64_t lines) { return (lines + kCheckpointLines - 1) / kCheckpointLines; }
+SPN_HD int64_t block_count(int64_t lines) {
+  return (lines + kCheckpointLines - 1) / kCheckpointLines;
+}
 
 struct Problem {
   DType dtype;

@@ -81,7 +81,9 @@ inline Problem make_problem(const Tensor& x, const Tensor& gates, const std::opt
 }
 
 // The kernels read contiguous arrays; a tensor that is one already is used where it lies.
-inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+inline Tensor as_contiguous(const Tensor& t) {
+  return t.is_contiguous() ? t : torch::stable::contiguous(t);
+}
 
 inline std::optional<Tensor> as_contiguous(const std::optional<Tensor>& t) {
   return t ? std::optional<Tensor>(as_contiguous(*t)) : std::nullopt;

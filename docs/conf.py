@@ -19,6 +19,8 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinxcontrib.bibtex",
+    "sphinx-mathjax-offline",  # formulas need no network to be read
+    "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "_generated", "gallery"]
@@ -72,6 +74,10 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "min_reported_time": 0,
 }
+
+# ---- Copying -----------------------------------------------------------------------------------------------
+
+copybutton_exclude = ".linenos, .gp, .go"  # neither prompts nor output
 
 # ---- Theme -------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from . import _ops
+from . import _native, _ops
 from ._version import __version__
 
 
@@ -36,7 +36,7 @@ def show_config() -> str:
     return "\n".join(lines)
 
 
-def _describe(library: _ops._native.Library) -> str:
+def _describe(library: _native.Library) -> str:
     return (
         str(library.path.name)
         if library.loaded

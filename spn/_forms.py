@@ -10,9 +10,9 @@ from .functional import propagate_four_way
 
 
 class Direct(nn.Module):
-    """The mask and its complement propagated at full resolution; gates (N, 12 G, H, W), G in {1, 2}."""
+    """The mask and its complement propagated at full resolution."""
 
-    def __init__(self, features: int, stride: int, hidden: int, groups: int, rounds: int) -> None:
+    def __init__(self, features: int, stride: int) -> None:
         super().__init__()
         # One set of gates for both: the same affinity carries foreground and background.
         self.gates = nn.Sequential(nn.Conv2d(features, 12 * stride**2, 3, padding=1), nn.PixelShuffle(stride))
@@ -30,8 +30,7 @@ class Direct(nn.Module):
 
 
 class Embedded(nn.Module):
-    """The mask as ``hidden`` channels beside the image's features, propagated at the guidance's
-    resolution."""
+    """The mask as ``hidden`` channels beside the image's features, propagated at the guidance's resolution."""
 
     FINE = 12  # channels at full resolution, where each is dear
 

@@ -24,9 +24,9 @@ def propagate(
 
     .. math::
         h(t,j) &= \Big(1 - \sum_{k \in V} p_k\Big)\, x(t,j) + \sum_{k \in V} p_k\, h(t-1, j+k)
-            && \text{SPN form, source=None} \\
+            && \quad\text{SPN form, source=None} \\
         h(t,j) &= \lambda(t,j)\, x(t,j) + \sum_{k \in V} p_k\, h(t-1, j+k)
-            && \text{source form}
+            && \quad\text{source form}
 
     :math:`V(t,j)` are the taps that point inside the map; the first line has none, so there :math:`h = x` in SPN form,
     and a constant map stays constant whatever the gates. The weights :math:`p` are the gates after ``normalize``.
@@ -50,6 +50,9 @@ def propagate(
     Note:
         O(N C H W) work, H + W dependent steps at most. With gradients enabled the call keeps x, gates and source (no
         copies) and one line in 16 of h for the backward pass, which recomputes the others: 1/16 of x's elements.
+        Contiguous tensors, and views such as ``conv_out.unflatten(1, (3, G))`` of one, are read where they lie. Any
+        other layout, ``torch.channels_last`` above all, is copied once in every call and once more in its backward
+        pass: call ``.contiguous()`` yourself on what several calls share. Results are contiguous.
         Deterministic bit for bit, inputs are never written. Under ``torch.autocast`` all three tensors are cast to the
         autocast dtype, as for a convolution (float64 stays as it is).
 

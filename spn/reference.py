@@ -48,12 +48,12 @@ def is_reversed(direction: str) -> bool:
 
 def existing_taps(height: int, width: int, direction: str, like: Tensor) -> Tensor:
     """V(t, j) as a mask of shape (3, H, W): True where tap k points at a pixel of the map."""
-    line = torch.ones(3, height, width, dtype=torch.bool, device=like.device)
+    taps = torch.ones(3, height, width, dtype=torch.bool, device=like.device)
     along, across = (-1, -2) if is_horizontal(direction) else (-2, -1)
-    line.select(along, -1 if is_reversed(direction) else 0).fill_(False)
-    line[0].select(across, 0).fill_(False)
-    line[2].select(across, -1).fill_(False)
-    return line
+    taps.select(along, -1 if is_reversed(direction) else 0).fill_(False)
+    taps[0].select(across, 0).fill_(False)
+    taps[2].select(across, -1).fill_(False)
+    return taps
 
 
 def normalize_gates(raw: Tensor, mode: str, direction: str | None = None) -> Tensor:

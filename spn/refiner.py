@@ -48,7 +48,7 @@ class SPNRefiner(nn.Module):
         guidance: maps an image to features; see :mod:`spn.guidance`.
         form: "embedded" or "direct".
         hidden: channels that are propagated in the embedded form, a multiple of ``groups``.
-        groups: sets of gates; the channels of one group share theirs.
+        groups: sets of gates of the embedded form; the channels of one group share theirs. The direct form has one.
         rounds: how often the embedded form propagates, >= 1.
         trust: log-odds added in favour of a hard mask, >= 0; the less, the more the refiner changes.
         tile: None, or the side in pixels (>= 256) of the tiles in which larger pictures are worked, to bound
@@ -96,8 +96,10 @@ class SPNRefiner(nn.Module):
         self.config = {"form": form, "hidden": hidden, "groups": groups, "rounds": rounds}
         self.config |= {"trust": trust, "tile": tile}
         self.guidance, self.form, self.trust, self.tile = guidance, form, trust, tile
-        network = Direct if form == "direct" else Embedded
-        self.propagation = network(guidance.channels, guidance.stride, hidden, groups, rounds)
+        if form == "direct":
+            self.propagation = Direct(guidance.channels, guidance.stride)
+        else:
+            self.propagation = Embedded(guidance.channels, guidance.stride, hidden, groups, rounds)
 
     def forward(self, image: Tensor, coarse: Tensor, *, logits: bool = False) -> Tensor:
         """Refines; with ``logits`` coarse and what is returned are log-odds of any size instead of [0, 1]."""

@@ -156,9 +156,8 @@ class Composites:
         for _ in range(20):
             image, mask = self._scene(rng)
             coarse = degrade(mask, rng, image)
-            if (
-                0.02 < (coarse > 0.5).mean() < 0.95 and 0.02 < (mask > 0.5).mean() < 0.95
-            ):  # both classes, as in the paper
+            shares = ((coarse > 0.5).mean(), (mask > 0.5).mean())
+            if all(0.02 < share < 0.95 for share in shares):  # both classes, as in the paper
                 break
         return image, coarse, mask
 
@@ -212,9 +211,8 @@ class Composites:
             if filled and motley and rng.random() < 0.6:
                 colour += (self._texture(rng) - colour) * part[..., None]
             cover = np.maximum(cover, part) if filled else cover * (1 - part)
-        for _ in range(
-            rng.integers(0, 4) if decorated else 0
-        ):  # windows, stripes, spots: edges that are not the outline
+        # Windows, stripes, spots: edges that are not the outline.
+        for _ in range(rng.integers(0, 4) if decorated else 0):
             centre_inside = centre + rng.normal(0, 0.4, 2) * extent
             decoration = self._draw(rng, extent * math.exp(rng.uniform(-2, -0.5)), centre_inside)[0][0]
             colour += (self._texture(rng) - colour) * decoration[..., None] * rng.uniform(0.3, 1)
@@ -242,9 +240,7 @@ class Composites:
                 image = image * (1 - rng.uniform(0.2, 0.6) * shade[..., None])
             if rng.random() < 0.3:  # camouflage: the object takes over part of the colours behind it
                 colour = colour + (image.mean((0, 1)) - colour.mean((0, 1))) * rng.uniform(0.5, 1)
-            if (
-                rng.random() < 0.4
-            ):  # in places its outline can not be seen at all, as with a tyre in its shadow
+            if rng.random() < 0.4:  # in places its outline can not be seen, as with a tyre in its shadow
                 seen = np.clip(smooth_noise(rng, s, s, rng.uniform(0.15, 0.5) * s) + 0.6, 0, 1)
                 colour = image + (colour - image) * seen[..., None]
             if kind != "front" and rng.random() < 0.15:  # out of focus

@@ -194,28 +194,13 @@ def _segment(
     out: Path,
 ) -> None:
     """Write the sequence's labels after every stage, last the file that marks it as done."""
-    nets = out / "nets"
-    foreground = _foreground_of(sequence, foreground, preset, device, nets)
-    instances = [
-        train_instance(foreground, sequence, objects, preset, device, nets / sequence.name, resume=True)
-        for objects in instance_jobs(sequence, preset)
-    ]
     ids = list(sequence.object_ids)
     first = sequence.read_mask(0)
     craf = ConnectedRegionFilter(np.stack([first == k for k in ids]))
     clock = _Clock(device)
     _write_stages(out, sequence, 0, dict.fromkeys(STAGES, first))
-    for t in tqdm(range(1, len(sequence)), desc=f"{sequence.name} frames"):
-        small = working_image(sequence, t, preset.height).to(device)
-        frame = torch.from_numpy(np.array(sequence.read_frame(t))).to(device).permute(2, 0, 1).float() / 255
-        with torch.no_grad():
-            with clock(FOREGROUND), autocast(device, preset.precision):
-                inside = foreground_mask(foreground, small, preset.foreground_threshold, preset.flip_test)
-            with clock(INSTANCE), autocast(device, preset.precision):
-                scores = object_scores(instances, inside, small, preset.flip_test)
-                scores = resize_scores(scores, first.shape)
-            with clock(SPN):
-                refined = refiner(frame[None], scores[None])[0]
+    nets = _nets_of(sequence, foreground, preset, device, out / "nets")
+    for t, scores, refined in _score_maps(sequence, *nets, refiner, preset, device, clock):
         with clock(CRAF):
             filtered = torch.from_numpy(craf.step(refined.cpu().numpy()))
 
@@ -228,6 +213,56 @@ def _segment(
         _seconds_file(out, sequence),
         {"frames": len(sequence) - 1, "objects": len(ids), "seconds": clock.seconds},
     )
+
+
+def _nets_of(
+    sequence: Sequence, foreground: ForegroundNet, preset: Preset, device: str, nets: Path
+) -> tuple[ForegroundNet, list]:
+    foreground = _foreground_of(sequence, foreground, preset, device, nets)
+    instances = [
+        train_instance(foreground, sequence, objects, preset, device, nets / sequence.name, resume=True)
+        for objects in instance_jobs(sequence, preset)
+    ]
+    return foreground, instances
+
+
+def _score_maps(
+    sequence: Sequence,
+    foreground: ForegroundNet,
+    instances: list,
+    refiner: torch.nn.Module,
+    preset: Preset,
+    device: str,
+    clock: _Clock,
+) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    """Of every frame but the first: its number, the nets' scores (K, H, W) and what the SPN makes of them."""
+    for t in tqdm(range(1, len(sequence)), desc=f"{sequence.name} frames"):
+        small = working_image(sequence, t, preset.height).to(device)
+        frame = torch.from_numpy(np.array(sequence.read_frame(t))).to(device).permute(2, 0, 1).float() / 255
+        with torch.no_grad():
+            with clock(FOREGROUND), autocast(device, preset.precision):
+                inside = foreground_mask(foreground, small, preset.foreground_threshold, preset.flip_test)
+            with clock(INSTANCE), autocast(device, preset.precision):
+                scores = object_scores(instances, inside, small, preset.flip_test)
+                scores = resize_scores(scores, frame.shape[1:])
+            with clock(SPN):
+                refined = refiner(frame[None], scores[None])[0]
+        yield t, scores, refined
+
+
+def refined_scores(
+    out: Path, sequence: Sequence, preset: Preset, device: str = "cpu"
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The scores that CRAF was given in a run that is done, computed once more from its nets.
+
+    Yields:
+        (t, scores): the number of every frame but the first, float32 (K, H, W).
+    """
+    foreground = _shared_foreground([], [sequence], preset, device, out / "nets")
+    nets = _nets_of(sequence, foreground, preset, device, out / "nets")
+    refiner, clock = load_refiner(preset, device), _Clock(device)
+    for t, _, refined in _score_maps(sequence, *nets, refiner, preset, device, clock):
+        yield t, refined.cpu().numpy()
 
 
 # --- files --------------------------------------------------------------------------------------------------

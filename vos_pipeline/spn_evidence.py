@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from spn.refiner import SPNRefiner
+from spn import SPNRefiner
 from vos_pipeline.metrics import jaccard
 
 __all__ = ["Curves", "refinement_loss", "validate"]

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from spn.refiner import SPNRefiner
+from spn import SPNRefiner
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.images import write_image
 from vos_pipeline.spn_evidence import Curves, refinement_loss, validate

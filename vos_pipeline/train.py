@@ -187,9 +187,8 @@ def save_checkpoint(path: Path, state: dict) -> None:
     with replacing(path) as file:
         try:
             torch.save(state, file)
-        except (
-            RuntimeError
-        ) as error:  # after a failed write torch fails once more, and hides the first reason
+        except RuntimeError as error:
+            # After a failed write torch fails once more, and hides the first reason.
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise

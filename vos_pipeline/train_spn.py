@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from spn.guidance import LiteGuidance, VGG16Guidance
-from spn.refiner import SPNRefiner
+from spn import LiteGuidance, SPNRefiner, VGG16Guidance
 from vos_pipeline.composites import Composites
 from vos_pipeline.data import list_images
 from vos_pipeline.errors import PipelineError

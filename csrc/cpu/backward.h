@@ -68,7 +68,8 @@ void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, in
   using T = StateOf<S>;
   const LineKernels<T> kernels = line_kernels<T>(b.normalize, b.source != nullptr);
   const Sweep s = b.sweep(d);
-  const int64_t stride = padded(s.positions), size = kCheckpointLines * stride;
+  constexpr int64_t lines = kBlockLines<S>;
+  const int64_t stride = padded(s.positions), size = lines * stride;
   T* hidden = scratch<T>(Slot::hidden, size);
   T* grads = scratch<T>(Slot::grad, size);
   T* grads_x = scratch<T>(Slot::grad_x, size);
@@ -80,7 +81,7 @@ void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, in
   std::fill_n(sent, 3 * sent_stride(s.positions), T(0));
   std::fill_n(carries, (c1 - c0) * stride, T(0));
   const int64_t checkpoint_stride = b.checkpoint_offset(b.directions);
-  BlockInputs<S> inputs(b, b.x, b.gates, b.source, n, d, kCheckpointLines);
+  BlockInputs<S> inputs(b, b.x, b.gates, b.source, n, d, lines);
   const auto gate_plane = [&](int64_t c, int tap) {
     return static_cast<S*>(b.grad_gates) + b.gate_plane(n, d, tap, c) * b.plane();
   };
@@ -88,8 +89,8 @@ void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, in
   // A gate gradient that no other channel adds to goes where it belongs at once, if that is laid out like a line.
   const bool direct = !streams && std::is_same_v<S, T> && s.position_stride == 1 && b.gate_groups == b.channels;
 
-  for (int64_t t0 = (block_count(s.lines) - 1) * kCheckpointLines; t0 >= 0; t0 -= kCheckpointLines) {
-    const Block block{t0, std::min(kCheckpointLines, s.lines - t0), -kCheckpointLines};
+  for (int64_t t0 = (s.lines - 1) / lines * lines; t0 >= 0; t0 -= lines) {
+    const Block block{t0, std::min(lines, s.lines - t0), -lines};
     for (int64_t c = c0; c < c1; ++c) {
       const bool new_gates = enters_group(b, b.gate_groups, c, c0);
       const bool new_source = enters_group(b, b.source_groups, c, c0);

@@ -22,6 +22,7 @@ import skimage.data
 
 from vos_pipeline import presets
 from vos_pipeline.__main__ import main
+from vos_pipeline.video import write_video
 
 FRAMES, WIDTH, HEIGHT = 16, 214, 120
 folder = Path(tempfile.mkdtemp())
@@ -46,10 +47,7 @@ def draw(u):
 
 
 pictures, truth = zip(*(draw(t / (FRAMES - 1)) for t in range(FRAMES)), strict=True)
-video = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 12, (WIDTH, HEIGHT))
-for picture in pictures:
-    video.write(picture[..., ::-1])
-video.release()
+write_video(folder / "clip.mp4", pictures, rate=12)
 cv2.imwrite(str(folder / "first.png"), truth[0].astype(np.uint8))
 
 # %%

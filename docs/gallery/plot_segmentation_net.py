@@ -53,9 +53,8 @@ def draw(rng):
 
 def batch(count, rng):
     pictures, masks = zip(*(draw(rng) for _ in range(count)), strict=True)
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float(), torch.from_numpy(
-        np.stack(masks)
-    ).long()
+    images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
+    return images, torch.from_numpy(np.stack(masks)).long()
 
 
 def train(model, steps, learning_rate):

@@ -69,13 +69,13 @@ def influence(depth: int) -> torch.Tensor:
 
 maps = {"one layer": influence(1), "two layers": influence(2)}
 
-figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.6), width_ratios=(1, 1.15), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.4), layout="constrained")
 for axis, (title, powers) in zip(axes, maps.items(), strict=True):
     axis.imshow(photo.detach()[0].mean(0), cmap="gray", vmax=1.6)
     shown = axis.imshow(powers, cmap="inferno", vmin=-9, vmax=0, alpha=((powers + 9) / 4).clamp(0, 0.8))
     axis.set_title(f"what one pixel depends on: {title}")
     axis.axis("off")
-figure.colorbar(shown, ax=axes[1], shrink=0.8, label="influence, powers of ten")
+figure.colorbar(shown, ax=axes, shrink=0.8, label="influence, powers of ten")
 plt.show()
 
 # %%

@@ -1,9 +1,13 @@
-"""docs/architecture.md and the tree agree: every file it names exists, and every source file is named."""
+"""docs/architecture.md and the tree agree: files, functions, and which package may import what."""
 
+import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
+
+import spn
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
@@ -49,3 +53,43 @@ def test_every_source_file_is_named(name):
 )
 def test_functions_are_where_the_page_says(name, file):
     assert re.search(rf"\b{name}\b", (ROOT / file).read_text()), f"no {name} in {file}"
+
+
+# ---- Who may import what -------------------------------------------------------------------------------------
+
+
+def imports(path):
+    """(module, imported name or None, whether it is made when the file is imported) of every absolute import."""
+    tree = ast.parse(path.read_text())
+    at_once = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None, id(node) in at_once) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield from ((node.module, alias.name, id(node) in at_once) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "spn").glob("*.py")), ids=lambda path: path.name)
+def test_spn_needs_torch_alone(path):
+    for module, _, at_once in imports(path):
+        package = module.split(".")[0]
+        allowed = {"torch", *sys.stdlib_module_names} | (set() if at_once else {"torchvision"})
+        assert package in allowed, f"{path.name} imports {module}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "vos_pipeline").glob("*.py")), ids=lambda path: path.name)
+def test_the_pipeline_uses_public_names_of_spn(path):
+    used = {(module, name) for module, name, _ in imports(path) if module.split(".")[0] == "spn"}
+    assert {module for module, _ in used} <= {"spn"}, "names come from spn itself, not from its modules"
+    names = {name for _, name in used if name} | set(re.findall(r"\bspn\.(\w+)", code_of(path)))
+    assert names <= set(spn.__all__)
+
+
+def code_of(path):
+    """The file without its docstrings, comments and texts."""
+    return ast.unparse(Untold().visit(ast.parse(path.read_text())))
+
+
+class Untold(ast.NodeTransformer):
+    def visit_Constant(self, node):
+        return ast.Constant("") if isinstance(node.value, str) else node

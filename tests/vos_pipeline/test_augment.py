@@ -1,3 +1,5 @@
+"""Samples of a frame and its mask: the same transform for both, drawn from the step alone."""
+
 from dataclasses import replace
 
 import numpy as np

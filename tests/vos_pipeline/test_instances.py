@@ -1,3 +1,5 @@
+"""Nets of objects and their score maps."""
+
 import dataclasses
 
 import numpy as np

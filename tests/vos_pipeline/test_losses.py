@@ -1,3 +1,5 @@
+"""The loss of eq. (1), for two classes, more, and pairs."""
+
 import math
 
 import pytest

@@ -1,3 +1,5 @@
+"""The foreground net: sizes, ImageNet weights, channels for objects."""
+
 from urllib.error import URLError
 
 import pytest

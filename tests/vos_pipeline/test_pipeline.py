@@ -1,3 +1,5 @@
+"""The pipeline: labels after every stage, runs that go on, seconds and scores."""
+
 import dataclasses
 import json
 import math
@@ -5,11 +7,14 @@ import math
 import numpy as np
 import pytest
 import tiny
+import torch
 
 from vos_pipeline import pipeline
+from vos_pipeline.craf import ConnectedRegionFilter
 from vos_pipeline.data import load_davis
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.images import read_labels
+from vos_pipeline.instances import labels_from_scores
 
 TINY, FRAMES = tiny.TINY, tiny.FRAMES
 
@@ -67,6 +72,21 @@ def test_seconds_are_means_over_frames_and_objects(root, tmp_path):
         total = sum(file["seconds"][part] for file in files.values())
         assert result.seconds[part] == pytest.approx(total / sum(counts.values()))
     assert 0 < result.seconds[pipeline.FOREGROUND] < result.seconds["instance nets"]
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_refined_scores_are_what_craf_was_given(root, tmp_path, joint):
+    preset = dataclasses.replace(TINY, joint=joint)
+    result = run(root, tmp_path / "out", preset=preset)
+    (sequence,) = load_davis(root, "2017", "val")
+    craf = ConnectedRegionFilter(np.stack([sequence.read_mask(0) == k for k in sequence.object_ids]))
+    seen = []
+    for t, scores in pipeline.refined_scores(tmp_path / "out", sequence, preset):
+        for stage, maps in (("+ SPN", scores), ("+ CRAF", craf.step(scores))):
+            labels = labels_from_scores(torch.from_numpy(maps), list(sequence.object_ids))
+            assert np.array_equal(labels, read_labels(result.label_dirs[stage] / "pair" / f"{t:05d}.png"))
+        seen.append(t)
+    assert seen == list(range(1, FRAMES))
 
 
 def test_without_masks_there_are_no_scores(root, tmp_path):

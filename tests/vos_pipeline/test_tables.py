@@ -1,3 +1,5 @@
+"""The paper's tables with our figures beside them."""
+
 import argparse
 import csv
 

@@ -1,3 +1,5 @@
+"""The training loop and the foreground net's two stages."""
+
 import dataclasses
 from urllib.error import URLError
 
