@@ -68,6 +68,7 @@ sphinx_gallery_conf = {
         ]
     ),
     "abort_on_example_error": True,
+    "capture_repr": (),  # what is printed is shown, what a last line happens to return is not
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_signature": False,
