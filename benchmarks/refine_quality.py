@@ -107,6 +107,25 @@ def tuned(alternative: Alternative, tests: list[Case]) -> dict[str, float]:
     )
 
 
+def installed() -> dict[str, Alternative]:
+    return {name: alternative for name, alternative in ALTERNATIVES.items() if alternative.installed()}
+
+
+def methods_with(settings: dict[str, dict[str, float]], weights: str) -> dict[str, Callable]:
+    """Every method as (image, scores) -> refined scores, the alternatives with their settings."""
+    alternatives = {name: partial(ALTERNATIVES[name].refine, **values) for name, values in settings.items()}
+    return {"coarse": lambda image, scores: scores, **alternatives, "SPN refiner": refiner_of(weights)}
+
+
+def score_all(kind: str, tests: list[Case], methods: dict[str, Callable]) -> list[dict]:
+    table = []
+    for name, refine in methods.items():
+        rows = measure(tests, refine)
+        table += [{"kind": kind, "method": name, **row} for row in rows]
+        print(f"{kind:12} {name:16}", *(f"{rows[-1][m]:.3f}" for m in MEASURES), flush=True)
+    return table
+
+
 def measure(tests: list[Case], refine: Callable) -> list[dict]:
     """A row of means for each sequence and one over the sequences."""
     scores: dict[str, list[np.ndarray]] = {}
@@ -146,6 +165,9 @@ def main() -> None:
     parser.add_argument(
         "--json", type=Path, required=True, help="file of all figures; other kinds in it stay"
     )
+    parser.add_argument(
+        "--only-time", action="store_true", help="take the time anew, on a machine with nothing else to do"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -154,25 +176,20 @@ def main() -> None:
     everything = list(cases(args.data, args.predictions, args.every))
     for kind in args.kinds:
         tests = [c for c in everything if c.kind == kind]
-        settings, table = {}, []
-        methods = {"coarse": lambda image, scores: scores}
-        for name, alternative in ALTERNATIVES.items():
-            if alternative.installed():
-                settings[name] = tuned(alternative, tests[::4])
-                methods[name] = partial(alternative.refine, **settings[name])
-        methods["SPN refiner"] = refiner_of(args.weights)
-        for name, refine in methods.items():
-            rows = measure(tests, refine)
-            table += [{"kind": kind, "method": name, **row} for row in rows]
-            print(f"{kind:12} {name:16}", *(f"{rows[-1][m]:.3f}" for m in MEASURES), flush=True)
-        seconds = {name: seconds_a_frame(refine, tests[0], args.threads) for name, refine in methods.items()}
-        record |= {"machine": describe("cpu"), "threads": args.threads, "every": args.every}
-        record.setdefault("kinds", {})[kind] = {
-            "load": os.getloadavg()[0],
-            "seconds": seconds,
-            "settings": settings,
-            "table": table,
+        if args.only_time:
+            facts = record["kinds"][kind]
+        else:
+            facts = {"settings": {name: tuned(a, tests[::4]) for name, a in installed().items()}}
+        methods = methods_with(facts["settings"], args.weights)
+        if not args.only_time:
+            table = score_all(kind, tests, methods)
+            record["table"] = [row for row in record.get("table", []) if row["kind"] != kind] + table
+        facts["load"] = os.getloadavg()[0]
+        facts["seconds"] = {
+            name: seconds_a_frame(refine, tests[0], args.threads) for name, refine in methods.items()
         }
+        record.setdefault("kinds", {})[kind] = facts
+        record |= {"machine": describe("cpu"), "threads": args.threads, "every": args.every}
         args.json.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Puts the figures of benchmarks/results/refine_quality.json into README.md and docs/refiner.md, between marks.
+"""Puts the figures of benchmarks/results/refine_quality.json into docs/refiner.md, between marks.
 
 python -m benchmarks.refine_table
 """
@@ -10,17 +10,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "benchmarks/results/refine_quality.json"
-PAGES = (ROOT / "README.md", ROOT / "docs/refiner.md")
+PAGE = ROOT / "docs/refiner.md"
 KINDS = {"1/16": "1/16 of the resolution", "1/32": "1/32", "predictions": "predictions of a network"}
 BEGIN, END = "<!-- refine_table: begin -->", "<!-- refine_table: end -->"
 
 
 def table(record: dict) -> str:
     """Markdown: a row a method, J, F and F2 for each kind of coarse mask, seconds a frame; the best of each bold."""
-    kinds = record["kinds"]
-    means = {
-        (kind, r["method"]): r for kind in kinds for r in kinds[kind]["table"] if r["sequence"] == "mean"
-    }
+    means = {(r["kind"], r["method"]): r for r in record["table"] if r["sequence"] == "mean"}
     methods = list(dict.fromkeys(method for _, method in means))
     columns = [(kind, m) for kind in KINDS if (kind, methods[0]) in means for m in ("J", "F", "F2")]
     best = {(k, m): max(round(means[k, method][m], 3) for method in methods) for k, m in columns}
@@ -28,7 +25,7 @@ def table(record: dict) -> str:
     lines = [["", *heads, "s a frame"], ["---", *["---:"] * (len(columns) + 1)]]
     for method in methods:
         cells = [_cell(means[kind, method][m], best[kind, m]) for kind, m in columns]
-        seconds = min(kind["seconds"][method] for kind in kinds.values())
+        seconds = min(kind["seconds"][method] for kind in record["kinds"].values())
         lines.append([method, *cells, f"{seconds:.2f}" if seconds >= 0.005 else "0"])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -45,5 +42,4 @@ def filled(page: str, record: dict) -> str:
 
 
 if __name__ == "__main__":
-    for page in PAGES:
-        page.write_text(filled(page.read_text(), json.loads(RECORD.read_text())))
+    PAGE.write_text(filled(PAGE.read_text(), json.loads(RECORD.read_text())))

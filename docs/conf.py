@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 from sphinx_gallery.sorting import ExplicitOrder
@@ -52,6 +53,7 @@ torch.manual_seed(0)
 
 # ---- Gallery -----------------------------------------------------------------------------------------------
 
+os.environ["TQDM_MININTERVAL"] = "1e9"  # seconds: a progress bar's first and last state say enough
 # A user meets these warnings too, and can do nothing about them either.
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
 sphinx_gallery_conf = {
@@ -68,6 +70,7 @@ sphinx_gallery_conf = {
         ]
     ),
     "abort_on_example_error": True,
+    "capture_repr": (),  # what is printed is shown, what a last line happens to return is not
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_signature": False,

@@ -23,7 +23,7 @@ torch.manual_seed(0)
 # %%
 # The task: find the bricks. Scenes are drawn as they are needed, a wobbly patch of tinted brick wall over a
 # piece of a photograph. (The refiner has seen other drawn shapes over these photographs, so this is home
-# ground for it. What it does for real masks: :doc:`/benchmarks`.)
+# ground for it. What it does for real masks: :doc:`/refiner`.)
 
 SIZE = 96
 PHOTOS = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea(), skimage.data.rocket()]
