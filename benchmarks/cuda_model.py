@@ -25,10 +25,10 @@ SCHEDULERS = 4
 HALO = 16
 # Of a position and line, by benchmarks/instructions.py on sm_90, and a tenth for branches that it leaves out.
 INSTRUCTIONS = {
-    (False, torch.float32): 70 * 1.1,
-    (False, torch.bfloat16): 77 * 1.1,
-    (True, torch.float32): 194 * 1.1,
-    (True, torch.bfloat16): 209 * 1.1,
+    (False, torch.float32): 50 * 1.1,
+    (False, torch.bfloat16): 57 * 1.1,
+    (True, torch.float32): 137 * 1.1,
+    (True, torch.bfloat16): 155 * 1.1,
 }
 REGISTERS = 168  # of a thread, at most
 # Assumed: shared memory there and back, four dependent multiply-adds, a barrier. The backward pass walks lines twice.

@@ -27,21 +27,33 @@ SPN_HD T dot(Taps<T> a, Taps<T> b) {
 // registers.
 template <typename T>
 SPN_HD T magnitude(T value) {
-#ifdef __CUDA_ARCH__
-  return value < T(0) ? -value : value;
-#else
   return std::fabs(value);
-#endif
 }
 
 // sign(g) value
 template <typename T>
 SPN_HD T times_sign(T value, T g) {
-#ifdef __CUDA_ARCH__
-  return (T(g > T(0)) - T(g < T(0))) * value;
-#else
   return g == T(0) ? T(0) : std::copysign(T(1), g) * value;
+}
+
+// 1 / value from an estimate: a Newton step squares the relative error.
+template <typename T>
+SPN_HD T refined_reciprocal(T value, T estimate) {
+  return std::fma(estimate, std::fma(-value, estimate, T(1)), estimate);
+}
+
+// 1 / value. On a GPU, of floats up to 2^126, from the device's estimate: a division's branch for other values would keep
+// the compiler from working on several lines at once.
+template <typename T>
+SPN_HD T reciprocal(T value) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(T) == sizeof(float)) {
+    float estimate;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(estimate) : "f"(value));
+    return refined_reciprocal(value, estimate);
+  }
 #endif
+  return T(1) / value;
 }
 
 // exp for value <= 0. On the host without a branch or a call, so that loops over it vectorise: with n the integer
@@ -134,7 +146,7 @@ template <typename T>
 SPN_HD void scaled_sigmoid(T g, T shift, T& s, T& complement) {
   const T u = g - shift;
   const T e = exponential(-magnitude(u));
-  const T inverse = T(1) / (T(1) + e);
+  const T inverse = reciprocal(T(1) + e);
   const bool shifted = shift != T(0);
   s = shifted ? e : (u < T(0) ? e * inverse : inverse);
   complement = shifted ? T(1) : (u < T(0) ? inverse : e * inverse);
@@ -161,13 +173,13 @@ SPN_HD Taps<T> normalize(Taps<T> g, bool has_minus, bool has_plus) {
   Taps<T> p = g;
   if (kMode == Normalize::sigmoid) {
     p = sigmoids(g, has_minus, has_plus).s;
-    const T scale = T(1) / (p.minus + p.zero + p.plus);
+    const T scale = reciprocal(p.minus + p.zero + p.plus);
     return {p.minus * scale, p.zero * scale, p.plus * scale};
   }
   if (kMode != Normalize::none) {
     const T floor = absolute_floor<kMode, T>();
     const T total = absolute_sum(g);
-    const T scale = T(1) / (total > floor ? total : floor);
+    const T scale = reciprocal(total > floor ? total : floor);
     p = {g.minus * scale, g.zero * scale, g.plus * scale};
   }
   return {has_minus ? p.minus : T(0), p.zero, has_plus ? p.plus : T(0)};
@@ -188,7 +200,7 @@ SPN_HD Taps<T> normalize_adjoint(Taps<T> g, Taps<T> p, Taps<T> dp, bool has_minu
   const T floor = absolute_floor<kMode, T>();
   const T total = absolute_sum(g);
   const bool above = total > floor;
-  const T scale = T(1) / (above ? total : floor);
+  const T scale = reciprocal(above ? total : floor);
   const T shared = above ? along : T(0);
   return {(dp.minus - times_sign(shared, g.minus)) * scale, (dp.zero - times_sign(shared, g.zero)) * scale,
           (dp.plus - times_sign(shared, g.plus)) * scale};

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "../../csrc/cuda/propagate.h"
+#include "../../csrc/recurrence.h"
 #include "emulator.h"
 #include "faults.h"
 
@@ -162,4 +163,5 @@ PYBIND11_MODULE(spn_emulator, m) {
   m.def("forward", &spn::forward);
   m.def("backward", &spn::backward);
   m.def("fault", &spn::fault);
+  m.def("refined_reciprocal", py::vectorize(&spn::refined_reciprocal<float>));
 }
