@@ -3,14 +3,13 @@
     python -m benchmarks.craf_choices --data ROOT --run OUT/full --preset small [--sets 2017/val] --json FILE
 
 OUT/full is a run that ``python -m vos_pipeline tables ablation`` left behind: its nets are used once more. Scores of
-the SPN are filtered with each set of parameters; J and F are means over objects. The time is CRAF's own on one thread,
-a frame and object. Writes docs/_generated/craf_choices.md as well.
+the SPN are filtered with each set of parameters; J and F are means over objects. Writes
+docs/_generated/craf_choices.md as well.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -45,7 +44,6 @@ class Trial:
     def __init__(self, parameters: CRAFParameters) -> None:
         self.parameters = parameters
         self.objects: dict[str, ObjectScores] = {}
-        self.seconds, self.count = 0.0, 0
 
     def start(self, first: np.ndarray) -> None:
         self.filter = ConnectedRegionFilter(first, self.parameters)
@@ -53,10 +51,7 @@ class Trial:
 
     def step(self, scores: np.ndarray, truth: np.ndarray | None, ids: list[int], threshold: float) -> None:
         """One frame; where truth is None it is not scored."""
-        start = time.perf_counter()
         filtered = self.filter.step(scores)
-        self.seconds += time.perf_counter() - start
-        self.count += len(scores)
         if truth is not None:
             labels = labels_from_scores(torch.from_numpy(filtered), ids, threshold).numpy()
             self.frames.append(score_frame(truth, labels, ids))
@@ -72,7 +67,6 @@ class Trial:
             "parameters": asdict(self.parameters),
             **{name: means[f"{name}-Mean"] for name in ("J&F", "J", "F")},
             "J of objects": {name: j for name, j, _ in Evaluation(self.objects).per_object()},
-            "ms a frame and object": 1e3 * self.seconds / self.count,
         }
 
 
@@ -91,10 +85,10 @@ def go_through(sequence: Sequence, trials: list[Trial], run: Path, preset: Prese
 
 
 def table(rows: list[dict]) -> str:
-    lines = ["| | J&F | J | F | ms a frame and object |", "|---|---:|---:|---:|---:|"]
+    lines = ["| | J&F | J | F |", "|---|---:|---:|---:|"]
     for row in rows:
         figures = (f"{row[name]:.3f}" for name in ("J&F", "J", "F"))
-        lines.append(f"| `{row['choice']}` | {' | '.join(figures)} | {row['ms a frame and object']:.1f} |")
+        lines.append(f"| `{row['choice']}` | {' | '.join(figures)} |")
     return "\n".join(lines).replace("`as chosen`", "as chosen") + "\n"
 
 

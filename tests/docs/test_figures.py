@@ -1,9 +1,10 @@
 """Drawn figures and generated tables are what their scripts make of what there is now."""
 
+import json
 import runpy
 from pathlib import Path
 
-from benchmarks import plot
+from benchmarks import craf_choices, plot
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -29,3 +30,8 @@ def test_tables_and_pictures_of_the_benchmarks(tmp_path, monkeypatch):
     # How a picture's lines are written depends on the version of matplotlib.
     drawn, kept = plot.PICTURES.iterdir(), (DOCS / "_static" / "benchmarks").iterdir()
     assert {path.name for path in drawn} == {path.name for path in kept}
+
+
+def test_table_of_crafs_choices():
+    record = json.loads((plot.RESULTS / "craf_choices.json").read_text())
+    assert craf_choices.TABLE.read_text() == craf_choices.table(record["rows"])

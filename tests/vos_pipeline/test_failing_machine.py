@@ -54,8 +54,9 @@ def test_a_full_disk_keeps_what_is_finished(fails, tiny_root, tmp_path, monkeypa
     assert files_in(out / "labels") == files_in(tmp_path / "unbroken/labels")
 
 
+# Shells let what they start in the background ignore Ctrl-C, and the tests' own children with it.
 PROGRAM = """
-import dataclasses, sys, time, tiny, torch
+import dataclasses, signal, sys, time, tiny, torch
 from vos_pipeline import pipeline, presets
 from vos_pipeline.__main__ import main
 
@@ -64,6 +65,7 @@ class Slow(tiny.Unrefined):
         time.sleep(0.2)
         return super().forward(image, coarse)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 pipeline.load_refiner = lambda preset, device: Slow()
 long = dataclasses.replace(tiny.BRIEF, steps=10**6)
