@@ -18,7 +18,10 @@ OUT=$(cd "$OUT" && pwd)
 PYTHON=${PYTHON:-python3}
 if [ -z "${CUDA_HOME:-}" ]; then
   CUDA_HOME=/usr/local/cuda
-  if command -v nvcc >/dev/null; then CUDA_HOME=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")"); fi
+  # An nvcc on the path may be a script that stands apart from its toolkit.
+  if [ ! -x $CUDA_HOME/bin/nvcc ] && command -v nvcc >/dev/null; then
+    CUDA_HOME=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
+  fi
 fi
 if [ -z "${TORCH_CUDA_ARCH_LIST:-}" ]; then
   TORCH_CUDA_ARCH_LIST=$("$PYTHON" -c 'import torch; print("%d.%d" % torch.cuda.get_device_capability())' 2>/dev/null || echo 9.0)
