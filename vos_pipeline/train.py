@@ -188,8 +188,8 @@ def save_checkpoint(path: Path, state: dict) -> None:
         try:
             torch.save(state, file)
         except RuntimeError as error:
-            # After a failed write torch fails once more, and hides the first reason.
-            if isinstance(error.__context__, OSError):
+            # After a write that failed, or that Ctrl-C broke off, torch fails once more and hides the first reason.
+            if isinstance(error.__context__, (OSError, KeyboardInterrupt)):
                 raise error.__context__ from None
             raise
 

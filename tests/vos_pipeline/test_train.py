@@ -1,6 +1,8 @@
 """The training loop and the foreground net's two stages."""
 
 import dataclasses
+import io
+from contextlib import contextmanager
 from urllib.error import URLError
 
 import numpy as np
@@ -11,6 +13,7 @@ from vos_pipeline import train as training
 from vos_pipeline.augment import Affine, Augmentation
 from vos_pipeline.data import Sequence
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.files import replacing
 from vos_pipeline.images import write_image, write_labels
 from vos_pipeline.model import ForegroundNet
 from vos_pipeline.presets import PRESETS, Schedule, get_preset
@@ -112,16 +115,25 @@ def test_a_broken_checkpoint_says_what_to_do(tmp_path):
         trained(tmp_path / "net.pt", resume=True)
 
 
-def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+@pytest.mark.parametrize("reason", [OSError("disk full"), KeyboardInterrupt()], ids=repr)
+def test_a_write_that_is_broken_off_leaves_the_old_checkpoint(reason, tmp_path, monkeypatch):
     training.save_checkpoint(tmp_path / "net.pt", {"step": 1})
 
-    def fail(state, file):
-        file.write(b"half a file")
-        raise OSError("disk full")
+    class Failing(io.BytesIO):
+        def write(self, data):
+            if self.tell():
+                raise reason
+            return super().write(data)
 
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
+    @contextmanager
+    def failing(path):
+        with replacing(path):
+            yield Failing()
+
+    monkeypatch.setattr(training, "replacing", failing)
+    with pytest.raises(type(reason)) as caught:
         training.save_checkpoint(tmp_path / "net.pt", {"step": 2})
+    assert caught.value is reason
     assert training.load_checkpoint(tmp_path / "net.pt", "cpu") == {"step": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
 
