@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 
 from sphinx_gallery.sorting import ExplicitOrder
@@ -53,7 +52,6 @@ torch.manual_seed(0)
 
 # ---- Gallery -----------------------------------------------------------------------------------------------
 
-os.environ["TQDM_MININTERVAL"] = "1e9"  # seconds: a progress bar's first and last state say enough
 # A user meets these warnings too, and can do nothing about them either.
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
 sphinx_gallery_conf = {

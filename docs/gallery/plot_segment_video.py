@@ -55,9 +55,8 @@ cv2.imwrite(str(folder / "first.png"), truth[0].astype(np.uint8))
 # preset ``demo`` works on 240 lines; this clip has half of them, and a preset that takes it as it is saves the time.
 
 presets.PRESETS["clip"] = replace(presets.PRESETS["demo"], name="clip", height=None)
-main(
-    f"segment {folder / 'clip.mp4'} --mask {folder / 'first.png'} --out {folder / 'out'} --preset clip".split()
-)
+command = f"segment {folder}/clip.mp4 --mask {folder}/first.png --out {folder}/out --preset clip"
+main(command.split())
 
 # %%
 # Masks lie in ``out/labels``, a folder a stage, as indexed PNG files; ``out/report.html`` shows every frame after every
