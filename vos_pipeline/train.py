@@ -76,7 +76,11 @@ def train(
     forward = torch.compile(forward) if compiled else forward
     loss_of = paired_loss if net.paired else class_balanced_loss
     steps = tqdm(
-        range(start, schedule.steps), desc=title, initial=start, total=schedule.steps, disable=not first
+        range(start, schedule.steps),
+        desc=title,
+        initial=start,
+        total=schedule.steps,
+        disable=not first or start == schedule.steps,  # a training that is loaded shows no bar
     )
     for step, (images, labels) in made_ahead(batches, steps):
         images = images.to(device, memory_format=layout)
