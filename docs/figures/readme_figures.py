@@ -15,7 +15,7 @@ KINDS = {
     "1/32": "the true mask at 1/32",
     "predictions": "a network's predictions (OSVOS)",
 }
-METHODS = {"coarse": "as it is", "refiner": "`SPNRefiner`", "SPN refiner": "`SPNRefiner`"}
+METHODS = {"coarse": "as it is", "SPN refiner": "`SPNRefiner`"}
 
 
 def refinement(record: dict) -> list[str]:
@@ -23,7 +23,7 @@ def refinement(record: dict) -> list[str]:
     means = {}
     for row in record["table"]:
         if row["sequence"] == "mean":
-            means.setdefault(row.get("kind") or row["case"], {})[row["method"]] = row
+            means.setdefault(row["kind"], {})[row["method"]] = row
     lines = ["| coarse mask | | J | F2 |", "|---|---|---|---|"]
     for kind, name in KINDS.items():
         others = {method: row for method, row in means[kind].items() if method not in METHODS}
