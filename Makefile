@@ -27,6 +27,7 @@ test: $(VENV)/.built
 lint: $(VENV)/.built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(shell find csrc benchmarks tests -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 
 # A warning is an error: a dead link or a wrong example must not stay. One thread: the gallery's nets are so small that
 # threads mostly wait for one another, beside other work for minutes. A page shows how a progress bar begins and ends.

@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kThreads<S>) count_backward(BackwardArgs b, Pl
   run_backward<S, kTogether<S>>(b, plan, in, memory);
 }
 
-#define SPN_COUNT(S, horizontal)                                         \
+#define SPN_COUNT(S, horizontal)                                            \
   template __global__ void count_forward<S, horizontal>(ForwardArgs, Plan); \
   template __global__ void count_backward<S, horizontal>(BackwardArgs, Plan);
 SPN_COUNT(float, true)

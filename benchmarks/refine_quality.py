@@ -30,7 +30,7 @@ import torch
 
 from benchmarks.alternatives import ALTERNATIVES, Alternative
 from benchmarks.machine import describe
-from spn.refiner import SPNRefiner
+from spn import SPNRefiner
 from vos_pipeline.data import Sequence, load_davis
 from vos_pipeline.degrade import lose_resolution
 from vos_pipeline.images import read_labels

@@ -42,8 +42,8 @@ SPN_HD T refined_reciprocal(T value, T estimate) {
   return std::fma(estimate, std::fma(-value, estimate, T(1)), estimate);
 }
 
-// 1 / value. On a GPU, of floats up to 2^126, from the device's estimate: a division's branch for other values would keep
-// the compiler from working on several lines at once.
+// 1 / value. On a GPU, of floats up to 2^126, from the device's estimate: a division's branch for other values would
+// keep the compiler from working on several lines at once.
 template <typename T>
 SPN_HD T reciprocal(T value) {
 #ifdef __CUDA_ARCH__

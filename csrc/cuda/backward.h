@@ -84,8 +84,8 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
     if (carries && owns) store(carry + (parity ^ 1) * positions, received);
   };
 
-  // First as many items are brought in as there are stages, then one after each that is computed. What a lane overwrites
-  // then is what it has read itself, of a tile that its warp needs no more.
+  // First as many items are brought in as there are stages, then one after each that is computed. What a lane
+  // overwrites then is what it has read itself, of a tile that its warp needs no more.
   for (int missing = plan.stages;;) {
     if (missing == 0) {
       at.next(plan.stages, item.first_of_gates(), item.first_of_source());

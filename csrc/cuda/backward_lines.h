@@ -74,7 +74,8 @@ struct BackwardLines {
       }
       view.write(memory.grad_x(at.channel), i, a);
       put_gates(i, v, dp);
-      if (kSource) put(memory.sums.source, memory.sum_source(), Memory::source, at.source, i, grad_lambda, first_of_source);
+      if (kSource)
+        put(memory.sums.source, memory.sum_source(), Memory::source, at.source, i, grad_lambda, first_of_source);
     }
   }
 

@@ -32,7 +32,7 @@ struct BackwardMemory {
   using T = StateOf<S>;
   enum Array : int { gates = 0, x = 3, grad = 4, source = 5 };
   static constexpr bool kInPlace = sizeof(S) == sizeof(T);  // grad_x takes the place of the grad that it came from
-  static constexpr int kTile = kWarp * kLines;      // values
+  static constexpr int kTile = kWarp * kLines;              // values
   static constexpr int kLineCount = kLines + 6;
 
   SPN_HD static int arrays(const Problem& p) { return p.source_groups ? 6 : 5; }

@@ -95,8 +95,8 @@ SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const Forwar
   ForwardWalk item(in.sweep, plan.threads), ahead = item;
   int stage = 0;
   T h = T(0);
-  // First as many items are brought in as there are stages, then one after each that is computed. What a lane overwrites
-  // then is what it has read itself, of a tile that its warp needs no more.
+  // First as many items are brought in as there are stages, then one after each that is computed. What a lane
+  // overwrites then is what it has read itself, of a tile that its warp needs no more.
   for (int missing = plan.stages;;) {
     if (missing == 0) {
       wait_for_tile(plan.stages);

@@ -35,7 +35,9 @@ struct ForwardMemory {
   int stage_bytes, stages, line_pitch;
 
   SPN_DEVICE ForwardMemory(const Problem& p, const Plan& plan, unsigned char* scratch)
-      : stage_bytes(kTile * arrays(p) * static_cast<int>(sizeof(S))), stages(plan.stages), line_pitch(pitch(plan.threads)) {
+      : stage_bytes(kTile * arrays(p) * static_cast<int>(sizeof(S))),
+        stages(plan.stages),
+        line_pitch(pitch(plan.threads)) {
     const int bytes = warp_bytes(p, stages);
     warp = scratch + static_cast<int>(threadIdx.x) / kWarp * bytes;
     lines = reinterpret_cast<T*>(scratch + plan.threads / kWarp * bytes) + 1;
@@ -60,8 +62,8 @@ template <typename S>
 bool place_forward(Plan& plan, const Problem& p, const Limits& limits, int stages, bool resident) {
   using Memory = ForwardMemory<S>;
   plan.resident = resident;
-  const bool placed = place(plan, p, limits, kThreads<S>, stages, Memory::thread_bytes(p, stages),
-                            Memory::fixed_bytes(p, plan));
+  const bool placed =
+      place(plan, p, limits, kThreads<S>, stages, Memory::thread_bytes(p, stages), Memory::fixed_bytes(p, plan));
   return placed && !(resident && plan.carry_values);  // a plane on chip is walked whole lines at a time
 }
 

@@ -31,15 +31,15 @@ struct Limits {
 };
 
 struct Plan {
-  int threads;           // of a block, one position each at a time; none where shared memory is too small
-  int stages;            // 2: the next tile arrives while this one is computed
-  int piece;             // neighbouring values that can be moved at once
-  int channels;          // that a block takes one after the other, tile by tile; backward only
-  bool split;            // each sweep is a task of its own
-  bool resident;         // forward: x and the running merge stay in shared memory
-  bool merges_narrow;    // forward: the running merge is kept in the tensors' dtype, in out itself
-  bool carry_in_shared;  // lines that go from tile to tile: see segments.h
-  int64_t carry_values;  // of a block
+  int threads;            // of a block, one position each at a time; none where shared memory is too small
+  int stages;             // 2: the next tile arrives while this one is computed
+  int piece;              // neighbouring values that can be moved at once
+  int channels;           // that a block takes one after the other, tile by tile; backward only
+  bool split;             // each sweep is a task of its own
+  bool resident;          // forward: x and the running merge stay in shared memory
+  bool merges_narrow;     // forward: the running merge is kept in the tensors' dtype, in out itself
+  bool carry_in_shared;   // lines that go from tile to tile: see segments.h
+  int64_t carry_values;   // of a block
   int64_t scratch_bytes;  // of a block, in shared memory
   int64_t tasks, blocks;
   int64_t workspace_bytes;  // of the launch, in global memory

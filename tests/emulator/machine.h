@@ -62,7 +62,7 @@ struct Buffer {
 // One access of a warp: everything its threads touched at one place of the source, in one turn.
 struct WarpAccess {
   bool write, shared;
-  size_t bytes;  // of a thread
+  size_t bytes;                                 // of a thread
   std::vector<std::pair<int, uint64_t>> units;  // (lane, sector or word)
 };
 
