@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vos_pipeline.augment import Batches, MaskedFrame
+from vos_pipeline.batches import Batches, MaskedFrame
 from vos_pipeline.data import Sequence
 from vos_pipeline.model import ForegroundNet
 from vos_pipeline.presets import Preset

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 import spn
-from vos_pipeline.augment import working_image
+from vos_pipeline.batches import working_image
 from vos_pipeline.craf import ConnectedRegionFilter
 from vos_pipeline.data import Sequence, load_davis
 from vos_pipeline.errors import PipelineError

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from vos_pipeline.augment import Batch, Batches, MaskedFrame
+from vos_pipeline.batches import Batch, Batches, MaskedFrame
 from vos_pipeline.data import Sequence
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import replacing

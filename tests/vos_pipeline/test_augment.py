@@ -1,24 +1,12 @@
-"""Samples of a frame and its mask: the same transform for both, drawn from the step alone."""
+"""Samples of a frame and its mask: the same transform for both."""
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import Generator
 
-from vos_pipeline.augment import (
-    Affine,
-    Augmentation,
-    Batches,
-    ComposedFrame,
-    MaskedFrame,
-    color_jitter,
-    sampling_grid,
-    warp,
-)
-from vos_pipeline.data import Sequence
-from vos_pipeline.images import write_image, write_labels
+from vos_pipeline.augment import Affine, ComposedFrame, color_jitter, sampling_grid, warp
 
 WIDE = Affine(shift=0.2, rotation=40, scale=0.5, flip=0.5, bend=0.05)
 STILL = Affine(shift=0, rotation=0, scale=0, flip=0)
@@ -30,15 +18,12 @@ def square(height=40, width=60):
     return labels
 
 
-@pytest.fixture
-def sequence(tmp_path):
-    labels = square().numpy().astype(np.uint8)
+def two_objects():
+    """A red and a blue object on grey: image (3, H, W) in [0, 1], labels (H, W)."""
+    labels = square()
     labels[30:36, 5:15] = 2
-    frame = np.full((*labels.shape, 3), 90, np.uint8)
-    frame[labels == 1], frame[labels == 2] = (250, 20, 20), (20, 20, 250)
-    write_image(tmp_path / "0.png", frame)
-    write_labels(tmp_path / "mask.png", labels)
-    return Sequence("one", (tmp_path / "0.png",), (tmp_path / "mask.png",))
+    colors = torch.tensor([[90, 90, 90], [250, 20, 20], [20, 20, 250]]) / 255
+    return colors[labels].permute(2, 0, 1), labels
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -116,9 +101,8 @@ def test_color_jitter_stays_in_range_and_zero_is_the_identity():
     assert jittered.min() >= 0 and jittered.max() <= 1 and not torch.equal(jittered, images)
 
 
-def test_composed_objects_move_over_a_background_without_them(sequence):
-    pixels, labels = MaskedFrame(sequence, 0, None).read()
-    composed = ComposedFrame(pixels.float() / 255, labels.long())
+def test_composed_objects_move_over_a_background_without_them():
+    composed = ComposedFrame(*two_objects())
     assert (composed.background - 90 / 255).abs().max() < 0.02  # both objects are painted over
     images, labels = composed.sample(6, STILL, WIDE, 0.0, Generator().manual_seed(0))
     red, blue = torch.tensor([250, 20, 20]) / 255, torch.tensor([20, 20, 250]) / 255
@@ -131,9 +115,9 @@ def test_composed_objects_move_over_a_background_without_them(sequence):
     assert not dropped.any()
 
 
-def test_small_objects_may_come_near(sequence):
-    pixels, labels = MaskedFrame(sequence, 0, None).read()
-    composed = ComposedFrame(pixels.float() / 255, (labels == 2).long() * 2)  # 10 of 60 pixels wide
+def test_small_objects_may_come_near():
+    image, labels = two_objects()
+    composed = ComposedFrame(image, (labels == 2).long() * 2)  # 10 of 60 pixels wide
     far = Affine(shift=0, rotation=0, scale=0.2, flip=0)
 
     def widest(near):
@@ -142,64 +126,3 @@ def test_small_objects_may_come_near(sequence):
 
     assert widest(0.0) <= 13
     assert 20 < widest(0.5) <= 31
-
-
-def make_batches(sequence, size=3, seed=7, **kwargs):
-    augmentation = kwargs.pop(
-        "augmentation", Augmentation(WIDE, color=0.3, compose=0.5, object=WIDE, drop=0.3)
-    )
-    return Batches([MaskedFrame(sequence, 0, 20)], augmentation, size, seed, **kwargs)
-
-
-def test_batches_depend_on_the_step_alone(sequence):
-    forward, backward = make_batches(sequence), make_batches(sequence)
-    a, b = [forward(step) for step in (0, 1)], [backward(step) for step in (1, 0)][::-1]
-    for (images, labels), (same_images, same_labels) in zip(a, b, strict=True):
-        assert images.shape == (3, 3, 20, 30) and labels.shape == (3, 20, 30)
-        assert torch.equal(images, same_images) and torch.equal(labels, same_labels)
-    assert not torch.equal(a[0][0], a[1][0])
-
-
-def test_the_seed_decides(sequence):
-    one, other = make_batches(sequence, seed=1)(0), make_batches(sequence, seed=2)(0)
-    assert not torch.equal(one[0], other[0])
-
-
-def test_ranks_share_one_batch(sequence):
-    whole, _ = make_batches(sequence, size=4)(5)
-    halves = [make_batches(sequence, size=4, rank=rank, world=2)(5)[0] for rank in (0, 1)]
-    assert torch.equal(torch.cat(halves), whole)
-
-
-def test_every_rank_has_a_sample(sequence):
-    ranks = [make_batches(sequence, size=1, rank=rank, world=3)(0)[0] for rank in range(3)]
-    assert [len(images) for images in ranks] == [1, 1, 1]
-    assert not torch.equal(ranks[0], ranks[1])
-
-
-def test_a_limited_number_of_samples_a_frame(sequence):
-    limited = make_batches(sequence, size=1, augmentation=Augmentation(WIDE, color=0.3, samples=3))
-    seen = {limited(step)[0].numpy().tobytes() for step in range(40)}
-    assert len(seen) == 3
-    free = make_batches(sequence, size=1, augmentation=Augmentation(WIDE, color=0.3))
-    assert len({free(step)[0].numpy().tobytes() for step in range(40)}) == 40
-
-
-def test_frames_of_another_width_take_the_size_of_the_first(sequence, tmp_path):
-    write_image(tmp_path / "wide.png", np.zeros((40, 100, 3), np.uint8))
-    write_labels(tmp_path / "widemask.png", np.ones((40, 100), np.uint8))
-    wide = Sequence("wide", (tmp_path / "wide.png",), (tmp_path / "widemask.png",))
-    frames = [MaskedFrame(sequence, 0, 20), MaskedFrame(wide, 0, 20)]
-    images, labels = Batches(frames, Augmentation(STILL), 8, 0)(0)
-    assert images.shape == (8, 3, 20, 30) and labels.shape == (8, 20, 30)
-    assert {bool(y.all()) for y in labels} == {False, True}  # both were drawn
-
-
-def test_batches_choose_the_classes(sequence):
-    def classes(objects):
-        return Batches([MaskedFrame(sequence, 0, None)], Augmentation(STILL), 1, 0, objects=objects)(0)[1][0]
-
-    labels = torch.from_numpy(sequence.read_mask(0)).long()
-    assert torch.equal(classes(None), (labels > 0).long())
-    assert torch.equal(classes([2]), (labels == 2).long())
-    assert torch.equal(classes([2, 1]), torch.tensor([0, 2, 1])[labels])
