@@ -23,8 +23,6 @@ SPN_HD T dot(Taps<T> a, Taps<T> b) {
   return a.minus * b.minus + a.zero * b.zero + a.plus * b.plus;
 }
 
-// Two ways to write the same: host compilers vectorise the one in few instructions, on a GPU the other takes fewer
-// registers.
 template <typename T>
 SPN_HD T magnitude(T value) {
   return std::fabs(value);
