@@ -4,6 +4,7 @@
 
 reads   propagate_cpu.json   python -m benchmarks.propagate
         sizes_cpu.json       python -m benchmarks.propagate, square maps of growing size
+        compile_cpu.json     python -m benchmarks.propagate --rivals compile, small square maps
         stages_cpu.json      python -m benchmarks.stages
 writes  docs/_static/benchmarks/*.svg and docs/_generated/benchmarks_*.md
 """
@@ -178,6 +179,18 @@ def write_sizes(results: dict) -> None:
     write_table("sizes", header, rows, machine_note(results["machine"]))
 
 
+def write_compile(results: dict) -> None:
+    rows = []
+    for r in results["rows"]:
+        if r["provider"] == "compile":
+            took = [r["unfinished"], ""]
+            if "median_ms" in r:
+                took = [f"{r['median_ms']:.2f}", f"{r['ratio_to_native']:.0f}"]
+            rows.append((f"{width_of(r)}", PASSES[r["pass"]], *took))
+    header = ("N", "pass", "ms", "× native")
+    write_table("compile", header, rows, machine_note(results["machine"]))
+
+
 def write_stages(results: dict) -> None:
     rows = results["rows"]
     table = []
@@ -197,12 +210,14 @@ def write_stages(results: dict) -> None:
 
 
 def main() -> None:
-    propagate, sizes, stages = (load(f"{name}_cpu.json") for name in ("propagate", "sizes", "stages"))
+    names = ("propagate", "sizes", "compile", "stages")
+    propagate, sizes, compiled, stages = (load(f"{name}_cpu.json") for name in names)
     draw_roofline(propagate)
     draw_speed_up(propagate)
     draw_sizes(sizes)
     write_propagate(propagate)
     write_sizes(sizes)
+    write_compile(compiled)
     write_stages(stages)
     print(f"wrote {PICTURES.relative_to(ROOT)} and {TABLES.relative_to(ROOT)}")
 
