@@ -183,9 +183,8 @@ def write_compile(results: dict) -> None:
     rows = []
     for r in results["rows"]:
         if r["provider"] == "compile":
-            took = [r["unfinished"], ""]
-            if "median_ms" in r:
-                took = [f"{r['median_ms']:.2f}", f"{r['ratio_to_native']:.0f}"]
+            done = "unfinished" not in r
+            took = (f"{r['median_ms']:.2f}", f"{r['ratio_to_native']:.0f}") if done else (r["unfinished"], "")
             rows.append((f"{width_of(r)}", PASSES[r["pass"]], *took))
     header = ("N", "pass", "ms", "× native")
     write_table("compile", header, rows, machine_note(results["machine"]))
