@@ -20,7 +20,7 @@ import torch
 from vos_pipeline.craf import ConnectedRegionFilter, CRAFParameters
 from vos_pipeline.data import Sequence
 from vos_pipeline.instances import labels_from_scores
-from vos_pipeline.metrics import Evaluation, ObjectScores, score_frame
+from vos_pipeline.metrics import Evaluation, ObjectScores, score_frame, scores_of_objects
 from vos_pipeline.pipeline import refined_scores
 from vos_pipeline.presets import Preset, get_preset
 from vos_pipeline.tables import load_sets
@@ -29,8 +29,9 @@ from .machine import describe, write_results
 
 TABLE = Path(__file__).parent.parent / "docs" / "_generated" / "craf_choices.md"
 DEFAULT = CRAFParameters()
+CHOSEN = "as chosen"
 CHOICES = {
-    "as chosen": DEFAULT,
+    CHOSEN: DEFAULT,
     **{f"threshold = {t}": replace(DEFAULT, threshold=t) for t in (0.3, 0.4, 0.6, 0.7)},
     "connectivity = 4": replace(DEFAULT, connectivity=4),
     'gamma_reference = "selected_area"': replace(DEFAULT, gamma_reference="selected_area"),
@@ -57,16 +58,16 @@ class Trial:
             self.frames.append(score_frame(truth, labels, ids))
 
     def finish(self, name: str, ids: list[int]) -> None:
-        j, f = (np.stack(values, axis=1) for values in zip(*self.frames, strict=True))
-        self.objects |= {f"{name}_{label}": ObjectScores(j[k], f[k]) for k, label in enumerate(ids)}
+        self.objects |= scores_of_objects(name, ids, self.frames)
 
     def row(self, choice: str) -> dict:
-        means = Evaluation(self.objects).summary()
+        evaluation = Evaluation(self.objects)
+        means = evaluation.summary()
         return {
             "choice": choice,
             "parameters": asdict(self.parameters),
             **{name: means[f"{name}-Mean"] for name in ("J&F", "J", "F")},
-            "J of objects": {name: j for name, j, _ in Evaluation(self.objects).per_object()},
+            "J of objects": {name: j for name, j, _ in evaluation.per_object()},
         }
 
 
@@ -87,9 +88,10 @@ def go_through(sequence: Sequence, trials: list[Trial], run: Path, preset: Prese
 def table(rows: list[dict]) -> str:
     lines = ["| | J&F | J | F |", "|---|---:|---:|---:|"]
     for row in rows:
+        choice = row["choice"] if row["choice"] == CHOSEN else f"`{row['choice']}`"
         figures = (f"{row[name]:.3f}" for name in ("J&F", "J", "F"))
-        lines.append(f"| `{row['choice']}` | {' | '.join(figures)} |")
-    return "\n".join(lines).replace("`as chosen`", "as chosen") + "\n"
+        lines.append(f"| {' | '.join((choice, *figures))} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

@@ -12,8 +12,6 @@ Every figure is the median of device-event timings. Two ratios say how good a ke
 from __future__ import annotations
 
 import argparse
-import ctypes
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -25,6 +23,8 @@ import spn
 
 from . import machine
 from .cuda_model import DEVICES, predict
+from .propagate import parse_shape
+from .providers import column_launcher
 from .schedule import DIRECTIONS, Machine, Pass, kernel_emulator
 from .traffic import planned
 
@@ -153,18 +153,14 @@ def passes(shape: tuple[int, ...], dtype: torch.dtype) -> list[Pass]:
 
 def per_column(library: Path, shape, sweeps: int) -> Callable[[], torch.Tensor]:
     """One launch a column; float32. Its result is compared before it is timed."""
-    function = ctypes.CDLL(str(library)).per_column_forward
-    function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 4 + [ctypes.c_int, ctypes.c_void_p]
+    launch = column_launcher(library)
     n, channels, height, width = shape
     x = torch.randn(shape, device="cuda")
     gates = torch.randn(n, sweeps, 3, channels, height, width, device="cuda")
     hidden, out = torch.empty_like(x), torch.empty_like(x)
 
     def run() -> torch.Tensor:
-        stream = torch.cuda.current_stream().cuda_stream
-        error = function(*(t.data_ptr() for t in (x, gates, hidden, out)), *shape, sweeps, stream)
-        if error:
-            raise RuntimeError(f"per_column_forward: CUDA error {error}")
+        launch(x, gates, hidden, out, sweeps)
         return out
 
     if sweeps == 4:
@@ -175,10 +171,6 @@ def per_column(library: Path, shape, sweeps: int) -> Callable[[], torch.Tensor]:
     if not difference < 1e-5:
         raise SystemExit(f"the baseline and the kernels disagree: {difference:.1e}")
     return run
-
-
-def parse_shape(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("x"))
 
 
 def main() -> None:
@@ -197,7 +189,7 @@ def main() -> None:
 
     def save() -> None:
         if arguments.json:
-            arguments.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
+            machine.write_results(arguments.json, facts, rows)
 
     planner = can_plan()
     facts["planner"] = planner

@@ -61,17 +61,27 @@ def compile_rival(seconds: int) -> Rival:
     return Rival(compiled, lambda name, x: True)
 
 
-def per_column_rival(library: Path) -> Rival:
-    """One launch a column and direction, from benchmarks/per_column.cu; forward only."""
+def column_launcher(library: Path) -> Callable[[Tensor, Tensor, Tensor, Tensor, int], None]:
+    """launch(x, gates, hidden, out, sweeps) of benchmarks/per_column.cu: one launch a column and direction; float32."""
     function = ctypes.CDLL(str(library)).per_column_forward
     function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 4 + [ctypes.c_int, ctypes.c_void_p]
 
-    def run(x: Tensor, gates: Tensor) -> Tensor:
-        hidden, out = torch.empty_like(x), torch.empty_like(x)
+    def launch(x: Tensor, gates: Tensor, hidden: Tensor, out: Tensor, sweeps: int) -> None:
         stream = torch.cuda.current_stream().cuda_stream
-        error = function(*(t.data_ptr() for t in (x, gates, hidden, out)), *x.shape, 4, stream)
+        error = function(*(t.data_ptr() for t in (x, gates, hidden, out)), *x.shape, sweeps, stream)
         if error:
             raise RuntimeError(f"per_column_forward: CUDA error {error}")
+
+    return launch
+
+
+def per_column_rival(library: Path) -> Rival:
+    """One launch a column and direction; forward only."""
+    launch = column_launcher(library)
+
+    def run(x: Tensor, gates: Tensor) -> Tensor:
+        hidden, out = torch.empty_like(x), torch.empty_like(x)
+        launch(x, gates, hidden, out, 4)
         return out
 
     return Rival(run, lambda name, x: name == "forward" and x.dtype == torch.float32)

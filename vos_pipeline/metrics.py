@@ -155,6 +155,14 @@ def score_frame(
     return np.array([jaccard(*pair) for pair in pairs]), np.array([f_measure(*pair) for pair in pairs])
 
 
+def scores_of_objects(
+    name: str, object_ids: Iterable[int], frames: list[tuple[np.ndarray, np.ndarray]]
+) -> dict[str, ObjectScores]:
+    """What :func:`score_frame` gave for each frame of a sequence, by object under its official name."""
+    j, f = (np.stack(values, axis=1) for values in zip(*frames, strict=True))
+    return {f"{name}_{label}": ObjectScores(j[k], f[k]) for k, label in enumerate(object_ids)}
+
+
 def score_sequence(sequence: Sequence, results: str | Path) -> dict[str, ObjectScores]:
     """Score the masks ``results/<sequence>/<frame>.png`` of one sequence against its own masks.
 
@@ -167,13 +175,12 @@ def score_sequence(sequence: Sequence, results: str | Path) -> dict[str, ObjectS
             f"{sequence.name}: the ends do not count, so scoring needs 3 frames or more, got {len(sequence)}"
         )
     ids = sequence.object_ids
-    columns = []
+    frames = []
     for t in range(1, len(sequence) - 1):
         truth = sequence.read_mask(t)
         path = Path(results) / sequence.name / f"{sequence.frame_paths[t].stem}.png"
-        columns.append(score_frame(truth, _read_result(path, truth.shape, ids), ids))
-    j, f = (np.stack(values, axis=1) for values in zip(*columns, strict=True))
-    return {f"{sequence.name}_{label}": ObjectScores(j[k], f[k]) for k, label in enumerate(ids)}
+        frames.append(score_frame(truth, _read_result(path, truth.shape, ids), ids))
+    return scores_of_objects(sequence.name, ids, frames)
 
 
 def _read_result(path: Path, size: tuple[int, ...], object_ids: tuple[int, ...]) -> np.ndarray:
