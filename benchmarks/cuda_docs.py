@@ -1,15 +1,16 @@
 """Writes the tables of docs/cuda.md: ``python -m benchmarks.cuda_docs [NAME ...]``, all of them without a name.
 
-A table stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``; the command that prints it is said there.
+The command that prints a table is said above it.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import subprocess
 import sys
 from pathlib import Path
+
+from .marks import between_marks
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "cuda.md"
@@ -22,18 +23,6 @@ COMMANDS = {
 }
 
 
-def region(name: str) -> re.Pattern[str]:
-    return re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-
-
-def written(name: str) -> str:
-    """What docs/cuda.md says now."""
-    found = region(name).search(PAGE.read_text())
-    if found is None:
-        raise SystemExit(f"{PAGE.name} has no place for the table {name}")
-    return found.group(0)
-
-
 def printed(name: str) -> str:
     """What the command prints, as it stands in docs/cuda.md."""
     arguments = COMMANDS[name]
@@ -41,7 +30,7 @@ def printed(name: str) -> str:
         [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
     command = "python " + " ".join(arguments)
-    return f"<!-- begin {name} -->\n`{command}`\n\n{run.stdout.strip()}\n<!-- end {name} -->"
+    return f"`{command}`\n\n{run.stdout.strip()}"
 
 
 def main() -> None:
@@ -51,8 +40,7 @@ def main() -> None:
     if unknown := set(names) - set(COMMANDS):
         parser.error(f"no such table: {', '.join(sorted(unknown))}")
     for name in names:
-        table = printed(name)
-        PAGE.write_text(region(name).sub(lambda _, table=table: table, PAGE.read_text()))
+        PAGE.write_text(between_marks(PAGE.read_text(), name, printed(name)))
         print(f"{PAGE.name}: {name}", flush=True)
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from .marks import between_marks
+
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "benchmarks/results/refine_quality.json"
 PAGE = ROOT / "docs/refiner.md"
 KINDS = {"1/16": "1/16 of the resolution", "1/32": "1/32", "predictions": "predictions of a network"}
-BEGIN, END = "<!-- refine_table: begin -->", "<!-- refine_table: end -->"
 
 
 def table(record: dict) -> str:
@@ -37,8 +38,7 @@ def _cell(value: float, best: float) -> str:
 
 def filled(page: str, record: dict) -> str:
     """The page with the table of this record between the marks."""
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n{table(record)}\n{END}{rest.split(END)[1]}"
+    return between_marks(page, "refine_table", table(record))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
 """The README: its figures come from the files it names, its links lead somewhere, its code runs."""
 
 import re
-import runpy
 from pathlib import Path
 
 import pytest
 import torch
+
+from benchmarks import readme_figures
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
 def test_figures_are_those_of_the_result_files():
-    script = runpy.run_path(str(ROOT / "docs" / "figures" / "readme_figures.py"))
-    assert script["filled"](README) == README, "run python docs/figures/readme_figures.py"
+    assert readme_figures.filled(README) == README, "run python -m benchmarks.readme_figures"
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

@@ -1,6 +1,6 @@
 """Puts measured figures from benchmarks/results into README.md, between the marks there.
 
-python docs/figures/readme_figures.py
+python -m benchmarks.readme_figures
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from .marks import between_marks
+
+ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 KINDS = {
     "1/16": "the true mask at 1/16 of the resolution",
@@ -66,10 +68,8 @@ FIGURES = {"refine": ("refine_quality.json", refinement), "speed": ("propagate_c
 def filled(page: str) -> str:
     """The page with the present figures between its marks."""
     for name, (file, table) in FIGURES.items():
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        before, rest = page.split(begin)
         lines = table(json.loads((RESULTS / file).read_text()))
-        page = "\n".join([f"{before}{begin}", *lines, f"{end}{rest.split(end)[1]}"])
+        page = between_marks(page, name, "\n".join(lines))
     return page
 
 
