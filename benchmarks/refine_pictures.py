@@ -1,8 +1,10 @@
-"""Draws what the refiner does, on free photographs: before and after, its gates, how far one pixel reaches.
+"""Draws how the refiner learned, and what it does on free photographs: before and after, its gates, how far a pixel
+reaches.
 
     python -m benchmarks.refine_pictures [--weights lite] [--out docs/_static/refiner]
 
 The photographs are scikit-image's; the coarse masks are polygons of a few clicks, averaged over cells of 24 pixels.
+The curve is benchmarks/results/refiner_training.csv: curves.csv of the training that made the shipped weights.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import spn
 from vos_pipeline.degrade import lose_resolution
 
 CELL = 24  # pixels
+CURVES = Path(__file__).parent / "results" / "refiner_training.csv"
 
 # Photograph to the outline of its object, (x, y) in pixels.
 OUTLINES = {
@@ -116,6 +119,22 @@ def influence(refiner: spn.SPNRefiner) -> plt.Figure:
     return figure
 
 
+def training(refiner: spn.SPNRefiner) -> plt.Figure:
+    """Loss and J over the steps of the training."""
+    curves = np.genfromtxt(CURVES, delimiter=",", names=True)
+    figure, (loss, overlap) = plt.subplots(1, 2, figsize=(9, 2.8), layout="compressed")
+    loss.semilogy(curves["step"], curves["loss"], label="training, with extra weight at outlines")
+    loss.semilogy(curves["step"], curves["validation_loss"], label="validation, all pixels alike")
+    overlap.plot(curves["step"], curves["J_refined"], label="refined")
+    overlap.plot(curves["step"], curves["J_coarse"], "--", label="coarse")
+    for axis, title in ((loss, "cross-entropy"), (overlap, "J of 16 composites")):
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("step")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    return figure
+
+
 def save(figure: plt.Figure, path: Path) -> None:
     """As a PNG of at most 256 colours, which keeps photographs small."""
     data = io.BytesIO()
@@ -132,7 +151,7 @@ def main() -> None:
     args = parser.parse_args()
     matplotlib.use("agg")
     refiner = spn.SPNRefiner.from_pretrained(args.weights)
-    for draw in (before_and_after, gate_maps, influence):
+    for draw in (training, before_and_after, gate_maps, influence):
         path = args.out / f"{draw.__name__}.png"
         save(draw(refiner), path)
         print(path, f"{path.stat().st_size // 1000} kB")

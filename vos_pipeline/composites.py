@@ -157,7 +157,7 @@ class Composites:
             image, mask = self._scene(rng)
             coarse = degrade(mask, rng, image)
             shares = ((coarse > 0.5).mean(), (mask > 0.5).mean())
-            if all(0.02 < share < 0.95 for share in shares):  # both classes, as in the paper
+            if all(0.006 < share < 0.95 for share in shares):  # both classes, as in the paper
                 break
         return image, coarse, mask
 
@@ -227,7 +227,7 @@ class Composites:
         image, mask = self._texture(rng), np.zeros((s, s), np.float32)
         kinds = ["other"] * int(rng.integers(0, 5)) + ["object"] + ["front"] * int(rng.random() < 0.25)
         for kind in kinds:
-            smallest, largest = (-1.8, 0.0) if kind == "object" else (-2.5, -0.7)
+            smallest, largest = (-2.2, 0.0) if kind == "object" else (-2.5, -0.7)
             extent = s * math.exp(rng.uniform(smallest, largest))
             colour, cover = self._object(rng, extent, rng.uniform(0.15, 0.85, 2) * s, kind == "object")
             if rng.random() < 0.3:  # a soft shadow beside the object, which is not part of it

@@ -81,6 +81,14 @@ def _patches(mask: Array, rng: np.random.Generator) -> Array:
     return mask
 
 
+def _remnants(mask: Array, rng: np.random.Generator) -> Array:
+    """The object but for a few spots is missed: what is little can be all that is right."""
+    noise, inside = smooth_noise(rng, *mask.shape, rng.uniform(8, 30)), mask > 0.5
+    if not inside.any():
+        return mask
+    return np.where(noise > np.quantile(noise[inside], rng.uniform(0.6, 0.97)), mask, np.float32(0))
+
+
 def _islands(mask: Array, rng: np.random.Generator) -> Array:
     """False alarms anywhere in the picture, and holes in the object."""
     noise = smooth_noise(rng, *mask.shape, rng.uniform(8, 40))
@@ -88,6 +96,34 @@ def _islands(mask: Array, rng: np.random.Generator) -> Array:
     if rng.random() < 0.4:
         mask = np.where(noise < -threshold, np.float32(0), mask)
     return np.maximum(mask, (noise > threshold).astype(np.float32))
+
+
+def confuse(mask: Array, rng: np.random.Generator, image: Array) -> Array:
+    """What looks like the object is taken for it, and what looks like its surroundings is missed, in places.
+
+    A network tuned on another frame errs like this. Here it is a linear classifier of colours near and around each
+    pixel, fitted to the mask itself: it flips what it is surest about of all that it gets wrong.
+    """
+    h, w = mask.shape
+    near, around = (cv2.GaussianBlur(image, (0, 0), s) for s in (rng.uniform(1, 2), rng.uniform(4, 10)))
+    features = np.concatenate([near, near**2, around, around**2, np.ones((h, w, 1), np.float32)], 2).reshape(
+        h * w, -1
+    )
+    inside = (mask > 0.5).ravel()
+    balance = np.where(inside, 1 / max(inside.sum(), 1), 1 / max((~inside).sum(), 1))[:, None]
+    normal = (features * balance).T @ features + 1e-4 * np.eye(features.shape[1])
+    likeness = features @ np.linalg.solve(normal, (features * balance).T @ (inside * 2.0 - 1))
+    here = smooth_noise(rng, h, w, rng.uniform(15, 60)).ravel() > rng.uniform(
+        -0.5, 1
+    )  # right there, wrong here
+    wrong = np.zeros(h * w, np.float32)
+    for side, sign, most in ((~inside, 1, 0.08), (inside, -1, 0.15)):
+        if side.any():
+            wrong[
+                side & here & (sign * likeness > np.quantile(sign * likeness[side], 1 - rng.uniform(0, most)))
+            ] = 1
+    wrong = cv2.morphologyEx(wrong.reshape(h, w), cv2.MORPH_OPEN, _disk(int(rng.integers(1, 4))))
+    return np.where(wrong > 0, 1 - mask, mask)
 
 
 def snap(mask: Array, rng: np.random.Generator, image: Array) -> Array:
@@ -118,8 +154,12 @@ def _mistakes(mask: Array, rng: np.random.Generator, image: Array | None) -> Arr
     if rng.random() < 0.2:
         grow = rng.choice([cv2.erode, cv2.dilate])
         mask = grow(mask, _disk(int(rng.choice([1, 1, 2, 2, 3, 4, 6]))))
+    if rng.random() < 0.1:
+        mask = _remnants(mask, rng)
     if rng.random() < 0.35:
         mask = _islands(mask, rng)
+    if image is not None and rng.random() < 0.4:
+        mask = confuse(mask, rng, image)
     if image is not None and rng.random() < 0.35:
         mask = snap(mask, rng, image)
     if rng.random() < 0.35:
@@ -145,13 +185,14 @@ def degrade(mask: Array, rng: np.random.Generator, image: Array | None = None) -
 
     Three draws of ten only lose resolution (1/4 to 1/32). The others end as hard masks or as blurred or noisy
     scores; a third of these are right, so that a refiner learns to leave alone what needs no change, and the rest
-    have a displaced, grown or shrunk outline, missing or extra parts, islands and holes, or outlines that
-    follow the wrong edges.
+    have a displaced, grown or shrunk outline, missing or extra parts, islands and holes, things that look alike
+    mistaken for each other, or outlines that follow the wrong edges.
 
     Args:
         mask: (H, W), float32 in [0, 1].
         rng: source of all randomness.
-        image: (H, W, 3), float32 in [0, 1], RGB: the picture, without which no outline follows wrong edges.
+        image: (H, W, 3), float32 in [0, 1], RGB: the picture. Without it nothing looks alike and no outline
+            follows wrong edges.
 
     Returns:
         (H, W), float32 in [0, 1].

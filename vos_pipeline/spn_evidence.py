@@ -85,9 +85,18 @@ def validate(
 
 
 class Curves:
-    """Curves for TensorBoard, where it is installed; without it nothing is drawn."""
+    """``curves.csv``, a row a checkpoint, and for TensorBoard, where it is installed, a point a step as well."""
+
+    COLUMNS = ("step", "loss", "J coarse", "J refined", "validation loss")
 
     def __init__(self, folder: Path, done: int) -> None:
+        self.path, self.losses = folder / "curves.csv", []
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = self.path.read_text().splitlines()[1:] if done and self.path.exists() else []
+        kept = [
+            row for row in rows if int(row.split(",")[0]) <= done
+        ]  # an interrupted run may have got further
+        self.path.write_text("\n".join([",".join(self.COLUMNS), *kept]) + "\n")
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -95,8 +104,20 @@ class Curves:
         else:
             self.writer = SummaryWriter(str(folder), purge_step=done + 1 if done else None)
 
-    def add(self, step: int, **values: float) -> None:
-        """One point of each curve."""
+    def add_step(self, step: int, loss: float, learning_rate: float) -> None:
+        """A step that was done."""
+        self.losses.append(loss)
+        self._draw(step, loss=loss, learning_rate=learning_rate)
+
+    def add_checkpoint(self, step: int, **scores: float) -> None:
+        """What validation measured, none of it or all, beside the mean loss since the checkpoint before."""
+        values = [np.mean(self.losses), *(scores.get(name, np.nan) for name in self.COLUMNS[2:])]
+        self.losses = []
+        with self.path.open("a") as file:
+            file.write(",".join([str(step), *(f"{value:.5f}" for value in values)]) + "\n")
+        self._draw(step, **scores)
+
+    def _draw(self, step: int, **values: float) -> None:
         if self.writer is not None:
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)

@@ -34,7 +34,7 @@ class SPNTraining:
     form: str = "embedded"
     steps: int = 10_000
     batch: int = 4  # of all processes together
-    size: int = 160  # side of the crops in pixels
+    size: int = 192  # side of the crops in pixels
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     average: float = 0.998  # decay of the moving average of the weights, which is what is kept
@@ -67,7 +67,8 @@ def train(
         refiner: what to train; holds the averaged weights at the end.
         samples: ``samples[i]`` for any i >= 0: picture (S, S, 3), coarse and exact mask (S, S), all
             float32 in [0, 1]; the exact mask is -1 where it is not known.
-        out: folder to write to; TensorBoard finds the curves in it, if it is installed.
+        out: folder to write to; ``curves.csv`` in it gets a row a checkpoint, TensorBoard finds all curves in it, if it
+            is installed.
         config: see :class:`SPNTraining`.
         validation: samples to measure and to draw (``out/validation/``) with every checkpoint.
         device: where to train.
@@ -93,15 +94,16 @@ def train(
         progress.set_postfix(loss=f"{np.mean(losses[-100:]):.4f}")
         if rank != 0:
             continue
-        curves.add(learner.done, loss=losses[-1], learning_rate=learning_rate(config, learner.done - 1))
+        curves.add_step(learner.done, losses[-1], learning_rate(config, learner.done - 1))
         if learner.done % config.checkpoint_every == 0 or learner.done == config.steps:
             learner.save(state)
             with learner.averaged():
                 refiner.save_pretrained(weights, dtype=torch.float16)
+                scores = {}
                 if validation is not None:
                     scores, picture = validate(refiner, validation, device)
-                    curves.add(learner.done, **scores)
                     write_image(Path(out) / "validation" / f"{learner.done:06d}.jpg", picture)
+            curves.add_checkpoint(learner.done, **scores)
     learner.finish()
     return losses
 

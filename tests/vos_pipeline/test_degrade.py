@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from spn_cases import square
 
-from vos_pipeline.degrade import degrade, lose_resolution, smooth_noise, snap
+from vos_pipeline.degrade import confuse, degrade, lose_resolution, smooth_noise, snap
 
 
 @pytest.mark.parametrize("phase", [(0, 0), (3, 5)])
@@ -55,6 +55,27 @@ def test_a_picture_makes_outlines_follow_its_edges():
     snapped = [snap(mask, np.random.default_rng(seed), image) for seed in range(40)]
     ends = [int(row.sum()) for mask in snapped for row in mask[4:-4] if row[:4].all()]
     assert np.mean(np.isin(ends, (26, 27, 28))) > 0.5
+
+
+def test_what_looks_alike_is_confused():
+    """A red object with a green spot, a red thing that is not it, all else green: thing and spot may be mistaken."""
+    image, mask = np.zeros((96, 96, 3), np.float32), np.zeros((96, 96), np.float32)
+    image[..., 1], image[40:88, 8:56, :2], image[8:32, 64:88, :2] = 1, (1, 0), (1, 0)
+    image[52:72, 22:42, :2] = 0, 1
+    image += smooth_noise(np.random.default_rng(0), 96, 96, 16)[..., None] * 0.1
+    mask[40:88, 8:56] = 1
+    thing, spot = np.zeros((96, 96), bool), np.zeros((96, 96), bool)
+    thing[4:36, 60:92], spot[48:76, 18:46] = True, True  # as far as blurred colours reach
+    draws = [confuse(mask, np.random.default_rng(seed), image) for seed in range(60)]
+    for wrong, alike in (([d > mask for d in draws], thing), ([d < mask for d in draws], spot)):
+        assert np.mean([w[alike].any() for w in wrong]) > 0.2
+        assert sum(w[alike].sum() for w in wrong) > 3 * sum(w[~alike].sum() for w in wrong)
+
+
+def test_some_masks_keep_but_spots_of_the_object():
+    """Few pixels, all of them the object's."""
+    spots = [m for m in draws(600) if 0 < m.sum() < 0.35 * square().sum() and not m[square() == 0].any()]
+    assert len(spots) > 6  # 3 come about in other ways
 
 
 def test_smooth_noise_is_of_unit_deviation_and_smooth():

@@ -55,6 +55,8 @@ def test_training_resumes_to_the_same_losses_and_weights(tmp_path):
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert {"spn.pt", "spn.safetensors"} <= {path.name for path in (tmp_path / "parts").iterdir()}
     SPNRefiner.from_pretrained(tmp_path / "parts" / "spn.safetensors")
+    whole_curves, resumed_curves = (tmp_path / run / "curves.csv" for run in ("whole", "parts"))
+    assert resumed_curves.read_text() == whole_curves.read_text()
 
 
 def test_training_lowers_the_loss(tmp_path):
@@ -113,12 +115,20 @@ def test_a_checkpoint_comes_with_pictures_and_curves(tmp_path):
         events.Tags()["scalars"]
     )
     assert [round(e.value, 4) for e in events.Scalars("loss")] == [round(loss, 4) for loss in losses]
+    rows = np.genfromtxt(tmp_path / "curves.csv", delimiter=",", names=True)
+    assert list(rows["step"]) == [2, 4, 6]
+    assert np.allclose(rows["loss"], np.reshape(losses, (3, 2)).mean(1), atol=1e-4)
+    assert ((0 < rows["J_refined"]) & (rows["J_refined"] < 1)).all()
 
 
 def test_without_tensorboard_it_trains_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     train(tiny_refiner(), Composites(photographs(), TINY.size), tmp_path, TINY)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["spn.pt", "spn.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "curves.csv",
+        "spn.pt",
+        "spn.safetensors",
+    ]
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
