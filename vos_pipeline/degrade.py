@@ -104,26 +104,27 @@ def confuse(mask: Array, rng: np.random.Generator, image: Array) -> Array:
     A network tuned on another frame errs like this. Here it is a linear classifier of colours near and around each
     pixel, fitted to the mask itself: it flips what it is surest about of all that it gets wrong.
     """
+    likeness = _likeness(mask, rng, image)
+    right = smooth_noise(rng, *mask.shape, rng.uniform(15, 60)) <= rng.uniform(-0.5, 1)  # in these places
+    wrong = np.zeros_like(mask)
+    for side, towards, most in ((mask <= 0.5, likeness, 0.08), (mask > 0.5, -likeness, 0.15)):
+        if side.any():
+            sure = np.quantile(towards[side], 1 - rng.uniform(0, most))
+            wrong[side & ~right & (towards > sure)] = 1
+    wrong = cv2.morphologyEx(wrong, cv2.MORPH_OPEN, _disk(int(rng.integers(1, 4))))
+    return np.where(wrong > 0, 1 - mask, mask)
+
+
+def _likeness(mask: Array, rng: np.random.Generator, image: Array) -> Array:
+    """How much a pixel looks like the object, (H, W): least squares to 1 inside and -1 outside, both of one weight."""
     h, w = mask.shape
     near, around = (cv2.GaussianBlur(image, (0, 0), s) for s in (rng.uniform(1, 2), rng.uniform(4, 10)))
-    features = np.concatenate([near, near**2, around, around**2, np.ones((h, w, 1), np.float32)], 2).reshape(
-        h * w, -1
-    )
+    features = np.concatenate([near, near**2, around, around**2, np.ones((h, w, 1), np.float32)], 2)
+    features = features.reshape(h * w, -1)
     inside = (mask > 0.5).ravel()
-    balance = np.where(inside, 1 / max(inside.sum(), 1), 1 / max((~inside).sum(), 1))[:, None]
-    normal = (features * balance).T @ features + 1e-4 * np.eye(features.shape[1])
-    likeness = features @ np.linalg.solve(normal, (features * balance).T @ (inside * 2.0 - 1))
-    here = smooth_noise(rng, h, w, rng.uniform(15, 60)).ravel() > rng.uniform(
-        -0.5, 1
-    )  # right there, wrong here
-    wrong = np.zeros(h * w, np.float32)
-    for side, sign, most in ((~inside, 1, 0.08), (inside, -1, 0.15)):
-        if side.any():
-            wrong[
-                side & here & (sign * likeness > np.quantile(sign * likeness[side], 1 - rng.uniform(0, most)))
-            ] = 1
-    wrong = cv2.morphologyEx(wrong.reshape(h, w), cv2.MORPH_OPEN, _disk(int(rng.integers(1, 4))))
-    return np.where(wrong > 0, 1 - mask, mask)
+    weight = np.where(inside, 1 / max(inside.sum(), 1), 1 / max((~inside).sum(), 1))[:, None]
+    normal = (features * weight).T @ features + 1e-4 * np.eye(features.shape[1])
+    return (features @ np.linalg.solve(normal, (features * weight).T @ (inside * 2.0 - 1))).reshape(h, w)
 
 
 def snap(mask: Array, rng: np.random.Generator, image: Array) -> Array:
