@@ -17,7 +17,7 @@ from vos_pipeline.overlays import write_overlay_video
 from vos_pipeline.report import ReportData, SequenceReport, write_report
 
 if TYPE_CHECKING:  # the pipeline needs torch, the tables here do not
-    from vos_pipeline.pipeline import RunResult
+    from vos_pipeline.run_folder import RunResult
 
 
 def write_outputs(

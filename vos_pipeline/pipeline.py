@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +17,6 @@ from vos_pipeline.batches import working_image
 from vos_pipeline.craf import ConnectedRegionFilter
 from vos_pipeline.data import Sequence, load_davis
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.files import replacing
-from vos_pipeline.images import write_labels
 from vos_pipeline.instances import (
     foreground_mask,
     instance_jobs,
@@ -31,9 +25,9 @@ from vos_pipeline.instances import (
     resize_scores,
     train_instance,
 )
-from vos_pipeline.metrics import Evaluation, score_sequence
 from vos_pipeline.model import ForegroundNet
 from vos_pipeline.presets import Preset, get_preset
+from vos_pipeline.run_folder import CRAF, FOREGROUND, INSTANCE, REPEATED, SPN, STAGES, RunFolder, RunResult
 from vos_pipeline.train import (
     autocast,
     finetune_foreground,
@@ -43,35 +37,6 @@ from vos_pipeline.train import (
     process_rank,
     train_foreground,
 )
-
-REPEATED, INSTANCE, SPN, CRAF = STAGES = ("first mask repeated", "instance nets", "+ SPN", "+ CRAF")
-FOREGROUND = "foreground net"  # the first part of INSTANCE, timed on its own as well
-FOLDERS = {REPEATED: "first-mask", INSTANCE: "instance", SPN: "spn", CRAF: "craf"}
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run left behind.
-
-    ``label_dirs[stage]`` holds <sequence>/<frame>.png; ``seconds[stage]`` is what that stage alone took, a
-    frame and object (``seconds[FOREGROUND]`` is the foreground net's part of the nets' time);
-    ``evaluations[stage]`` scores the sequences that have all masks, None if there are none.
-    """
-
-    label_dirs: dict[str, Path]
-    seconds: dict[str, float]
-    evaluations: dict[str, Evaluation | None]
-    stages: tuple[str, ...] = STAGES
-
-    def table(self) -> list[tuple[str, float, float, float, float]]:
-        """Rows (stage, J, F, J&F, seconds a frame and object); NaN where there is nothing to compare with."""
-        rows = []
-        for stage in self.stages:
-            evaluation = self.evaluations[stage]
-            means = evaluation.summary() if evaluation else {}
-            scores = (means.get(name, math.nan) for name in ("J-Mean", "F-Mean", "J&F-Mean"))
-            rows.append((stage, *scores, self.seconds[stage]))
-        return rows
 
 
 def run(
@@ -105,20 +70,20 @@ def run(
     Raises:
         PipelineError: no sequence, an unknown preset, or ``resume`` in a folder of another run.
     """
-    preset, out = get_preset(preset), Path(out)
+    preset, folder = get_preset(preset), RunFolder(Path(out))
     if not sequences:
         raise PipelineError("no sequence to segment: name at least one")
     if train_sequences is None:
         train_sequences = default_train_sequences(Path(data_root), exclude=sequences)
     device = join_process_group(device)
     if process_rank()[0] == 0:
-        _open_run(out, preset, train_sequences, sequences, resume)
+        folder.open(preset, train_sequences, sequences, resume)
     _wait_for_all()
 
     # What is there belongs to this run now: every stage goes on from it.
-    nets = out / "nets"
+    nets = folder.nets
     foreground = _shared_foreground(train_sequences, sequences, preset, device, nets)
-    todo = [sequence for sequence in sequences if not _seconds_file(out, sequence).exists()]
+    todo = [sequence for sequence in sequences if not folder.is_done(sequence)]
     _wait_for_all()  # before anyone finishes a sequence that another has not looked for yet
     for sequence in _my_share(todo):
         _foreground_of(sequence, foreground, preset, device, nets)
@@ -129,12 +94,10 @@ def run(
     _wait_for_all()
     refiner = load_refiner(preset, device)
     for sequence in _my_share(todo):
-        _segment(sequence, foreground, refiner, preset, device, out)
+        _segment(sequence, foreground, refiner, preset, device, folder)
     _wait_for_all()
 
-    label_dirs = {stage: out / "labels" / folder for stage, folder in FOLDERS.items()}
-    scored = [sequence for sequence in sequences if sequence.has_all_masks and len(sequence) > 2]
-    return RunResult(label_dirs, _mean_seconds(out, sequences), _evaluate(scored, label_dirs))
+    return folder.result(sequences)
 
 
 def default_train_sequences(root: Path, exclude: list[Sequence]) -> list[Sequence]:
@@ -191,15 +154,15 @@ def _segment(
     refiner: torch.nn.Module,
     preset: Preset,
     device: str,
-    out: Path,
+    folder: RunFolder,
 ) -> None:
     """Write the sequence's labels after every stage, last the file that marks it as done."""
     ids = list(sequence.object_ids)
     first = sequence.read_mask(0)
     craf = ConnectedRegionFilter(np.stack([first == k for k in ids]))
     clock = _Clock(device)
-    _write_stages(out, sequence, 0, dict.fromkeys(STAGES, first))
-    nets = _nets_of(sequence, foreground, preset, device, out / "nets")
+    folder.write_labels(sequence, 0, dict.fromkeys(STAGES, first))
+    nets = _nets_of(sequence, foreground, preset, device, folder.nets)
     for t, scores, refined in _score_maps(sequence, *nets, refiner, preset, device, clock):
         with clock(CRAF):
             filtered = torch.from_numpy(craf.step(refined.cpu().numpy()))
@@ -207,12 +170,9 @@ def _segment(
         labels = {REPEATED: first}
         for stage, maps in ((INSTANCE, scores), (SPN, refined), (CRAF, filtered)):
             labels[stage] = labels_from_scores(maps, ids, preset.score_threshold).cpu().numpy()
-        _write_stages(out, sequence, t, labels)
+        folder.write_labels(sequence, t, labels)
     clock.seconds[INSTANCE] += clock.seconds[FOREGROUND]
-    _write_json(
-        _seconds_file(out, sequence),
-        {"frames": len(sequence) - 1, "objects": len(ids), "seconds": clock.seconds},
-    )
+    folder.finish(sequence, clock.seconds)
 
 
 def _nets_of(
@@ -258,76 +218,15 @@ def refined_scores(
     Yields:
         (t, scores): the number of every frame but the first, float32 (K, H, W).
     """
-    foreground = _shared_foreground([], [sequence], preset, device, out / "nets")
-    nets = _nets_of(sequence, foreground, preset, device, out / "nets")
+    folder = RunFolder(out)
+    foreground = _shared_foreground([], [sequence], preset, device, folder.nets)
+    nets = _nets_of(sequence, foreground, preset, device, folder.nets)
     refiner, clock = load_refiner(preset, device), _Clock(device)
     for t, _, refined in _score_maps(sequence, *nets, refiner, preset, device, clock):
         yield t, refined.cpu().numpy()
 
 
-# --- files --------------------------------------------------------------------------------------------------
-
-
-def _open_run(
-    out: Path, preset: Preset, train_sequences: list[Sequence], sequences: list[Sequence], resume: bool
-) -> None:
-    """Note what this run is, or check that the one to resume is the same; a fresh one forgets the last."""
-    shared = sorted(sequence.name for sequence in sequences) if preset.joint else []
-    identity = {
-        "preset": json.loads(json.dumps(asdict(preset))),
-        "train": sorted(sequence.name for sequence in train_sequences),
-        "first frames": shared,
-    }
-    note = out / "run.json"
-    if resume and note.exists():
-        if json.loads(note.read_text()) != identity:
-            raise PipelineError(
-                f"{out} holds a run with other constants or training data: "
-                "give another --out, or leave out --resume"
-            )
-        return
-    if not resume:
-        for folder in ("nets", "seconds"):
-            shutil.rmtree(out / folder, ignore_errors=True)
-    _write_json(note, identity)
-
-
-def _write_stages(out: Path, sequence: Sequence, t: int, labels: dict[str, np.ndarray]) -> None:
-    for stage, folder in FOLDERS.items():
-        write_labels(
-            out / "labels" / folder / sequence.name / f"{sequence.frame_paths[t].stem}.png", labels[stage]
-        )
-
-
-def _seconds_file(out: Path, sequence: Sequence) -> Path:
-    return out / "seconds" / f"{sequence.name}.json"
-
-
-def _mean_seconds(out: Path, sequences: list[Sequence]) -> dict[str, float]:
-    """Means over frames and objects."""
-    files = [json.loads(_seconds_file(out, sequence).read_text()) for sequence in sequences]
-    count = max(1, sum(file["frames"] * file["objects"] for file in files))
-    return {part: sum(file["seconds"][part] for file in files) / count for part in (FOREGROUND, *STAGES)}
-
-
-def _write_json(path: Path, value: dict) -> None:
-    with replacing(path) as file:
-        file.write(json.dumps(value, indent=2).encode() + b"\n")
-
-
-# --- scores and seconds -------------------------------------------------------------------------------------
-
-
-def _evaluate(scored: list[Sequence], label_dirs: dict[str, Path]) -> dict[str, Evaluation | None]:
-    if not scored:
-        return dict.fromkeys(STAGES)
-    evaluations = {}
-    for stage, folder in label_dirs.items():
-        objects = {}
-        for sequence in scored:
-            objects.update(score_sequence(sequence, folder))
-        evaluations[stage] = Evaluation(objects)
-    return evaluations
+# --- time and ranks -------------------------------------------------------------------------------------
 
 
 class _Clock:

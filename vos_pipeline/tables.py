@@ -20,8 +20,8 @@ from vos_pipeline.files import replacing
 # Everything heavy is imported when a table is made: --help starts without torch.
 if TYPE_CHECKING:
     from vos_pipeline.data import Sequence
-    from vos_pipeline.pipeline import RunResult
     from vos_pipeline.presets import Preset
+    from vos_pipeline.run_folder import RunResult
 
 # J&F, J, F of table 2, measured on DAVIS 2017 test-dev.
 PAPER_ABLATION = {
@@ -204,7 +204,7 @@ class Table:
 
 def ablation(variants: Variants) -> list[Table]:
     """Table 2: the whole system, and what is left of it without CRAF, the SPN, the fine-tuning."""
-    from vos_pipeline.pipeline import CRAF, INSTANCE, REPEATED, SPN
+    from vos_pipeline.run_folder import CRAF, INSTANCE, REPEATED, SPN
 
     full, without = variants.full(), variants.without_fine_tuning()
     stages = {
@@ -230,8 +230,8 @@ def ablation(variants: Variants) -> list[Table]:
 
 def models(variants: Variants) -> list[Table]:
     """Table 1: one net for all objects of a video against one net each, before SPN and CRAF."""
-    from vos_pipeline.pipeline import INSTANCE
     from vos_pipeline.presets import MODELS
+    from vos_pipeline.run_folder import INSTANCE
 
     rows = []
     for model in MODELS:
@@ -244,7 +244,7 @@ def models(variants: Variants) -> list[Table]:
 
 def timing(variants: Variants) -> list[Table]:
     """Table 3: seconds a frame and object of every stage."""
-    from vos_pipeline.pipeline import CRAF, FOREGROUND, INSTANCE, SPN
+    from vos_pipeline.run_folder import CRAF, FOREGROUND, INSTANCE, SPN
 
     seconds = variants.full().seconds
     ours = (seconds[FOREGROUND], seconds[INSTANCE] - seconds[FOREGROUND], seconds[SPN], seconds[CRAF])

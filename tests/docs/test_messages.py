@@ -13,10 +13,10 @@ import torch
 
 import spn
 from spn import _native, _ops
-from vos_pipeline import pipeline
 from vos_pipeline.__main__ import main
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.presets import get_preset
+from vos_pipeline.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "install.md").read_text()
@@ -150,7 +150,7 @@ SAID = [
     command_says("refine --frames f --masks m --out out --device cuda"),
     command_says("davis --data out --out results"),
     pipeline_says(lambda: get_preset("large")),
-    pipeline_says(lambda: pipeline._open_run(Path("out"), get_preset("demo"), [], [], resume=True)),
+    pipeline_says(lambda: RunFolder(Path("out")).open(get_preset("demo"), [], [], resume=True)),
 ]
 
 

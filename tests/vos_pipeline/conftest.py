@@ -10,6 +10,7 @@ from vos_pipeline import pipeline
 from vos_pipeline.images import write_labels
 from vos_pipeline.metrics import Evaluation, score_sequence
 from vos_pipeline.presets import PRESETS
+from vos_pipeline.run_folder import STAGES, RunFolder, RunResult
 from vos_pipeline.synthetic import make_clips
 
 
@@ -28,8 +29,8 @@ def fake_run(monkeypatch):
 
     def run(data_root, sequences, out, **options):
         calls.append(SimpleNamespace(data_root=data_root, sequences=sequences, out=out, **options))
-        label_dirs = {stage: out / "labels" / folder for stage, folder in pipeline.FOLDERS.items()}
-        evaluations = dict.fromkeys(pipeline.STAGES)
+        label_dirs = RunFolder(out).label_dirs
+        evaluations = dict.fromkeys(STAGES)
         for stage, folder in label_dirs.items():
             for sequence in sequences:
                 for path in sequence.frame_paths:
@@ -38,7 +39,7 @@ def fake_run(monkeypatch):
             if scored:
                 objects = {k: v for s in scored for k, v in score_sequence(s, folder).items()}
                 evaluations[stage] = Evaluation(objects)
-        return pipeline.RunResult(label_dirs, dict.fromkeys(pipeline.STAGES, 0.25), evaluations)
+        return RunResult(label_dirs, dict.fromkeys(STAGES, 0.25), evaluations)
 
     monkeypatch.setattr(pipeline, "run", run)
     return calls

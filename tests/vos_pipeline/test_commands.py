@@ -12,6 +12,7 @@ from vos_pipeline import commands, pipeline
 from vos_pipeline.data import load_davis
 from vos_pipeline.images import davis_palette, read_image, read_labels, write_labels
 from vos_pipeline.outputs import text_table
+from vos_pipeline.run_folder import STAGES
 from vos_pipeline.synthetic import make_clips
 from vos_pipeline.video import frame_rate, write_video
 
@@ -39,7 +40,7 @@ def assert_outputs(out, sequences, text):
         assert frame_count(out / "overlays" / f"{sequence.name}.mp4") == len(sequence)
         assert_palette_masks(out / "labels/craf", sequence)
     page = (out / "report.html").read_text()
-    for stage in pipeline.STAGES:
+    for stage in STAGES:
         assert stage in text and stage in page
     assert str(out / "overlays") in text and str(out / "report.html") in text
     assert "0.250" in text

@@ -15,6 +15,7 @@ from vos_pipeline.data import load_davis
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.images import read_labels
 from vos_pipeline.instances import labels_from_scores
+from vos_pipeline.run_folder import FOREGROUND, STAGES
 
 TINY, FRAMES = tiny.TINY, tiny.FRAMES
 
@@ -51,7 +52,7 @@ def test_writes_the_labels_of_every_stage(root, tmp_path):
 
 def test_table_has_the_scores_of_every_stage(root, tmp_path):
     rows = run(root, tmp_path / "out").table()
-    assert [row[0] for row in rows] == list(pipeline.STAGES)
+    assert [row[0] for row in rows] == list(STAGES)
     # 18 columns wide, moved by 6 and 12: J = 12 / 24 and 6 / 30; the last frame is left out.
     _, j, f, both, seconds = rows[0]
     assert j == pytest.approx((12 / 24 + 6 / 30) / 2)
@@ -68,10 +69,10 @@ def test_seconds_are_means_over_frames_and_objects(root, tmp_path):
         for name in ("single", "pair")
     }
     counts = {"single": (FRAMES - 1) * 1, "pair": (FRAMES - 1) * 2}
-    for part in (pipeline.FOREGROUND, *pipeline.STAGES):
+    for part in (FOREGROUND, *STAGES):
         total = sum(file["seconds"][part] for file in files.values())
         assert result.seconds[part] == pytest.approx(total / sum(counts.values()))
-    assert 0 < result.seconds[pipeline.FOREGROUND] < result.seconds["instance nets"]
+    assert 0 < result.seconds[FOREGROUND] < result.seconds["instance nets"]
 
 
 @pytest.mark.parametrize("joint", [True, False])
@@ -128,7 +129,7 @@ def test_resume_after_a_kill_ends_in_the_same_labels(root, tmp_path, monkeypatch
         run(root, tmp_path / "out", train_sequences=[])
     monkeypatch.setattr(pipeline, "write_labels", write)
     resumed = run(root, tmp_path / "out", train_sequences=[], resume=True)
-    for stage in pipeline.STAGES:
+    for stage in STAGES:
         for path in sorted(unbroken.label_dirs[stage].rglob("*.png")):
             other = resumed.label_dirs[stage] / path.relative_to(unbroken.label_dirs[stage])
             assert path.read_bytes() == other.read_bytes()

@@ -118,7 +118,7 @@ def test_a_checkpoint_comes_with_pictures_and_curves(tmp_path):
     rows = np.genfromtxt(tmp_path / "curves.csv", delimiter=",", names=True)
     assert list(rows["step"]) == [2, 4, 6]
     assert np.allclose(rows["loss"], np.reshape(losses, (3, 2)).mean(1), atol=1e-4)
-    assert ((0 < rows["J_refined"]) & (rows["J_refined"] < 1)).all()
+    assert ((rows["J_refined"] > 0) & (rows["J_refined"] < 1)).all()
 
 
 def test_without_tensorboard_it_trains_all_the_same(tmp_path, monkeypatch):
