@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from vos_pipeline import pipeline
+from vos_pipeline import pipeline, run_folder
 from vos_pipeline.craf import ConnectedRegionFilter
 from vos_pipeline.data import load_davis
 from vos_pipeline.errors import PipelineError
@@ -117,17 +117,17 @@ def test_resume_does_nothing_twice(root, tmp_path, monkeypatch):
 def test_resume_after_a_kill_ends_in_the_same_labels(root, tmp_path, monkeypatch):
     (root / "ImageSets" / "2017" / "val.txt").write_text("single\npair\n")
     unbroken = run(root, tmp_path / "unbroken", train_sequences=[])
-    write = pipeline.write_labels
+    write = run_folder.write_labels
 
     def killed(path, labels):
         if "pair" in str(path) and "00002" in str(path):
             raise KeyboardInterrupt
         write(path, labels)
 
-    monkeypatch.setattr(pipeline, "write_labels", killed)
+    monkeypatch.setattr(run_folder, "write_labels", killed)
     with pytest.raises(KeyboardInterrupt):
         run(root, tmp_path / "out", train_sequences=[])
-    monkeypatch.setattr(pipeline, "write_labels", write)
+    monkeypatch.setattr(run_folder, "write_labels", write)
     resumed = run(root, tmp_path / "out", train_sequences=[], resume=True)
     for stage in STAGES:
         for path in sorted(unbroken.label_dirs[stage].rglob("*.png")):
