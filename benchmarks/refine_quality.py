@@ -19,7 +19,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ SEQUENCES = {
     "2017": ("dogs-jump",),
 }
 MEASURES = ("J", "F", "F2")
+REFINER = "SPN refiner"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def installed() -> dict[str, Alternative]:
 def methods_with(settings: dict[str, dict[str, float]], weights: str) -> dict[str, Callable]:
     """Every method as (image, scores) -> refined scores, the alternatives with their settings."""
     alternatives = {name: partial(ALTERNATIVES[name].refine, **values) for name, values in settings.items()}
-    return {"coarse": lambda image, scores: scores, **alternatives, "SPN refiner": refiner_of(weights)}
+    return {"coarse": lambda image, scores: scores, **alternatives, REFINER: refiner_of(weights)}
 
 
 def score_all(kind: str, tests: list[Case], methods: dict[str, Callable]) -> list[dict]:
@@ -152,6 +153,13 @@ def seconds_a_frame(refine: Callable, test: Case, threads: int, repeats: int = 1
     return min(times)
 
 
+def _without(table: list[dict], kind: str, methods: Collection[str] | None) -> list[dict]:
+    """The rows of other kinds, and with ``methods`` those of other methods too."""
+    return [
+        row for row in table if row["kind"] != kind or (methods is not None and row["method"] not in methods)
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -166,7 +174,9 @@ def main() -> None:
         "--json", type=Path, required=True, help="file of all figures; other kinds in it stay"
     )
     parser.add_argument(
-        "--only-time", action="store_true", help="take the time anew, on a machine with nothing else to do"
+        "--only",
+        choices=("refiner", "time"),
+        help="take anew what other weights change, or the time alone, on a machine with nothing else to do",
     )
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -176,16 +186,21 @@ def main() -> None:
     everything = list(cases(args.data, args.predictions, args.every))
     for kind in args.kinds:
         tests = [c for c in everything if c.kind == kind]
-        if args.only_time:
+        if args.only:
             facts = record["kinds"][kind]
         else:
-            facts = {"settings": {name: tuned(a, tests[::4]) for name, a in installed().items()}}
+            facts = {
+                "settings": {name: tuned(a, tests[::4]) for name, a in installed().items()},
+                "seconds": {},
+            }
         methods = methods_with(facts["settings"], args.weights)
-        if not args.only_time:
-            table = score_all(kind, tests, methods)
-            record["table"] = [row for row in record.get("table", []) if row["kind"] != kind] + table
+        if args.only == "refiner":
+            methods = {REFINER: methods[REFINER]}
+        if args.only != "time":
+            record["table"] = _without(record.get("table", []), kind, methods if args.only else None)
+            record["table"] += score_all(kind, tests, methods)
         facts["load"] = os.getloadavg()[0]
-        facts["seconds"] = {
+        facts["seconds"] |= {
             name: seconds_a_frame(refine, tests[0], args.threads) for name, refine in methods.items()
         }
         record.setdefault("kinds", {})[kind] = facts

@@ -137,6 +137,8 @@ class Composites:
         photographs: pictures to cut textures from, each (H, W, 3) uint8 RGB.
         size: side of a sample in pixels.
         seed: with the index of a sample, the only source of randomness: ``composites[i]`` is always the same.
+        course: 0, or a number of samples of which the first third are easy, the last as hard as all are with 0,
+            and the others on the way: from hard ones alone a network takes long to learn that masks follow edges.
 
     Example:
         >>> grey = np.full((64, 64, 3), 128, np.uint8)
@@ -145,17 +147,18 @@ class Composites:
         ((48, 48, 3), (48, 48), (48, 48))
     """
 
-    def __init__(self, photographs: list[Array], size: int = 160, seed: int = 0) -> None:
+    def __init__(self, photographs: list[Array], size: int = 160, seed: int = 0, course: int = 0) -> None:
         if not photographs:
             raise ValueError("photographs must hold at least one (H, W, 3) picture, got none")
-        self.photographs, self.size, self.seed = photographs, size, seed
+        self.photographs, self.size, self.seed, self.course = photographs, size, seed, course
 
     def __getitem__(self, index: int) -> tuple[Array, Array, Array]:
         """Picture (S, S, 3), coarse mask (S, S), exact mask (S, S), all float32 in [0, 1]."""
         rng = np.random.default_rng((self.seed, index))
+        hard = min(max(3 * index / self.course - 1, 0.0), 1.0) if self.course else 1.0
         for _ in range(20):
-            image, mask = self._scene(rng)
-            coarse = degrade(mask, rng, image)
+            image, mask = self._scene(rng, hard)
+            coarse = degrade(mask, rng, image, hard)
             shares = ((coarse > 0.5).mean(), (mask > 0.5).mean())
             if all(0.006 < share < 0.95 for share in shares):  # both classes, as in the paper
                 break
@@ -202,7 +205,7 @@ class Composites:
         return parts
 
     def _object(
-        self, rng: np.random.Generator, extent: float, centre: Array, decorated: bool
+        self, rng: np.random.Generator, extent: float, centre: Array, decorated: float
     ) -> tuple[Array, Array]:
         """Colour (S, S, 3) and coverage (S, S) of an object, whose parts sometimes differ in texture."""
         colour, cover = self._texture(rng), np.zeros((self.size, self.size), np.float32)
@@ -212,7 +215,7 @@ class Composites:
                 colour += (self._texture(rng) - colour) * part[..., None]
             cover = np.maximum(cover, part) if filled else cover * (1 - part)
         # Windows, stripes, spots: edges that are not the outline.
-        for _ in range(rng.integers(0, 4) if decorated else 0):
+        for _ in range(rng.integers(0, 4) if rng.random() < decorated else 0):
             centre_inside = centre + rng.normal(0, 0.4, 2) * extent
             decoration = self._draw(rng, extent * math.exp(rng.uniform(-2, -0.5)), centre_inside)[0][0]
             colour += (self._texture(rng) - colour) * decoration[..., None] * rng.uniform(0.3, 1)
@@ -222,14 +225,17 @@ class Composites:
         s = self.size
         return np.exp(smooth_noise(rng, s, s, s * rng.uniform(0.3, 1)) * rng.uniform(0, 0.2))[..., None]
 
-    def _scene(self, rng: np.random.Generator) -> tuple[Array, Array]:
+    def _scene(self, rng: np.random.Generator, hard: float) -> tuple[Array, Array]:
+        """Picture and mask. Easy scenes have outlines that can be seen, of objects without much of a pattern."""
         s = self.size
         image, mask = self._texture(rng), np.zeros((s, s), np.float32)
         kinds = ["other"] * int(rng.integers(0, 5)) + ["object"] + ["front"] * int(rng.random() < 0.25)
         for kind in kinds:
             smallest, largest = (-2.2, 0.0) if kind == "object" else (-2.5, -0.7)
             extent = s * math.exp(rng.uniform(smallest, largest))
-            colour, cover = self._object(rng, extent, rng.uniform(0.15, 0.85, 2) * s, kind == "object")
+            colour, cover = self._object(
+                rng, extent, rng.uniform(0.15, 0.85, 2) * s, hard * (kind == "object")
+            )
             if rng.random() < 0.3:  # a soft shadow beside the object, which is not part of it
                 shift = np.float32(
                     [[1, 0, rng.uniform(-0.2, 0.2) * extent], [0, 1, rng.uniform(0, 0.3) * extent]]
@@ -238,9 +244,11 @@ class Composites:
                     cv2.warpAffine(cover, shift, (s, s)), (0, 0), rng.uniform(1, 0.1 * extent + 1.1)
                 )
                 image = image * (1 - rng.uniform(0.2, 0.6) * shade[..., None])
-            if rng.random() < 0.3:  # camouflage: the object takes over part of the colours behind it
+            if rng.random() < 0.3 * hard:  # camouflage: the object takes over part of the colours behind it
                 colour = colour + (image.mean((0, 1)) - colour.mean((0, 1))) * rng.uniform(0.5, 1)
-            if rng.random() < 0.4:  # in places its outline can not be seen, as with a tyre in its shadow
+            if (
+                rng.random() < 0.4 * hard
+            ):  # in places its outline can not be seen, as with a tyre in its shadow
                 seen = np.clip(smooth_noise(rng, s, s, rng.uniform(0.15, 0.5) * s) + 0.6, 0, 1)
                 colour = image + (colour - image) * seen[..., None]
             if kind != "front" and rng.random() < 0.15:  # out of focus

@@ -146,22 +146,22 @@ def snap(mask: Array, rng: np.random.Generator, image: Array) -> Array:
     return np.where(smooth_noise(rng, h, w, rng.uniform(20, 60)) > 0, snapped, mask)
 
 
-def _mistakes(mask: Array, rng: np.random.Generator, image: Array | None) -> Array:
+def _mistakes(mask: Array, rng: np.random.Generator, image: Array | None, hard: float) -> Array:
     """What a predictor gets wrong, each with a probability of its own."""
-    if rng.random() < 0.45:
+    if rng.random() < 0.8 - 0.35 * hard:
         mask = _move(mask, rng, rng.choice([0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]))
     if rng.random() < 0.4:
         mask = _patches(mask, rng)
     if rng.random() < 0.2:
         grow = rng.choice([cv2.erode, cv2.dilate])
         mask = grow(mask, _disk(int(rng.choice([1, 1, 2, 2, 3, 4, 6]))))
-    if rng.random() < 0.1:
+    if rng.random() < 0.1 * hard:
         mask = _remnants(mask, rng)
     if rng.random() < 0.35:
         mask = _islands(mask, rng)
-    if image is not None and rng.random() < 0.4:
+    if image is not None and rng.random() < 0.4 * hard:
         mask = confuse(mask, rng, image)
-    if image is not None and rng.random() < 0.35:
+    if image is not None and rng.random() < 0.35 * hard:
         mask = snap(mask, rng, image)
     if rng.random() < 0.35:
         mask = lose_resolution(mask, int(rng.choice([2, 4, 4, 8, 8, 16])))
@@ -181,7 +181,7 @@ def _as_output(mask: Array, rng: np.random.Generator) -> Array:
     return 1 / (1 + np.exp(-logit))
 
 
-def degrade(mask: Array, rng: np.random.Generator, image: Array | None = None) -> Array:
+def degrade(mask: Array, rng: np.random.Generator, image: Array | None = None, hard: float = 1.0) -> Array:
     """Draw a coarse mask for an exact one.
 
     Three draws of ten only lose resolution (1/4 to 1/32). The others end as hard masks or as blurred or noisy
@@ -194,6 +194,8 @@ def degrade(mask: Array, rng: np.random.Generator, image: Array | None = None) -
         rng: source of all randomness.
         image: (H, W, 3), float32 in [0, 1], RGB: the picture. Without it nothing looks alike and no outline
             follows wrong edges.
+        hard: in [0, 1]. Easy masks are seldom right, and where they err the picture tells: none follows wrong edges, is
+            misled by colours or keeps but spots of the object.
 
     Returns:
         (H, W), float32 in [0, 1].
@@ -206,5 +208,5 @@ def degrade(mask: Array, rng: np.random.Generator, image: Array | None = None) -
         factor = int(rng.choice([4, 8, 8, 12, 16, 16, 16, 24, 32, 32, 32]))
         top, left = (int(v) for v in rng.integers(0, factor, 2))
         return lose_resolution(mask, factor, (top, left))
-    coarse = _mistakes(mask, rng, image) if rng.random() < 0.67 else mask
+    coarse = _mistakes(mask, rng, image, hard) if rng.random() < 1 - 0.33 * hard else mask
     return np.clip(_as_output(coarse, rng), 0, 1).astype(np.float32)

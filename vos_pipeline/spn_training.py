@@ -32,9 +32,9 @@ class SPNTraining:
 
     guidance: str = "lite"  # "lite" (which sees the mask too), "lite-image" or "vgg16"
     form: str = "embedded"
-    steps: int = 10_000
+    steps: int = 9_000
     batch: int = 4  # of all processes together
-    size: int = 192  # side of the crops in pixels
+    size: int = 160  # side of the crops in pixels
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     average: float = 0.998  # decay of the moving average of the weights, which is what is kept

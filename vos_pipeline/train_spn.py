@@ -132,8 +132,10 @@ def _samples(args: argparse.Namespace, config: SPNTraining, device: str) -> tupl
     photographs = bundled_photographs() + [
         read_image(p) for p in (list_images(Path(args.photos)) if args.photos else [])
     ]
-    return Composites(photographs, config.size, config.seed), Composites(
-        photographs, config.size, config.seed + 1
+    course = 0 if args.init else config.steps * config.batch  # what knows something starts with hard samples
+    return (
+        Composites(photographs, config.size, config.seed, course),
+        Composites(photographs, config.size, config.seed + 1),
     )
 
 

@@ -55,3 +55,15 @@ def test_the_mask_is_what_can_be_seen_of_the_object(monkeypatch):
         assert mask[20:, :10].min() > 0.9 and mask[:, 28:].max() < 0.1
     in_front = [mask[4:12, 4:12].mean() for mask in masks]
     assert min(in_front) < 0.1 and max(in_front) > 0.9
+
+
+def test_a_course_goes_from_easy_samples_to_those_without_one():
+    course, none = Composites(photographs(), 48, course=300), Composites(photographs(), 48)
+    for index in (200, 250, 299, 1000):
+        assert all(np.array_equal(a, b) for a, b in zip(course[index], none[index], strict=True))
+
+    def right(composites):
+        samples = [composites[index] for index in range(100)]
+        return np.mean([((c > 0.5) != (m > 0.5)).mean() < 0.005 for _, c, m in samples])
+
+    assert right(course) < 0.5 * right(none)
