@@ -25,10 +25,12 @@ SCHEDULERS = 4
 HALO = 16
 # Of a position and line, by benchmarks/instructions.py on sm_90, and a tenth for branches that it leaves out.
 INSTRUCTIONS = {
-    (False, torch.float32): 50 * 1.1,
-    (False, torch.bfloat16): 57 * 1.1,
-    (True, torch.float32): 137 * 1.1,
-    (True, torch.bfloat16): 155 * 1.1,
+    ("forward", torch.float32): 50 * 1.1,
+    ("forward", torch.bfloat16): 57 * 1.1,
+    ("backward", torch.float32): 138 * 1.1,
+    ("backward", torch.bfloat16): 155 * 1.1,
+    ("backward on chip", torch.float32): 147 * 1.1,
+    ("backward on chip", torch.bfloat16): 160 * 1.1,
 }
 REGISTERS = 168  # of a thread, at most
 # Assumed: shared memory there and back, four dependent multiply-adds, a barrier. The backward pass walks lines twice.
@@ -106,7 +108,8 @@ def predict(work: Pass, device: Device) -> Prediction:
     longest = max if plan["split"] else sum
     lines = longest(steps for steps, _ in sweeps) * plan["channels"]
     warps = -(-threads // 32)
-    cycles_a_line = warps * INSTRUCTIONS[backward, work.dtype] / SCHEDULERS
+    kind = ("backward on chip" if plan["resident"] else "backward") if backward else "forward"
+    cycles_a_line = warps * INSTRUCTIONS[kind, work.dtype] / SCHEDULERS
     instructions = blocks * lines * cycles_a_line
     chain = waves * lines * (STEP_CYCLES[backward] + TILE_CYCLES / 16)
     milliseconds = 1 / device.gigahertz / 1e6

@@ -1,5 +1,6 @@
 // The kernels' hot loops with every option fixed, so that what the compiler leaves of them is what a call executes:
-// compiled to be counted by benchmarks/instructions.py, never to run. Four-way "max", "abs", G = C, whole pieces.
+// compiled to be counted by benchmarks/instructions.py, never to run. Four-way "max", "abs", G = C, whole pieces; the
+// second sweep or the third, so that a running sum is both read and written.
 #include "../csrc/cuda/backward.h"
 #include "../csrc/cuda/forward.h"
 
@@ -29,7 +30,7 @@ SPN_DEVICE void fix(Problem& p, Plan& plan) {
   p.gate_groups = p.channels;
   plan.stages = 2;
   plan.channels = 1;
-  plan.resident = false;
+  plan.resident = 0;
 }
 
 template <typename S, bool kHorizontal>
@@ -45,22 +46,26 @@ __global__ void __launch_bounds__(kThreads<S>) count_forward(ForwardArgs f, Plan
   run_forward<S, kTogether<S>>(f, plan, in, memory);
 }
 
-template <typename S, bool kHorizontal>
+template <typename S, bool kHorizontal, bool kResident>
 __global__ void __launch_bounds__(kThreads<S>) count_backward(BackwardArgs b, Plan plan) {
   SPN_SHARED(shared);
   fix(b, plan);
+  if (kResident) plan.resident = BackwardMemory<S>::kept_all;
+  b.directions = kDirections;
   const BackwardMemory<S> memory(b, plan, shared + kHeaderBytes);
   BackwardSweep<S> in = published(reinterpret_cast<BackwardSweep<S>*>(shared));
   fix<S, kHorizontal>(b, in);
+  in.direction = kHorizontal ? 1 : 2;
   for (auto& plane : in.grad_gates) plane.wide = nullptr;
   __builtin_assume(in.winner != nullptr);
   in.target.maximum = false;
   run_backward<S, kTogether<S>>(b, plan, in, memory);
 }
 
-#define SPN_COUNT(S, horizontal)                                            \
-  template __global__ void count_forward<S, horizontal>(ForwardArgs, Plan); \
-  template __global__ void count_backward<S, horizontal>(BackwardArgs, Plan);
+#define SPN_COUNT(S, horizontal)                                                     \
+  template __global__ void count_forward<S, horizontal>(ForwardArgs, Plan);          \
+  template __global__ void count_backward<S, horizontal, false>(BackwardArgs, Plan); \
+  template __global__ void count_backward<S, horizontal, true>(BackwardArgs, Plan);
 SPN_COUNT(float, true)
 SPN_COUNT(float, false)
 SPN_COUNT(torch::headeronly::BFloat16, true)

@@ -95,11 +95,12 @@ def main() -> int:
     rows = []
     for name, (instructions, labels) in kernels(disassemble(nvcc, nvdisasm, arguments.architecture)).items():
         lines, tiles = count(instructions, labels)
+        horizontal, *resident = (flag == "1" for flag in re.findall(r"Lb([01])E", name))
         rows.append(
             {
-                "pass": "backward" if "backward" in name else "forward",
+                "pass": ("backward" if "backward" in name else "forward") + " on chip" * any(resident),
                 "dtype": "bfloat16" if "BFloat16" in name else "float32",
-                "sweep": "horizontal" if "Lb1" in name else "vertical",
+                "sweep": "horizontal" if horizontal else "vertical",
                 "a line": round(lines, 1),
                 "a tile, for each line": round(tiles, 1),
                 "together": round(lines + tiles),

@@ -1,8 +1,8 @@
 """How many bytes a pass of the CUDA kernels has to move, and how many its schedule (docs/cuda.md) moves.
 
     minimum    each input read once, each output written once
-    scheduled  sweeps one after the other or side by side, x and the running merge again for each unless they stay on
-               chip, gates once for the channels that a block takes together
+    scheduled  sweeps one after the other or side by side, what they all need again for each unless it stays on chip,
+               gates once for the channels that a block takes together
 
 The plans are those of csrc/cuda/*_plan.h, compiled for the emulator of tests/emulator.
 """
@@ -24,6 +24,8 @@ from kernel_emulator import DIRECTIONS, Machine, checkpoint_values, problem_of
 __all__ = ["DIRECTIONS", "Machine", "Pass", "bytes_of", "kernel_emulator", "plan_of", "plan_text"]
 
 BLOCK_LINES = 16  # between two checkpoints, and of a tile
+# What a plan keeps on chip is the first so many of these (csrc/cuda/*_memory.h, forward_plan.h).
+RESIDENT = {False: ("x", "running merge"), True: ("running sum", "x", "winner", "grad")}
 VALUE_BYTES = {torch.float64: 8, torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
 
 
@@ -75,8 +77,15 @@ def plan_of(work: Pass, machine: Machine) -> dict[str, Any]:
     return machine.plan("backward" if work.backward else "forward", work.problem())
 
 
-def plan_text(plan: dict[str, Any]) -> str:
-    words = ["split" if plan["split"] else "on chip" if plan["resident"] else "streamed"]
+def on_chip(work: Pass, plan: dict[str, Any]) -> tuple[str, ...]:
+    return RESIDENT[work.backward][: plan["resident"]]
+
+
+def plan_text(work: Pass, plan: dict[str, Any]) -> str:
+    kept = on_chip(work, plan)
+    words = ["split" if plan["split"] else "streamed"]
+    if kept:
+        words = ["on chip" if kept == RESIDENT[work.backward] else " + ".join(kept) + " on chip"]
     words.append(f"{plan['threads']} threads")
     if plan["stages"] == 1:
         words.append("one stage")
@@ -88,6 +97,7 @@ def plan_text(plan: dict[str, Any]) -> str:
 def bytes_of(work: Pass, plan: dict[str, Any]) -> tuple[int, int]:
     """(minimum, scheduled)"""
     n, channels, height, width = work.shape
+    kept = on_chip(work, plan)
     planes = n * channels * height * width
     value, state = VALUE_BYTES[work.dtype], 8 if work.dtype == torch.float64 else 4
     sweeps, merges = work.sweeps, work.merge != "none"
@@ -103,8 +113,8 @@ def bytes_of(work: Pass, plan: dict[str, Any]) -> tuple[int, int]:
     if not work.backward:
         saved = saved if work.save else 0
         minimum = gates // work.sharing + source + value * planes + out + winner + saved
-        scheduled = gates + source + value * planes * (1 if plan["resident"] else sweeps) + out + saved
-        if merges and not plan["resident"]:
+        scheduled = gates + source + value * planes * (1 if kept else sweeps) + out + saved
+        if merges and not kept:
             scheduled += separate + running * (value if plan["merges_narrow"] else state)
         # The second sweep writes who won, the third and fourth read and write it.
         scheduled += winner * (1 if plan["split"] else 5)
@@ -116,9 +126,10 @@ def bytes_of(work: Pass, plan: dict[str, Any]) -> tuple[int, int]:
     scheduled = gates // plan["channels"] + gates // work.sharing + 2 * source
     if parts > 1:
         scheduled += 2 * (gates // plan["channels"]) // value * state
-    scheduled += sweeps * value * planes + sweeps * winner + saved  # x and who won for each sweep
-    scheduled += grad if not merges else sweeps * value * planes
-    scheduled += value * planes + running * state
+    scheduled += value * planes * (1 if "x" in kept else sweeps)
+    scheduled += winner * (1 if "winner" in kept else sweeps)
+    scheduled += grad if not merges or "grad" in kept else sweeps * grad
+    scheduled += value * planes + saved + (0 if "running sum" in kept else running * state)
     if sweeps > 1 and plan["split"]:
         scheduled += 2 * sweeps * state * planes
     return minimum, scheduled

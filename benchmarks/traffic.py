@@ -85,7 +85,7 @@ def measure(work: Pass, machine: Machine) -> Traffic:
     last = machine.last
     return Traffic(
         work,
-        plan_text(last),
+        plan_text(work, last),
         *bytes_of(work, last),
         requested=32 * (last["sectors_read"] + last["sectors_written"]),
         barriers_per_step=last["block_barriers"] / (n * channels * work.steps),
@@ -96,7 +96,7 @@ def measure(work: Pass, machine: Machine) -> Traffic:
 def planned(work: Pass, machine: Machine) -> Traffic:
     """The schedule of a pass too large to emulate: nothing is requested."""
     plan = plan_of(work, machine)
-    return Traffic(work, plan_text(plan), *bytes_of(work, plan))
+    return Traffic(work, plan_text(work, plan), *bytes_of(work, plan))
 
 
 def counted() -> Iterator[Traffic]:
@@ -109,6 +109,7 @@ def counted() -> Iterator[Traffic]:
             yield measure(Pass(shape, dtype=dtype), ON_CHIP)
             yield measure(Pass(shape, dtype=dtype, save=True), ON_CHIP)
             yield measure(Pass(shape, dtype=dtype, save=True), STREAMING)
+            yield measure(Pass(shape, dtype=dtype, backward=True), STREAMING)
     yield measure(Pass((1, 1, 64, 64), "left_to_right", source=True), ON_CHIP)
     yield measure(Pass((1, 4, 64, 64), backward=True, sharing=4), ON_CHIP)
     yield measure(Pass((1, 1, 32, 1024), "top_to_bottom"), ON_CHIP)

@@ -26,13 +26,18 @@ struct Sweep {
   SPN_HD int64_t offset(int64_t t, int64_t j) const { return origin + t * line_stride + j * position_stride; }
 };
 
-SPN_HD Sweep make_sweep(Direction direction, int64_t height, int64_t width) {
+// Of planes whose rows begin `pitch` values apart.
+SPN_HD Sweep make_sweep(Direction direction, int64_t height, int64_t width, int64_t pitch) {
   switch (direction) {
-    case Direction::left_to_right: return {width, height, 1, width, 0};
-    case Direction::right_to_left: return {width, height, -1, width, width - 1};
-    case Direction::top_to_bottom: return {height, width, width, 1, 0};
-    default: return {height, width, -width, 1, (height - 1) * width};
+    case Direction::left_to_right: return {width, height, 1, pitch, 0};
+    case Direction::right_to_left: return {width, height, -1, pitch, width - 1};
+    case Direction::top_to_bottom: return {height, width, pitch, 1, 0};
+    default: return {height, width, -pitch, 1, (height - 1) * pitch};
   }
+}
+
+SPN_HD Sweep make_sweep(Direction direction, int64_t height, int64_t width) {
+  return make_sweep(direction, height, width, width);
 }
 
 }  // namespace spn

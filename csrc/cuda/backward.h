@@ -8,6 +8,7 @@
 #pragma once
 
 #include "backward_lines.h"
+#include "backward_stage.h"
 
 namespace spn {
 namespace cuda {
@@ -20,68 +21,39 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
   using Pieces = LanePieces<S, kPiece>;
   const int thread = threadIdx.x, warp_start = thread / kWarp * kWarp;
   const int positions = static_cast<int>(in.sweep.positions);
-  const int64_t plane = b.plane(), checkpoints = b.checkpoint_offset(b.directions);
-  const auto source_shift = [&](const BackwardWalk& walk) {
-    return b.source_groups ? walk.channel / (b.channels / b.source_groups) * plane : 0;
-  };
-
-  // Brings in what an item needs and the item before does not have.
-  const auto stage_in = [&](const BackwardWalk& item, Stages& at) {
-    if (!item.done()) {
-      at.next(plan.stages, item.first_of_gates(), item.first_of_source());
-      const Segment segment = item.segment();
-      const int64_t shift = item.channel * plane;
-      const Pieces lane(in.sweep, item.t0, segment.start + warp_start, segment.first, segment.end);
-      lane.for_turns([&](int turn, bool there) {
-        const int k = lane.template place<S>(turn);
-        const int64_t o = lane.offset_of(turn);
-        if (item.first_of_gates()) {
-          for (int tap = 0; tap < 3; ++tap) {
-            copy_piece<kPiece>(memory.tile(at.gates, Memory::gates + tap) + k, in.gates[tap] + o, there);
-          }
-        }
-        copy_piece<kPiece>(memory.tile(at.channel, Memory::x) + k, in.x + shift + o, there);
-        copy_piece<kPiece>(memory.tile(at.channel, Memory::grad) + k, in.grad + shift + o, there);
-        if (in.winner) {
-          uint8_t* tile = memory.winner(at.channel) + lane.template place<uint8_t>(turn);
-          copy_piece<kPiece>(tile, in.winner + shift + o, there);
-        }
-        if (in.source && item.first_of_source()) {
-          copy_piece<kPiece>(memory.tile(at.source, Memory::source) + k, in.source + source_shift(item) + o, there);
-        }
-      });
-      const int j = segment.start + thread;
-      const bool there = item.t0 > 0 && j >= segment.first && j < segment.end;
-      const int64_t line = item.t0 / kCheckpointLines - 1;
-      const T* checkpoint = there ? in.checkpoints + item.channel * checkpoints + line * positions + j : nullptr;
-      copy_piece<1>(memory.checkpoint(at.channel) + thread, checkpoint, there);
-    }
-    copy_commit();
-  };
-
   BackwardWalk item(b, in.sweep, plan), ahead = item;
   const bool carries = item.segments.count > 1 || plan.channels > 1;
-  const int last_tile = item.t0;
   Stages at, ahead_at;
   T received = T(0);
 
-  const auto compute = [&](auto source) {
+  const auto compute = [&](auto source, auto resident) {
+    using Planes = BackwardPlanes<S, kPiece, decltype(resident)::value>;
     const Segment segment = item.segment();
     const int j = segment.start + thread;
     const bool inside = j >= segment.first && j < segment.end, owns = j >= segment.own && j < segment.own_end;
     const LaneView<S> view(in.sweep);
-    const BackwardLines<S, decltype(source)::value> tile{
-        b, in, memory, at, view, item.t0, j > 0, j + 1 < positions, item.first_of_gates(), item.first_of_source()};
+    const ResidentView<S, kPiece> kept(view, resident_sweep(b, plan, in.direction), item.t0, j, inside);
+    const Planes planes{memory, at, view, kept, item.channel, in.direction == 0};
+    const BackwardLines<S, decltype(source)::value, Planes> tile{
+        b, in, memory, at, planes, item.t0, j > 0, j + 1 < positions, item.first_of_gates(), item.first_of_source()};
     tile.up();
-    T* const carry = memory.carry + item.channel * 2 * positions + j;
+    T* const carry = memory.carry() + item.channel * 2 * positions + j;
     const int parity = item.t0 / kLines & 1;
-    if (item.t0 == last_tile) {
+    if (item.t0 + kLines >= in.sweep.lines) {
       received = T(0);
     } else if (carries) {
       received = inside ? load(carry + parity * positions) : T(0);
     }
     tile.down(received);
     if (carries && owns) store(carry + (parity ^ 1) * positions, received);
+    SPN_WARP_BARRIER(0);
+  };
+  const auto compute_tile = [&](auto resident) {
+    if (b.source_groups) {
+      compute(std::true_type{}, resident);
+    } else {
+      compute(std::false_type{}, resident);
+    }
   };
 
   // First as many items are brought in as there are stages, then one after each that is computed. What a lane
@@ -90,34 +62,45 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
     if (missing == 0) {
       at.next(plan.stages, item.first_of_gates(), item.first_of_source());
       wait_for_tile(plan.stages);  // other lanes wait too, at the first barrier
-      const Segment segment = item.segment();
-      const int64_t shift = item.channel * plane;
-      const Pieces own(in.sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
+      const int64_t shift = item.channel * b.plane();
+      const auto own_pieces = [&] {
+        const Segment segment = item.segment();
+        return Pieces(in.sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
+      };
       Merger<S, kPiece> merger;
-      merger.read(in.target, own, shift);
-      if (b.source_groups) {
-        compute(std::true_type{});
+      if (plan.resident) {
+        compute_tile(std::true_type{});
       } else {
-        compute(std::false_type{});
+        merger.read(in.target, own_pieces(), shift);
+        compute_tile(std::false_type{});
       }
-      SPN_WARP_BARRIER(0);
-      merger.write(in.target, memory.grad_x(at.channel), own, shift);
+      const Pieces own = own_pieces();
+      if (!plan.resident) {
+        merger.write(in.target, memory.grad_x(at.channel()), own, shift);
+      } else if (in.direction + 1 == b.directions) {
+        const Pieces kept(resident_sweep(b, plan, in.direction), item.t0, warp_start, 0, positions);
+        send_sum<S, kPiece>(memory.sum(item.channel), kept, in.target.narrow + shift, own);
+      }
       if (item.last_of_gates()) {
         for (int tap = 0; tap < 3; ++tap) {
           const T* sums = memory.sums.gates ? memory.sum_gates() + tap * Memory::kTile : nullptr;
-          send_out<S>(memory.tile(at.gates, Memory::gates + tap), sums, in.grad_gates[tap], own, 0);
+          send_out<S>(memory.tile(at.gates(), Memory::gates + tap), sums, in.grad_gates[tap], own, 0);
         }
       }
       if (in.source && item.last_of_source()) {
         const T* sums = memory.sums.source ? memory.sum_source() : nullptr;
-        send_out<S>(memory.tile(at.source, Memory::source), sums, in.grad_source, own, source_shift(item));
+        send_out<S>(memory.source(at.source()), sums, in.grad_source, own, source_shift(b, item.channel));
       }
       item.next();
       if (item.done()) break;
     } else {
       --missing;
     }
-    stage_in(ahead, ahead_at);
+    if (!ahead.done()) {
+      ahead_at.next(plan.stages, ahead.first_of_gates(), ahead.first_of_source());
+      bring_item<S, kPiece>(b, plan, in, memory, ahead, ahead_at);
+    }
+    copy_commit();
     ahead.next();
   }
   copy_wait<0>();

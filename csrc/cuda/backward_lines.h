@@ -6,14 +6,13 @@
 // A barrier a line both ways: threads read what their neighbours wrote.
 #pragma once
 
-#include "backward_sweep.h"
-#include "backward_walk.h"
+#include "backward_planes.h"
 
 namespace spn {
 namespace cuda {
 
 // Lines and positions outside the map are computed too, from tiles that are zero there: nothing comes out of them.
-template <typename S, bool kSource>
+template <typename S, bool kSource, typename Planes>
 struct BackwardLines {
   using T = StateOf<S>;
   using Memory = BackwardMemory<S>;
@@ -23,14 +22,14 @@ struct BackwardLines {
   const BackwardSweep<S>& in;
   const Memory& memory;
   const Stages& at;
-  LaneView<S> view;
+  const Planes& planes;  // of the channel
   int t0;
   bool has_minus, has_plus;
   bool first_of_gates, first_of_source;  // of the channels that share them
 
   SPN_DEVICE void up() const {
     T* line = memory.before(0) + threadIdx.x;
-    store(line, load(memory.checkpoint(at.channel) + threadIdx.x));
+    store(line, load(memory.checkpoint(at.channel()) + threadIdx.x));
     SPN_BARRIER(0);
 #pragma unroll 1
     for (int i = 0; i < kLines; i += kCount) {
@@ -54,9 +53,9 @@ struct BackwardLines {
       const Values v = read(i);
       T a[kCount], grad_lambda[kCount];
       Taps<T> dp[kCount];
-      view.read(memory.tile(at.channel, Memory::grad), i, a);
+      planes.grad(i, a);
       uint8_t winner[kCount] = {};
-      if (in.winner) view.read(memory.winner(at.channel), i, winner);
+      if (in.winner) planes.winner(i, winner);
 #pragma unroll
       for (int k = kCount - 1; k >= 0; --k) {
         a[k] = received + (in.winner && winner[k] != in.direction ? T(0) : a[k] * in.grad_scale);
@@ -72,10 +71,10 @@ struct BackwardLines {
         grad_lambda[k] = v.x[k] * a[k];
         a[k] = input_adjoint<kSource>(a[k], v.lambda[k], v.p[k]);
       }
-      view.write(memory.grad_x(at.channel), i, a);
+      planes.put_grad_x(i, a);
       put_gates(i, v, dp);
       if (kSource)
-        put(memory.sums.source, memory.sum_source(), Memory::source, at.source, i, grad_lambda, first_of_source);
+        put(memory.sums.source, memory.sum_source(), memory.source(at.source()), i, grad_lambda, first_of_source);
     }
   }
 
@@ -86,9 +85,9 @@ struct BackwardLines {
   };
   SPN_DEVICE Values read(int i) const {
     Values v;
-    view.read_taps(memory.tile(at.gates, Memory::gates), Memory::kTile, i, v.gates);
-    view.read(memory.tile(at.channel, Memory::x), i, v.x);
-    if (kSource) view.read(memory.tile(at.source, Memory::source), i, v.lambda);
+    planes.view.read_taps(memory.tile(at.gates(), Memory::gates), Memory::kTile, i, v.gates);
+    planes.x(i, v.x);
+    if (kSource) planes.view.read(memory.source(at.source()), i, v.lambda);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) v.p[k] = v.gates[k];
     normalize_lines(b.normalize, v.p, has_minus, has_plus);
@@ -116,23 +115,23 @@ struct BackwardLines {
 #pragma unroll
     for (int tap = 0; tap < 3; ++tap) {
       T* sums = memory.sum_gates() + tap * Memory::kTile;
-      put(memory.sums.gates, sums, Memory::gates + tap, at.gates, i, values[tap], first_of_gates);
+      put(memory.sums.gates, sums, memory.tile(at.gates(), Memory::gates + tap), i, values[tap], first_of_gates);
     }
   }
 
   // Gradients take the place of the values they belong to, or are added to those of the channels before.
-  SPN_DEVICE void put(bool summed, T* sums, int array, int stage, int i, T (&values)[kCount], bool first) const {
+  SPN_DEVICE void put(bool summed, T* sums, S* tile, int i, T (&values)[kCount], bool first) const {
     if (!summed) {
-      view.write(memory.tile(stage, array), i, values);
+      planes.view.write(tile, i, values);
       return;
     }
     if (!first) {
       T before[kCount];
-      view.read(sums, i, before);
+      planes.view.read(sums, i, before);
 #pragma unroll
       for (int k = 0; k < kCount; ++k) values[k] += before[k];
     }
-    view.write(sums, i, values);
+    planes.view.write(sums, i, values);
   }
 };
 

@@ -70,6 +70,10 @@ SPN_DEVICE BackwardSweep<S> backward_sweep(const BackwardArgs& b, const Plan& pl
     in.target.wide = planes + (d * b.batch * b.channels + index) * plane;
     return in;
   }
+  if (plan.resident) {  // the last sweep's sum alone leaves the chip
+    in.target.narrow = grad_x;
+    return in;
+  }
   T* running = planes + index * plane;
   if constexpr (sizeof(S) == sizeof(T)) running = reinterpret_cast<T*>(grad_x);
   in.target.old = d > 0 ? running : nullptr;

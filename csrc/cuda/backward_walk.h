@@ -37,18 +37,16 @@ struct BackwardWalk {
   SPN_DEVICE bool last_of_source() const { return (channel + 1) % source_run == 0; }
 };
 
-// Which of the two stages hold an item's arrays: those that channels share stay while the channels change.
+// Which of the two stages hold an item's arrays: those that channels share stay while the channels change. A bit each:
+// threads have no registers to spare.
 struct Stages {
-  int gates = 1, channel = 1, source = 1;
+  unsigned bits = 7;
 
+  SPN_DEVICE int gates() const { return bits & 1; }
+  SPN_DEVICE int source() const { return bits >> 1 & 1; }
+  SPN_DEVICE int channel() const { return bits >> 2; }
   SPN_DEVICE void next(int stages, bool new_gates, bool new_source) {
-    if (stages == 1) {
-      gates = channel = source = 0;
-      return;
-    }
-    channel ^= 1;
-    if (new_gates) gates ^= 1;
-    if (new_source) source ^= 1;
+    bits = stages == 1 ? 0 : bits ^ ((new_gates ? 1 : 0) | (new_source ? 2 : 0) | 4);
   }
 };
 

@@ -7,7 +7,8 @@
 namespace spn {
 namespace cuda {
 
-// After the header: each warp's tiles, two lines of the running state, carried lines, the resident planes.
+// After the header: each warp's tiles, two lines of the running state, carried lines, the resident planes: x and the
+// running merge, or none.
 template <typename S>
 struct ForwardMemory {
   using T = StateOf<S>;
@@ -20,12 +21,12 @@ struct ForwardMemory {
     return kTile * (stages * arrays(p) * static_cast<int>(sizeof(S)) + (kInPlace ? 0 : static_cast<int>(sizeof(T))));
   }
   SPN_HD static int pitch(int threads) { return threads + 2; }  // a zero before and after a line
-  SPN_HD static int64_t resident_values(const Problem& p) { return (p.plane() + 7) / 8 * 8; }
+  SPN_HD static int64_t plane_values(const Problem& p) { return (p.plane() + 7) / 8 * 8; }
 
   static int64_t thread_bytes(const Problem& p, int stages) { return warp_bytes(p, stages) / kWarp + 2 * sizeof(T); }
   static int64_t fixed_bytes(const Problem& p, const Plan& plan) {
     const int64_t merged = plan.merges_narrow ? sizeof(S) : sizeof(T);
-    return 4 * sizeof(T) + (plan.resident ? resident_values(p) * (merged + static_cast<int64_t>(sizeof(S))) : 0);
+    return 4 * sizeof(T) + (plan.resident ? plane_values(p) * (merged + static_cast<int64_t>(sizeof(S))) : 0);
   }
 
   unsigned char* warp;
@@ -43,9 +44,9 @@ struct ForwardMemory {
     lines = reinterpret_cast<T*>(scratch + plan.threads / kWarp * bytes) + 1;
     carry = plan.carry_in_shared ? lines - 1 + 2 * line_pitch
                                  : reinterpret_cast<T*>(plan.workspace + plan.carry) + blockIdx.x * plan.carry_values;
-    resident_x = reinterpret_cast<S*>(scratch + plan.scratch_bytes) - resident_values(p);
+    resident_x = reinterpret_cast<S*>(scratch + plan.scratch_bytes) - plane_values(p);
     resident_merge = reinterpret_cast<unsigned char*>(
-        resident_x - resident_values(p) * (plan.merges_narrow ? 1 : static_cast<int>(sizeof(T) / sizeof(S))));
+        resident_x - plane_values(p) * (plan.merges_narrow ? 1 : static_cast<int>(sizeof(T) / sizeof(S))));
   }
 
   SPN_DEVICE S* tile(int stage, int array) const {
@@ -59,7 +60,7 @@ struct ForwardMemory {
 };
 
 template <typename S>
-bool place_forward(Plan& plan, const Problem& p, const Limits& limits, int stages, bool resident) {
+bool place_forward(Plan& plan, const Problem& p, const Limits& limits, int stages, int resident) {
   using Memory = ForwardMemory<S>;
   plan.resident = resident;
   const bool placed =
@@ -78,7 +79,7 @@ inline Plan plan_forward(const ForwardArgs& f, const Limits& limits) {
   with_width(f.dtype, [&](auto zero) {
     using S = decltype(zero);
     const bool may_reside = merges && !plan.split;
-    for (const bool resident : {true, false}) {
+    for (const int resident : {2, 0}) {
       for (const int stages : {2, 1}) {
         if ((may_reside || !resident) && place_forward<S>(plan, f, limits, stages, resident)) return;
       }

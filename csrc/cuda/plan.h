@@ -36,7 +36,8 @@ struct Plan {
   int piece;              // neighbouring values that can be moved at once
   int channels;           // that a block takes one after the other, tile by tile; backward only
   bool split;             // each sweep is a task of its own
-  bool resident;          // forward: x and the running merge stay in shared memory
+  int resident;           // arrays that stay in shared memory from sweep to sweep: see the pass's memory
+  int resident_pitch;     // values from row to row of those, backward: see resident.h
   bool merges_narrow;     // forward: the running merge is kept in the tensors' dtype, in out itself
   bool carry_in_shared;   // lines that go from tile to tile: see segments.h
   int64_t carry_values;   // of a block

@@ -33,10 +33,5 @@ SPN_DEVICE void normalize_lines(Normalize mode, Taps<T> (&gates)[kCount], bool h
   });
 }
 
-template <typename T>
-SPN_DEVICE T step_by(bool source, T x, T lambda, Taps<T> p, Taps<T> previous) {
-  return source ? step<true>(x, lambda, p, previous) : step<false>(x, lambda, p, previous);
-}
-
 }  // namespace cuda
 }  // namespace spn

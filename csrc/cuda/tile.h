@@ -50,12 +50,7 @@ struct LaneView {
   template <typename V, typename T>
   SPN_DEVICE void read(const V* tile, int line, T (&values)[kCount]) const {
     if (horizontal) {
-      const auto pack = load(reinterpret_cast<const Pack<V, kCount>*>(tile + place<V>(line)));
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        const T value = static_cast<T>(pack.v[i]), mirror = static_cast<T>(pack.v[kCount - 1 - i]);
-        values[i] = mirrored ? mirror : value;
-      }
+      unpack(load(reinterpret_cast<const Pack<V, kCount>*>(tile + place<V>(line))), values);
     } else {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) values[i] = static_cast<T>(load(tile + (line + i) * kWarp + lane));
@@ -74,17 +69,31 @@ struct LaneView {
   template <typename V, typename T>
   SPN_DEVICE void write(V* tile, int line, const T (&values)[kCount]) const {
     if (horizontal) {
-      Pack<V, kCount> pack;
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        const T value = mirrored ? values[kCount - 1 - i] : values[i];
-        pack.v[i] = static_cast<V>(value);
-      }
-      store(reinterpret_cast<Pack<V, kCount>*>(tile + place<V>(line)), pack);
+      store(reinterpret_cast<Pack<V, kCount>*>(tile + place<V>(line)), pack<V>(values));
     } else {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) store(tile + (line + i) * kWarp + lane, static_cast<V>(values[i]));
     }
+  }
+
+  // Of a horizontal sweep: kTogether lines as they lie in a row.
+  template <typename V, typename T>
+  SPN_DEVICE void unpack(const Pack<V, kCount>& pack, T (&values)[kCount]) const {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const T value = static_cast<T>(pack.v[i]), mirror = static_cast<T>(pack.v[kCount - 1 - i]);
+      values[i] = mirrored ? mirror : value;
+    }
+  }
+  template <typename V, typename T>
+  SPN_DEVICE Pack<V, kCount> pack(const T (&values)[kCount]) const {
+    Pack<V, kCount> result;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const T value = mirrored ? values[kCount - 1 - i] : values[i];
+      result.v[i] = static_cast<V>(value);
+    }
+    return result;
   }
 
  private:

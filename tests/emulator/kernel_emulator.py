@@ -65,10 +65,10 @@ class Build:
 
     @property
     def flags(self) -> list[str]:
-        return [*FLAGS, "-O1", *SANITIZERS] if self.sanitize else [*FLAGS, "-O2"]
+        return [*FLAGS, "-O0", *SANITIZERS] if self.sanitize else [*FLAGS, "-O2"]
 
     def folder(self) -> Path:
-        digest = hashlib.sha256(" ".join([CXX, sys.version, str(self)]).encode())
+        digest = hashlib.sha256(" ".join([CXX, *self.flags, sys.version, str(self)]).encode())
         for path in sources():
             digest.update(path.read_bytes())
         return ROOT / "build" / "emulator" / digest.hexdigest()[:16]

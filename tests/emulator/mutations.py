@@ -55,11 +55,25 @@ MUTATIONS = (
     Mutation("backward.h", "item.last_of_gates()", "item.first_of_gates()",
              "gradients leave before the last channel's"),
     Mutation("backward.h", "carries && owns", "carries && inside", "halos overwrite what others own"),
+    Mutation("backward_planes.h", "!first_sweep", "false", "a sweep's share of grad_x is not added to the sum"),
+    Mutation("backward_planes.h", "memory.keeps(array)", "true", "a plane is read that is not on chip"),
+    Mutation("backward_stage.h", "in.direction == 0",
+             "in.direction == 0 && in.x == static_cast<const S*>(b.x) + blockIdx.x * plan.channels * b.plane()",
+             "planes of the task before are used"),
+    Mutation("backward_stage.h", "memory.template plane<V>(array, channel)", "memory.template plane<V>(array, 0)",
+             "channels share a plane"),
+    Mutation("backward.h", "in.direction + 1 == b.directions", "in.direction + 2 == b.directions",
+             "grad_x leaves before the last sweep"),
+    Mutation("resident.h", "line < lines", "line <= lines", "a line beyond the map"),
     Mutation("merge.h", "part < parts", "part + 1 < parts", "a part of a sum forgotten"),
 )  # fmt: skip
-# Costs time alone: the counts of test_traffic.py have to notice it.
+# These cost time alone: the counts of test_traffic.py have to notice them.
 NO_SPREAD = Mutation("tile.h", "row / kRowsOfBanks % kPiecesOfRow * kTogether", "0", "lanes meet in banks")
-PLANTED = Build(mutations=(*MUTATIONS, NO_SPREAD))
+EVEN_ROWS = Mutation(
+    "resident.h", "make_sweep(static_cast<Direction>(d), p.height, p.width, plan.resident_pitch)",
+    "make_sweep(static_cast<Direction>(d), p.height, p.width)", "lanes meet in banks",
+)  # fmt: skip
+PLANTED = Build(mutations=(*MUTATIONS, NO_SPREAD, EVEN_ROWS))
 
 
 def ties(machine: Machine) -> None:
@@ -69,12 +83,14 @@ def ties(machine: Machine) -> None:
     assert not winner.any(), "a tie does not go to the first direction"
 
 
-# Lines across warps, segments, resident planes, channels that share gates, alone and in parts; one stage and two.
+# Lines across warps, segments, planes on chip, all or some of them, channels that share gates, alone and in parts; one
+# stage and two; several tasks a block.
 CASES = (
     (Case(37, 40, channels=1, gate_groups=1), Machine()),
     (Case(20, 100, channels=2, gate_groups=1), Machine(threads=96)),
     (Case(32, 18, channels=2, gate_groups=1, source_groups=2), Machine(multiprocessors=100)),
     (Case(70, 41, channels=1, gate_groups=1), Machine(shared_bytes=33000)),
+    (Case(2, 32, batch=9, channels=18, gate_groups=1), Machine(shared_bytes=29500)),
 )
 
 

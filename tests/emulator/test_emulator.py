@@ -59,10 +59,13 @@ def test_sees_no_fault_where_there_is_none(seed: int):
 def test_barriers_have_names_of_their_own_and_run():
     names = barriers()
     assert len(names) == len(set(names)) and len(names) >= 10
-    seen = set()
+    seen, resident = set(), set()
     for case, machine in CASES:
         check(case, machine)
         seen |= set(machine.last["barriers"])
+        resident.add(machine.last["resident"])
+    assert resident >= {0, 2, 4}
+    assert machine.last["blocks"] < case.batch, "several tasks a block"
     assert {name for name in names if name.startswith("backward")} <= seen
     x, gates, _ = CASES[1][0].tensors()
     CASES[1][1].propagate(x, gates, None, "four_way", "abs", "max", True)
@@ -97,6 +100,7 @@ sanitized = Build(sanitize=True)
 for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
     check(Case(19, 36, channels=2, gate_groups=1, source_groups=2, dtype=dtype), Machine(build=sanitized))
     check(Case(7, 69, dtype=dtype), Machine(build=sanitized, shared_bytes=65024, threads=64))
+    check(Case(21, 30, channels=1, gate_groups=1, dtype=dtype), Machine(build=sanitized, shared_bytes=36 << 10))
     check(Case(18, 33, dtype=dtype, merge="mean"), Machine(build=sanitized, multiprocessors=99))
 print("sanitized runs are clean")
 """

@@ -15,11 +15,13 @@ import spn
 
 pytestmark = pytest.mark.skipif(not can_build(), reason="no C++ compiler for the emulator")
 
-# Room for everything; segments; the least shared memory of a device; sweeps side by side; channels in parts.
+# Room for everything; segments; the least shared memory of a device; a little more, for some planes; sweeps side
+# by side; channels in parts.
 MACHINES = {
     "large": Machine(),
     "few threads": Machine(threads=64),
     "little shared memory": Machine(shared_bytes=(64 << 10) - 512, threads=96),
+    "some planes on chip": Machine(shared_bytes=(72 << 10) - 512),
     "sweeps side by side": Machine(multiprocessors=1000),
     "some multiprocessors": Machine(multiprocessors=8, threads=64),
 }
@@ -111,6 +113,21 @@ def test_one_stage(dtype: torch.dtype):
             options = (case.direction, case.normalize, case.merge, True)
             got, expected = (m.propagate(x, gates, source, *options) for m in (machine, Machine()))
             assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+@pytest.mark.parametrize("width", [40, 42, 37], ids=lambda width: f"width {width}")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_planes_on_chip_change_no_bit(dtype: torch.dtype, width: int):
+    """None, the running sum alone, with x, with x and who won, with grad too: the backward pass gives the same."""
+    case = Case(21, width, channels=4, gate_groups=2, source_groups=1, dtype=dtype)
+    machines = {}
+    for size in range(30_000, 160_000, 250):
+        plan = plan_of("backward", case, Machine(shared_bytes=size))
+        if plan["channels"] == 2:
+            machines.setdefault(plan["resident"], Machine(shared_bytes=size))
+    assert set(machines) == set(range(5))
+    streamed, *others = (check(case, machines[resident])[2:] for resident in range(5))
+    assert all(torch.equal(a, b) for other in others for a, b in zip(other, streamed, strict=True))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

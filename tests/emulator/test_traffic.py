@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
-from kernel_emulator import DIRECTIONS, ROOT, Machine, can_build
-from mutations import NO_SPREAD, PLANTED
+from kernel_emulator import DIRECTIONS, ROOT, Machine, Mutation, can_build
+from mutations import EVEN_ROWS, NO_SPREAD, PLANTED
 
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.schedule import Pass
+from benchmarks.schedule import Pass, plan_of
 from benchmarks.traffic import H200, ON_CHIP, STREAMING, TARGETS, Traffic, measure, planned
 
 pytestmark = pytest.mark.skipif(not can_build(), reason="no C++ compiler for the emulator")
@@ -32,9 +33,45 @@ def count(work: Pass, machine: Machine) -> Traffic:
 @pytest.mark.parametrize("options", PASSES, ids=str)
 @pytest.mark.parametrize("direction", [*DIRECTIONS, "four_way"])
 def test_requested_bytes(direction: str, options: dict, machine: Machine):
-    if options.get("backward") and machine is STREAMING:
-        pytest.skip("one plan for both machines")
-    assert count(Pass(ALIGNED, direction, **options), machine).overhead <= 1.10
+    traffic = count(Pass(ALIGNED, direction, **options), machine)
+    assert traffic.overhead <= 1.10
+    assert ("on chip" in traffic.plan) == (machine is ON_CHIP and direction == "four_way")
+
+
+@pytest.mark.parametrize("options", [{}, {"backward": True}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_planes_on_chip_move_the_minimum(dtype: torch.dtype, options: dict):
+    traffic = count(Pass(ALIGNED, dtype=dtype, **options), ON_CHIP)
+    assert traffic.schedule_efficiency == 1
+    assert traffic.overhead <= 1.10
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 112, 112), (32, 32, 96, 96), (32, 32, 61, 103)], ids=str)
+@pytest.mark.parametrize("backward", [False, True])
+def test_larger_planes_on_chip(backward: bool, shape: tuple[int, int, int, int]):
+    for dtype in (torch.float32, torch.bfloat16):
+        assert planned(Pass(shape, dtype=dtype, backward=backward), H200).schedule_efficiency == 1
+
+
+def machine_that_keeps(work: Pass, arrays: int) -> Machine:
+    """With the least shared memory that lets the backward pass keep so many arrays on chip, and stage two tiles."""
+    machines = (replace(ON_CHIP, shared_bytes=size) for size in range(10_000, 230_000, 500))
+    plans = ((machine, plan_of(work, machine)) for machine in machines)
+    return next(m for m, plan in plans if (plan["resident"], plan["stages"]) == (arrays, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_each_array_on_chip_saves_its_bytes(dtype: torch.dtype):
+    work = Pass(ALIGNED, dtype=dtype, backward=True)
+    scheduled = []
+    for arrays in range(5):
+        traffic = count(work, machine_that_keeps(work, arrays))
+        assert traffic.overhead <= 1.10
+        scheduled.append(traffic.scheduled)
+    values, value = 64 * 64, dtype.itemsize
+    # The running sum is written and read three times each; x, who won and grad are read once instead of four times.
+    saved = [6 * 4 * values, 3 * value * values, 3 * values, 3 * value * values]
+    assert [a - b for a, b in pairwise(scheduled)] == saved
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
@@ -51,8 +88,8 @@ def test_sweeps_side_by_side(backward: bool):
 @pytest.mark.parametrize(("multiprocessors", "share"), [(1, 0.6), (8, 1)], ids=["together", "in parts"])
 def test_gates_are_read_once_for_the_channels_of_a_block(multiprocessors: int, share: float):
     machine = replace(ON_CHIP, multiprocessors=multiprocessors)
+    alone = measure(Pass(ALIGNED, backward=True), machine)
     shared = count(Pass((1, 4, 64, 64), backward=True, sharing=4), machine)
-    alone = measure(Pass(ALIGNED, backward=True), ON_CHIP)
     assert shared.overhead <= 1.10
     assert shared.requested < share * 4 * alone.requested
     assert (machine.last["workspace_bytes"] == 0) == (multiprocessors == 1)
@@ -76,11 +113,18 @@ def test_one_barrier_a_step_and_few_bank_conflicts():
         backward = measure(Pass(ALIGNED, direction, backward=True), ON_CHIP)
         assert forward.barriers_per_step < 1.1 and backward.barriers_per_step < 2.1
         assert forward.bank_conflicts < 0.06 and backward.bank_conflicts < 0.06
+    on_chip = measure(Pass(ALIGNED, backward=True), ON_CHIP)
+    assert on_chip.barriers_per_step < 2.1 and on_chip.bank_conflicts < 0.06
 
 
-def test_without_the_spread_lanes_meet_in_banks():
-    machine = replace(STREAMING, build=PLANTED, fault=PLANTED.mutations.index(NO_SPREAD))
-    assert measure(Pass(ALIGNED, "left_to_right"), machine).bank_conflicts > 0.5
+@pytest.mark.parametrize("fault", [NO_SPREAD, EVEN_ROWS], ids=lambda fault: fault.file)
+def test_without_the_spread_lanes_meet_in_banks(fault: Mutation):
+    work, machine = {
+        NO_SPREAD: (Pass(ALIGNED, "left_to_right"), STREAMING),
+        EVEN_ROWS: (Pass(ALIGNED, backward=True), ON_CHIP),
+    }[fault]
+    machine = replace(machine, build=PLANTED, fault=PLANTED.mutations.index(fault))
+    assert measure(work, machine).bank_conflicts > 0.3
 
 
 def test_schedules_of_the_target_shapes():
@@ -98,4 +142,6 @@ def test_schedules_of_the_target_shapes():
     assert efficiency[TARGETS[0], torch.float32, True] > 0.68
     assert efficiency[TARGETS[1], torch.float32, False] == 1
     assert efficiency[TARGETS[1], torch.bfloat16, False] == 1
+    assert efficiency[TARGETS[1], torch.float32, True] > 0.90
+    assert efficiency[TARGETS[1], torch.bfloat16, True] == 1
     assert min(efficiency.values()) > 0.42

@@ -1,0 +1,118 @@
+// Where the blocks of the backward pass keep what in shared memory.
+#pragma once
+
+#include "resident.h"
+
+namespace spn {
+namespace cuda {
+
+// Which gradients a block adds up over channels, in tiles of their own.
+struct Sums {
+  bool gates, source;
+
+  template <typename S>
+  SPN_HD static Sums of(const Problem& p, int channels) {
+    const bool here = channels > 1 || sizeof(S) < sizeof(StateOf<S>);
+    return {here && p.gate_groups < p.channels, here && p.source_groups && p.source_groups < p.channels};
+  }
+  SPN_HD int tiles() const { return (gates ? 3 : 0) + (source ? 1 : 0); }
+};
+
+// After the header: each warp's tiles, a tile's lines of the state, lines that are sent on, carried lines, the resident
+// planes of each channel.
+template <typename S>
+struct BackwardMemory {
+  using T = StateOf<S>;
+  // What can stay on chip; a plan keeps the first few. What saves the most bytes for each byte it takes comes first.
+  enum Resident : int { kept_sum, kept_x, kept_winner, kept_grad, kept_all };
+  enum Array : int { gates = 0, grad = 3, x = 4 };          // of a tile; a source follows those that are there
+  static constexpr bool kInPlace = sizeof(S) == sizeof(T);  // grad_x takes the place of the grad that it came from
+  static constexpr int kTile = kWarp * kLines;              // values
+  static constexpr int kLineCount = kLines + 6;
+
+  // Bytes of a pixel in the first `count` resident planes.
+  SPN_HD static int resident_bytes(const Problem& p, int count) {
+    const int value = static_cast<int>(sizeof(S)), winner = p.merge == Merge::max ? 1 : 0;
+    return (count > kept_sum ? static_cast<int>(sizeof(T)) : 0) + (count > kept_x ? value : 0) +
+           (count > kept_winner ? winner : 0) + (count > kept_grad ? value : 0);
+  }
+  SPN_HD static int source_array(int resident) {
+    return 3 + (resident > kept_grad ? 0 : 1) + (resident > kept_x ? 0 : 1);
+  }
+  SPN_HD static int arrays(const Problem& p, int resident) {
+    return source_array(resident) + (p.source_groups ? 1 : 0);
+  }
+  SPN_HD static int stage_bytes(const Problem& p, int resident) {
+    const int winner = p.merge == Merge::max && resident <= kept_winner ? 1 : 0;
+    return kTile * (arrays(p, resident) * static_cast<int>(sizeof(S)) + winner);
+  }
+  SPN_HD static int warp_bytes(const Problem& p, const Sums& sums, int stages, int resident) {
+    const int results = kInPlace || resident > kept_sum ? 0 : 1;
+    return stages * stage_bytes(p, resident) + kTile * (sums.tiles() + results) * static_cast<int>(sizeof(T));
+  }
+  static int64_t thread_bytes(const Problem& p, int channels, int stages, int resident) {
+    return warp_bytes(p, Sums::of<S>(p, channels), stages, resident) / kWarp + kLineCount * sizeof(T);
+  }
+  static int64_t fixed_bytes(const Problem& p, const Plan& plan) {
+    const int64_t ends = 2 * kLineCount * sizeof(T);  // a zero before and after each line
+    return ends + plan.channels * resident_values(p, plan) * resident_bytes(p, plan.resident);
+  }
+
+  const Problem& problem;
+  const Plan& plan;
+  unsigned char *scratch, *warp;
+  T* lines;
+  Sums sums;
+  int stage, pitch;
+
+  SPN_DEVICE BackwardMemory(const Problem& p, const Plan& plan, unsigned char* scratch)
+      : problem(p),
+        plan(plan),
+        scratch(scratch),
+        sums(Sums::of<S>(p, plan.channels)),
+        stage(stage_bytes(p, plan.resident)),
+        pitch(plan.threads + 2) {
+    const int bytes = warp_bytes(p, sums, plan.stages, plan.resident);
+    warp = scratch + static_cast<int>(threadIdx.x) / kWarp * bytes;
+    lines = reinterpret_cast<T*>(scratch + plan.threads / kWarp * bytes) + 1;
+  }
+
+  SPN_DEVICE S* tile(int s, int array) const { return reinterpret_cast<S*>(warp + s * stage) + array * kTile; }
+  SPN_DEVICE uint8_t* winner(int s) const {
+    return reinterpret_cast<uint8_t*>(tile(s, arrays(problem, plan.resident)));
+  }
+  SPN_DEVICE S* source(int s) const { return tile(s, source_array(plan.resident)); }
+  SPN_DEVICE T* sum_gates() const { return reinterpret_cast<T*>(warp + plan.stages * stage); }
+  SPN_DEVICE T* sum_source() const { return sum_gates() + (sums.gates ? 3 * kTile : 0); }
+  SPN_DEVICE T* grad_x(int s) const {
+    if constexpr (kInPlace) return tile(s, grad);
+    return sum_gates() + sums.tiles() * kTile;
+  }
+
+  SPN_DEVICE T* carry() const {
+    if (plan.carry_in_shared) return lines - 1 + kLineCount * pitch;
+    return reinterpret_cast<T*>(plan.workspace + plan.carry) + blockIdx.x * plan.carry_values;
+  }
+
+  SPN_DEVICE bool keeps(Resident array) const { return plan.resident > array; }
+  // A resident plane. Worked out where it is wanted: threads have no registers to spare.
+  template <typename V>
+  SPN_DEVICE V* plane(Resident array, int channel) const {
+    const int values = static_cast<int>(resident_values(problem, plan));
+    const int from_end = (plan.channels - channel) * resident_bytes(problem, plan.resident);
+    const int offset = static_cast<int>(plan.scratch_bytes) + (resident_bytes(problem, array) - from_end) * values;
+    return reinterpret_cast<V*>(scratch + offset);
+  }
+  SPN_DEVICE T* sum(int channel) const { return plane<T>(kept_sum, channel); }
+
+  // The checkpoint before a tile, on its way in stage s.
+  SPN_DEVICE T* checkpoint(int s) const { return lines + (kLines + 4 + s) * pitch; }
+  // What precedes line `l` of a tile: line 0 comes from a checkpoint.
+  SPN_DEVICE T* before(int l) const { return lines + l * pitch; }
+  // What line t sends to line t - 1 through taps minus and plus; tap zero stays with its thread.
+  SPN_DEVICE T* sent_minus(int t) const { return lines + (kLines + (t & 1)) * pitch; }
+  SPN_DEVICE T* sent_plus(int t) const { return lines + (kLines + 2 + (t & 1)) * pitch; }
+};
+
+}  // namespace cuda
+}  // namespace spn

@@ -1,0 +1,73 @@
+// How an item of the backward pass arrives: in a stage's tiles, and in the first sweep in planes that stay on chip.
+#pragma once
+
+#include "backward_sweep.h"
+#include "backward_walk.h"
+
+namespace spn {
+namespace cuda {
+
+// From a task's first channel to the source of another.
+SPN_DEVICE int64_t source_shift(const Problem& p, int channel) {
+  return p.source_groups ? channel / (p.channels / p.source_groups) * p.plane() : 0;
+}
+
+// A lane's pieces of the planes that stay on chip, on their way there: `kept` are its pieces in those planes.
+template <typename S, int kPiece>
+SPN_DEVICE void bring_planes(const BackwardMemory<S>& memory, const BackwardSweep<S>& in,
+                             const LanePieces<S, kPiece>& lane, const LanePieces<S, kPiece>& kept, int channel,
+                             int64_t shift) {
+  using Memory = BackwardMemory<S>;
+  lane.for_turns([&](int turn, bool counts) {
+    if (!counts) return;
+    const auto bring = [&](typename Memory::Resident array, const auto* from) {
+      using V = std::decay_t<decltype(*from)>;
+      if (!memory.keeps(array)) return;
+      V* const plane = memory.template plane<V>(array, channel);
+      copy_piece<kPiece>(plane + kept.offset_of(turn), from + shift + lane.offset_of(turn), true);
+    };
+    bring(Memory::kept_x, in.x);
+    bring(Memory::kept_grad, in.grad);
+    if (in.winner) bring(Memory::kept_winner, in.winner);
+  });
+}
+
+// What the item needs and the item before it does not have. Channels that share gates bring them in once.
+template <typename S, int kPiece>
+SPN_DEVICE void bring_item(const BackwardArgs& b, const Plan& plan, const BackwardSweep<S>& in,
+                           const BackwardMemory<S>& memory, const BackwardWalk& item, const Stages& at) {
+  using Memory = BackwardMemory<S>;
+  using Pieces = LanePieces<S, kPiece>;
+  const int thread = threadIdx.x, warp_start = thread / kWarp * kWarp;
+  const Segment segment = item.segment();
+  const int64_t shift = item.channel * b.plane();
+  const Pieces lane(in.sweep, item.t0, segment.start + warp_start, segment.first, segment.end);
+  lane.for_turns([&](int turn, bool there) {
+    const int64_t o = lane.offset_of(turn);
+    const auto bring = [&](auto* tile, const auto* from) {
+      using V = std::remove_pointer_t<decltype(tile)>;
+      copy_piece<kPiece>(tile + lane.template place<V>(turn), from + o, there);
+    };
+    if (item.first_of_gates()) {
+      for (int tap = 0; tap < 3; ++tap) bring(memory.tile(at.gates(), Memory::gates + tap), in.gates[tap]);
+    }
+    if (!memory.keeps(Memory::kept_x)) bring(memory.tile(at.channel(), Memory::x), in.x + shift);
+    if (!memory.keeps(Memory::kept_grad)) bring(memory.tile(at.channel(), Memory::grad), in.grad + shift);
+    if (in.winner && !memory.keeps(Memory::kept_winner)) bring(memory.winner(at.channel()), in.winner + shift);
+    if (in.source && item.first_of_source()) {
+      bring(memory.source(at.source()), in.source + source_shift(b, item.channel));
+    }
+  });
+  if (plan.resident && in.direction == 0) {
+    const Pieces kept(resident_sweep(b, plan, 0), item.t0, warp_start, 0, item.positions);
+    bring_planes(memory, in, lane, kept, item.channel, shift);
+  }
+  const int j = segment.start + thread;
+  const bool there = item.t0 > 0 && j >= segment.first && j < segment.end;
+  const int64_t line =
+      item.channel * b.checkpoint_offset(b.directions) + (item.t0 / kCheckpointLines - 1) * int64_t{item.positions};
+  copy_piece<1>(memory.checkpoint(at.channel()) + thread, there ? in.checkpoints + line + j : nullptr, there);
+}
+
+}  // namespace cuda
+}  // namespace spn
