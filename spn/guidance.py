@@ -62,8 +62,10 @@ class LiteGuidance(_Guidance):
     resolution.
 
     Stage :math:`s = 1..4` has resolution :math:`2^{-s}`. On the way up
-    :math:`y_4 = d_4` and :math:`y_s = \mathrm{conv}(d_s + \mathrm{up}(\mathrm{conv}_{1\times1}(y_{s+1})))`;
-    the features are :math:`y_1`.
+    :math:`y_4 = d_4 + \mathrm{linear}(\mathrm{mean}\,d_4, \max d_4)` and
+    :math:`y_s = \mathrm{conv}(d_s + \mathrm{up}(\mathrm{conv}_{1\times1}(y_{s+1})))`; the features are
+    :math:`y_1`. The mean and the maximum over the picture say what it holds as a whole: a spot of mask is an
+    error beside a large object, and all there is without one.
 
     Args:
         widths: channels of the four stages, each >= 1. The default has 0.8 M parameters.
@@ -100,6 +102,7 @@ class LiteGuidance(_Guidance):
             nn.Sequential(_conv(i, o, stride=2), *(_conv(o, o) for _ in range(depth)))
             for i, o, depth in zip(inputs, widths, depths, strict=True)
         )
+        self.context = nn.Linear(2 * widths[3], widths[3])
         self.lateral = nn.ModuleList(nn.Conv2d(widths[s + 1], widths[s], 1) for s in range(3))
         self.up = nn.ModuleList(_conv(w, w) for w in widths[:3])
 
@@ -108,6 +111,8 @@ class LiteGuidance(_Guidance):
         for stage in self.down:
             x = stage(x)
             skips.append(x)
+        whole = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
+        x = x + self.context(whole)[:, :, None, None]
         for s in (2, 1, 0):
             x = self.up[s](skips[s] + _up(self.lateral[s](x)))
         return x

@@ -40,9 +40,7 @@ class SPNRefiner(nn.Module):
         e = \min(1, 4\,(\max m - \min m))
 
     so that a mask with nothing in it to refine passes through. In both forms an empty or full mask stays
-    exactly as it is. Last, where the mask is certain it takes more evidence to change it:
-
-    .. math:: \text{logit}(\text{refined}) \leftarrow \text{logit}(\text{refined}) + \text{trust}\,(2m - 1)^3
+    exactly as it is.
 
     Args:
         guidance: maps an image to features; see :mod:`spn.guidance`.
@@ -50,7 +48,6 @@ class SPNRefiner(nn.Module):
         hidden: channels that are propagated in the embedded form, a multiple of ``groups``.
         groups: sets of gates of the embedded form; the channels of one group share theirs. The direct form has one.
         rounds: how often the embedded form propagates, >= 1.
-        trust: log-odds added in favour of a hard mask, >= 0; the less, the more the refiner changes.
         tile: None, or the side in pixels (>= 256) of the tiles in which larger pictures are worked, to bound
             memory. Neighbours overlap by 128 pixels.
 
@@ -79,7 +76,6 @@ class SPNRefiner(nn.Module):
         hidden: int = 24,
         groups: int = 4,
         rounds: int = 2,
-        trust: float = 0.0,
         tile: int | None = None,
     ) -> None:
         super().__init__()
@@ -89,13 +85,10 @@ class SPNRefiner(nn.Module):
             raise ValueError(f"hidden must be a multiple of groups = {groups}, got {hidden}")
         if rounds < 1:
             raise ValueError(f"rounds must be >= 1, got {rounds}")
-        if trust < 0:
-            raise ValueError(f"trust must be >= 0, got {trust}")
         if tile is not None and tile < 2 * TILE_OVERLAP:
             raise ValueError(f"tile must be None or >= {2 * TILE_OVERLAP}, got {tile}")
-        self.config = {"form": form, "hidden": hidden, "groups": groups, "rounds": rounds}
-        self.config |= {"trust": trust, "tile": tile}
-        self.guidance, self.form, self.trust, self.tile = guidance, form, trust, tile
+        self.config = {"form": form, "hidden": hidden, "groups": groups, "rounds": rounds, "tile": tile}
+        self.guidance, self.form, self.tile = guidance, form, tile
         if form == "direct":
             self.propagation = Direct(guidance.channels, guidance.stride)
         else:
@@ -115,8 +108,6 @@ class SPNRefiner(nn.Module):
         if self.form == "embedded":
             contrast = scores.amax((2, 3), keepdim=True) - scores.amin((2, 3), keepdim=True)
             refined = torch.lerp(scores, refined, (4 * contrast).clamp(max=1).to(refined.dtype))
-        if self.trust:
-            refined = _towards(refined, scores, self.trust)
         return refined.clamp(0, 1).to(coarse.dtype)
 
     def gates(self, image: Tensor, coarse: Tensor) -> Tensor:
@@ -199,7 +190,6 @@ class SPNRefiner(nn.Module):
         name: str | os.PathLike[str],
         *,
         guidance: nn.Module | None = None,
-        trust: float | None = None,
         tile: int | None = None,
     ) -> SPNRefiner:
         """A refiner with trained weights, in float32 and evaluation mode.
@@ -207,7 +197,6 @@ class SPNRefiner(nn.Module):
         Args:
             name: "lite", which ships with the package, or the path of a file from :meth:`save_pretrained`.
             guidance: needed only if the file was saved with a guidance class of your own.
-            trust: see :class:`SPNRefiner`; None takes the checkpoint's.
             tile: see :class:`SPNRefiner`.
 
         Example:
@@ -229,20 +218,10 @@ class SPNRefiner(nn.Module):
                     f"guidance must be given: the checkpoint was made with a {kind} of its author's"
                 )
             guidance = GUIDANCES[kind](**guidance_config)
-        if trust is not None:
-            config["trust"] = trust
         refiner = cls(guidance, **{**config, "tile": tile})
         refiner.load_state_dict(state)
         # Channels last is the faster layout for convolutions of few channels on a CPU.
         return refiner.float().to(memory_format=torch.channels_last).eval()
-
-
-def _towards(refined: Tensor, scores: Tensor, trust: float) -> Tensor:
-    """Odds times exp(trust) where the mask is certain of the foreground, over exp(trust) where of the background."""
-    factor = (trust * (2 * scores.float() - 1) ** 3).exp()
-    refined = refined.float()
-    foreground = refined * factor
-    return foreground / (foreground + 1 - refined)
 
 
 def _check_inputs(image: Tensor, coarse: Tensor) -> None:

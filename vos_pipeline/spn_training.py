@@ -38,7 +38,6 @@ class SPNTraining:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     average: float = 0.998  # decay of the moving average of the weights, which is what is kept
-    anchor: float = 0.0  # what is kept is drawn by this much towards the weights it started from
     boundary_weight: float = 3.0  # extra weight of pixels near an outline; 0 is the paper's plain loss
     precision: str = "float32"  # or "bfloat16", "float16": autocast, twice as fast where the processor has it
     seed: int = 0
@@ -122,8 +121,6 @@ class _Learner:
         self.refiner = refiner.to(device, memory_format=layout).train()
         self.config, self.device, self.layout, self.done = config, device, layout, 0
         self.average = {name: value.detach().clone() for name, value in refiner.state_dict().items()}
-        self.trust, refiner.trust = refiner.trust, 0.0  # else the network would learn to undo it
-        self.start = {name: value.clone() for name, value in self.average.items()}
         self.optimizer = torch.optim.AdamW(
             refiner.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -167,34 +164,21 @@ class _Learner:
     def averaged(self) -> Iterator[None]:
         """The refiner with the weights that are kept, as it will be used, for as long as the block lasts."""
         current = {name: value.clone() for name, value in self.refiner.state_dict().items()}
-        self.refiner.load_state_dict(self.kept())
+        self.refiner.load_state_dict(self.average)
         self.refiner.eval()
-        self.refiner.trust = self.trust
         try:
             yield
         finally:
             self.refiner.load_state_dict(current)
             self.refiner.train()
-            self.refiner.trust = 0.0
 
     def finish(self) -> None:
         """Leaves the averaged weights in the refiner, the same ones on all ranks."""
         if self.world > 1:  # until here the statistics of batch normalisation were each rank's own
             for value in self.average.values():
                 dist.broadcast(value, 0)
-        self.refiner.load_state_dict(self.kept())
+        self.refiner.load_state_dict(self.average)
         self.refiner.eval()
-        self.refiner.trust = self.trust
-
-    def kept(self) -> dict[str, Tensor]:
-        """The moving average, drawn towards the start by ``anchor``: fine-tuned weights keep what was known before
-        (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022)."""
-        return {
-            name: torch.lerp(value, self.start[name], self.config.anchor)
-            if value.is_floating_point()
-            else value
-            for name, value in self.average.items()
-        }
 
     def save(self, path: Path) -> None:
         """Writes everything that the next step depends on."""

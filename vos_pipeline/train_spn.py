@@ -54,17 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default=default.precision)
     for name in ("steps", "batch", "seed"):
         run.add_argument(f"--{name}", type=int, default=getattr(default, name))
-    run.add_argument(
-        "--anchor",
-        type=float,
-        default=default.anchor,
-        help="share of the weights of --init in what is kept (default: %(default)s)",
-    )
-    run.add_argument(
-        "--trust",
-        type=float,
-        help="log-odds that the refiner adds in favour of hard masks once trained (default: that of --init, or 0)",
-    )
     run.add_argument("--size", type=int, help=f"side of the crops (default: {default.size}; 256 for VOC)")
     run.add_argument("--learning-rate", type=float, default=default.learning_rate)
     run.add_argument(
@@ -88,9 +77,9 @@ def main_train(args: argparse.Namespace) -> None:
     config = _config(args)
     samples, validation = _samples(args, config, device)
     if args.init:
-        refiner = SPNRefiner.from_pretrained(args.init, trust=args.trust)
+        refiner = SPNRefiner.from_pretrained(args.init)
     else:
-        refiner = build_refiner(config, args.vgg_weights, args.trust or 0.0)
+        refiner = build_refiner(config, args.vgg_weights)
     train(
         refiner,
         samples,
@@ -106,7 +95,7 @@ def main_train(args: argparse.Namespace) -> None:
 
 
 def _config(args: argparse.Namespace) -> SPNTraining:
-    fields = ("guidance", "form", "steps", "batch", "seed", "learning_rate", "precision", "anchor")
+    fields = ("guidance", "form", "steps", "batch", "seed", "learning_rate", "precision")
     config = {name: getattr(args, name) for name in fields}
     for name in ("size", "boundary_weight"):
         fallback = VOC_DEFAULTS[name] if args.voc else getattr(SPNTraining, name)
@@ -156,7 +145,7 @@ def _voc_samples(args: argparse.Namespace, config: SPNTraining, device: str) -> 
     return train_set, validation
 
 
-def build_refiner(config: SPNTraining, vgg_weights: str = "imagenet", trust: float = 0.0) -> SPNRefiner:
+def build_refiner(config: SPNTraining, vgg_weights: str = "imagenet") -> SPNRefiner:
     """The untrained refiner of a configuration, the same for the same seed; PipelineError without VGG's weights."""
     torch.manual_seed(config.seed)
     if config.guidance == "vgg16":
@@ -167,4 +156,4 @@ def build_refiner(config: SPNTraining, vgg_weights: str = "imagenet", trust: flo
             raise PipelineError(f"--vgg-weights {vgg_weights}: {error}") from error
     else:
         guidance = LiteGuidance(sees_mask=config.guidance == "lite")
-    return SPNRefiner(guidance, form=config.form, trust=trust)
+    return SPNRefiner(guidance, form=config.form)

@@ -239,17 +239,3 @@ def test_logits_in_logits_out():
     assert refiner(image, logits.half(), logits=True).dtype == torch.float16
     certain = torch.full((1, 1, 20, 30), 50.0)
     assert torch.isfinite(refiner(image, certain, logits=True)).all()
-
-
-def test_trust_adds_log_odds_in_favour_of_what_the_mask_is_certain_of(tmp_path):
-    image, coarse = torch.rand(1, 3, 16, 32), torch.rand(1, 1, 16, 32)
-    coarse[..., :8], coarse[..., 8:16], coarse[..., 16:24] = 0, 1, 0.5
-    plain, trusting = small(), small(trust=1.5)
-    with torch.no_grad():
-        added = trusting(image, coarse).logit() - plain(image, coarse).logit()
-    torch.testing.assert_close(added, 1.5 * (2 * coarse - 1) ** 3, rtol=1e-3, atol=1e-3)
-    trusting.save_pretrained(tmp_path / "r.safetensors")
-    assert SPNRefiner.from_pretrained(tmp_path / "r.safetensors").trust == 1.5
-    assert SPNRefiner.from_pretrained(tmp_path / "r.safetensors", trust=0.5).trust == 0.5
-    with pytest.raises(ValueError, match="trust must be >= 0, got -1"):
-        small(trust=-1)

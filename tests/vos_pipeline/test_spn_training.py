@@ -140,22 +140,6 @@ def test_mixed_precision_trains(tmp_path, precision):
     assert losses != exact and np.allclose(losses, exact, rtol=0.05)
 
 
-def test_an_anchor_draws_what_is_kept_towards_the_start(tmp_path):
-    """The way is the same, what is kept lies between; trust counts only once training is over."""
-    samples = Composites(photographs(), TINY.size)
-    free, anchored, start = tiny_refiner(), tiny_refiner(), tiny_refiner().state_dict()
-    anchored.trust = 2.0
-    losses = train(free, samples, tmp_path / "free", TINY)
-    assert train(anchored, samples, tmp_path / "anchored", replace(TINY, anchor=0.5)) == losses
-    assert anchored.trust == 2.0
-    for name, value in free.state_dict().items():
-        if value.is_floating_point():
-            torch.testing.assert_close(anchored.state_dict()[name], (value + start[name]) / 2)
-
-
-# --- several ranks --------------------------------------------------------------------------------------------
-
-
 def by_hand(steps):
     """What two ranks promise, in one process: shares 0::2 and 1::2 of each batch, mean gradients, rank 0's buffers."""
     refiner, samples = tiny_refiner().train(), Composites(photographs(), TINY.size)
