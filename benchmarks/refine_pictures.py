@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import runpy
 from pathlib import Path
 
 import cv2
@@ -25,7 +26,8 @@ import spn
 from vos_pipeline.degrade import lose_resolution
 
 CELL = 24  # pixels
-CURVES = Path(__file__).parent / "results" / "refiner_training.csv"
+ROOT = Path(__file__).parents[1]
+DOCS, CURVES = ROOT / "docs", ROOT / "benchmarks" / "results" / "refiner_training.csv"
 
 # Photograph to the outline of its object, (x, y) in pixels.
 OUTLINES = {
@@ -135,6 +137,14 @@ def training(refiner: spn.SPNRefiner) -> plt.Figure:
     return figure
 
 
+def draw_readme_picture() -> None:
+    """The first figure of the gallery's refiner example."""
+    plt.switch_backend("agg")
+    figure = runpy.run_path(str(DOCS / "gallery" / "plot_refine_mask.py"))["figure"]
+    figure.savefig(DOCS / "_static" / "coarse_refined.jpg", dpi=100)
+    plt.close("all")
+
+
 def save(figure: plt.Figure, path: Path) -> None:
     """As a PNG of at most 256 colours, which keeps photographs small."""
     data = io.BytesIO()
@@ -147,9 +157,11 @@ def save(figure: plt.Figure, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--weights", default="lite", help="'lite' or a .safetensors file")
-    parser.add_argument("--out", type=Path, default=Path("docs/_static/refiner"))
+    parser.add_argument("--out", type=Path, default=DOCS / "_static" / "refiner")
     args = parser.parse_args()
     matplotlib.use("agg")
+    if args.weights == "lite":
+        draw_readme_picture()
     refiner = spn.SPNRefiner.from_pretrained(args.weights)
     for draw in (training, before_and_after, gate_maps, influence):
         path = args.out / f"{draw.__name__}.png"

@@ -212,14 +212,16 @@ class SPNRefiner(nn.Module):
             raise ValueError(f"name must be a file from SPNRefiner.save_pretrained, got {os.fspath(name)!r}")
         config = json.loads(metadata["spn_refiner"])
         kind, guidance_config = config.pop("guidance"), config.pop("guidance_config")
-        if guidance is None:
-            if kind not in GUIDANCES:
-                raise ValueError(
-                    f"guidance must be given: the checkpoint was made with a {kind} of its author's"
-                )
-            guidance = GUIDANCES[kind](**guidance_config)
-        refiner = cls(guidance, **{**config, "tile": tile})
-        refiner.load_state_dict(state)
+        if guidance is None and kind not in GUIDANCES:
+            raise ValueError(f"guidance must be given: the checkpoint was made with a {kind} of its author's")
+        try:
+            refiner = cls(guidance or GUIDANCES[kind](**guidance_config), **{**config, "tile": tile})
+            refiner.load_state_dict(state)
+        except (TypeError, RuntimeError) as error:  # an option that is unknown here, tensors of other shapes
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"name must be a checkpoint of this version's refiner, got {os.fspath(name)!r} ({reason})"
+            ) from error
         # Channels last is the faster layout for convolutions of few channels on a CPU.
         return refiner.float().to(memory_format=torch.channels_last).eval()
 

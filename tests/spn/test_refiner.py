@@ -208,6 +208,20 @@ def test_wrong_files(tmp_path):
         SPNRefiner.from_pretrained(tmp_path / "cut.safetensors")
 
 
+def test_checkpoints_of_another_version_are_refused(tmp_path):
+    refiner, path = small(), tmp_path / "other.safetensors"
+    with torch.no_grad():
+        refiner.propagation.gates.weight = torch.nn.Parameter(torch.zeros(1, 1, 1, 1))
+    refiner.save_pretrained(path)
+    with pytest.raises(ValueError, match=r"checkpoint of this version's refiner, got .*gates\.weight"):
+        SPNRefiner.from_pretrained(path)
+    refiner = small()
+    refiner.config["trust"] = 1.5
+    refiner.save_pretrained(path)
+    with pytest.raises(ValueError, match=r"checkpoint of this version's refiner, got .*trust"):
+        SPNRefiner.from_pretrained(path)
+
+
 @pytest.mark.parametrize("form", ["direct", "embedded"])
 @pytest.mark.parametrize("sees_mask", [False, True])
 def test_gates_are_stable_weights_of_the_size_that_is_propagated(form, sees_mask):
