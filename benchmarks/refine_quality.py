@@ -31,10 +31,11 @@ import torch
 from benchmarks.alternatives import ALTERNATIVES, Alternative
 from benchmarks.machine import describe
 from spn import SPNRefiner
-from vos_pipeline.data import Sequence, load_davis
+from vos_pipeline.data import Sequence
 from vos_pipeline.degrade import lose_resolution
 from vos_pipeline.images import read_labels
 from vos_pipeline.metrics import f_measure, jaccard
+from vos_pipeline.tables import load_sets
 
 SEQUENCES = {
     "2016": ("blackswan", "car-shadow", "drift-straight", "horsejump-high", "libby"),
@@ -55,12 +56,18 @@ class Case:
     truth: np.ndarray
 
 
-def cases(data: Path, predictions: Path | None, every: int) -> Iterator[Case]:
+def cases(sequences: list[Sequence], predictions: Path | None, every: int) -> Iterator[Case]:
     """The coarse masks of every object in every so manieth frame; the first and the last frame are not scored."""
-    for year, names in SEQUENCES.items():
-        for sequence in load_davis(data, year, "val", sequences=list(names)):
-            for t in range(1, len(sequence) - 1, every):
-                yield from _cases_of_frame(sequence, t, predictions)
+    for sequence in sequences:
+        for t in range(1, len(sequence) - 1, every):
+            yield from _cases_of_frame(sequence, t, predictions)
+
+
+def chosen(data: Path, year_and_set: str | None) -> list[Sequence]:
+    """A whole set, or the sequences that the tables show."""
+    if year_and_set:
+        return load_sets(data, [year_and_set], None)
+    return [s for year, names in SEQUENCES.items() for s in load_sets(data, [f"{year}/val"], list(names))]
 
 
 def _cases_of_frame(sequence: Sequence, t: int, predictions: Path | None) -> Iterator[Case]:
@@ -165,6 +172,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="DAVIS root")
+    parser.add_argument("--set", metavar="YEAR/SET", help="instead of the six sequences of the tables")
     parser.add_argument("--predictions", type=Path, help="masks of another tool, to be refined too")
     parser.add_argument("--weights", default="lite", help="'lite' or a .safetensors file")
     parser.add_argument("--every", type=int, default=5, help="take every so many frames")
@@ -183,7 +191,7 @@ def main() -> None:
     cv2.setNumThreads(1)
 
     record = json.loads(args.json.read_text()) if args.json.exists() else {}
-    everything = list(cases(args.data, args.predictions, args.every))
+    everything = list(cases(chosen(args.data, args.set), args.predictions, args.every))
     for kind in args.kinds:
         tests = [c for c in everything if c.kind == kind]
         if args.only:
