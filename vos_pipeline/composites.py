@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from vos_pipeline.degrade import degrade, smooth_noise
+from vos_pipeline.degrade import degrade, hardness, smooth_noise
 
 __all__ = ["Composites"]
 
@@ -137,8 +137,8 @@ class Composites:
         photographs: pictures to cut textures from, each (H, W, 3) uint8 RGB.
         size: side of a sample in pixels.
         seed: with the index of a sample, the only source of randomness: ``composites[i]`` is always the same.
-        course: 0, or a number of samples of which the first third are easy, the last as hard as all are with 0,
-            and the others on the way: from hard ones alone a network takes long to learn that masks follow edges.
+        course: number of samples in which they become hard, see :func:`vos_pipeline.degrade.hardness`; 0 for all
+            hard.
 
     Example:
         >>> grey = np.full((64, 64, 3), 128, np.uint8)
@@ -155,7 +155,7 @@ class Composites:
     def __getitem__(self, index: int) -> tuple[Array, Array, Array]:
         """Picture (S, S, 3), coarse mask (S, S), exact mask (S, S), all float32 in [0, 1]."""
         rng = np.random.default_rng((self.seed, index))
-        hard = min(max(3 * index / self.course - 1, 0.0), 1.0) if self.course else 1.0
+        hard = hardness(index, self.course)
         for _ in range(20):
             image, mask = self._scene(rng, hard)
             coarse = degrade(mask, rng, image, hard)

@@ -181,6 +181,12 @@ def _as_output(mask: Array, rng: np.random.Generator) -> Array:
     return 1 / (1 + np.exp(-logit))
 
 
+def hardness(index: int, course: int) -> float:
+    """How hard sample ``index`` is, in [0, 1]: the first third of a course is easy, the last as hard as all are
+    without one (``course`` 0). From hard samples alone a network takes long to learn that masks follow edges."""
+    return min(max(3 * index / course - 1, 0.0), 1.0) if course else 1.0
+
+
 def degrade(mask: Array, rng: np.random.Generator, image: Array | None = None, hard: float = 1.0) -> Array:
     """Draw a coarse mask for an exact one.
 

@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from vos_pipeline.data import list_images
-from vos_pipeline.degrade import degrade
+from vos_pipeline.degrade import degrade, hardness
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.images import VOID, read_image, read_labels
 
@@ -47,10 +47,17 @@ class MaskedPictures(Dataset):
         seed: with the index of a sample, the only source of randomness.
         part: "train" or "validation"; the latter has every tenth picture, if there are at least ten, and none
             otherwise.
+        course: number of samples in which coarse masks become hard, see :func:`vos_pipeline.degrade.hardness`.
     """
 
     def __init__(
-        self, images: str | Path, masks: str | Path, size: int = 160, seed: int = 0, part: str = "train"
+        self,
+        images: str | Path,
+        masks: str | Path,
+        size: int = 160,
+        seed: int = 0,
+        part: str = "train",
+        course: int = 0,
     ) -> None:
         by_name = {path.stem: path for path in list_images(Path(masks))}
         pairs = [(path, by_name[path.stem]) for path in list_images(Path(images)) if path.stem in by_name]
@@ -58,7 +65,7 @@ class MaskedPictures(Dataset):
             raise PipelineError(f"no picture in {images} has a mask of the same name in {masks}")
         held_out = pairs[HELD_OUT - 1 :: HELD_OUT]
         self.pairs = held_out if part == "validation" else [pair for pair in pairs if pair not in held_out]
-        self.size, self.seed = size, seed
+        self.size, self.seed, self.course = size, seed, course
 
     def __bool__(self) -> bool:
         return bool(self.pairs)
@@ -73,7 +80,7 @@ class MaskedPictures(Dataset):
                 continue
             mask = (labels == rng.choice(objects)).astype(np.float32)
             image, mask = self._crop(image, mask, rng)
-            coarse = degrade(mask, rng, image)
+            coarse = degrade(mask, rng, image, hardness(index, self.course))
             if (coarse > 0.5).any() and (coarse <= 0.5).any() and mask.any():
                 return image, coarse, mask
         raise PipelineError(

@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument("--coarse-masks", help="folder to keep them in (default: OUT/coarse-masks)")
     net = parser.add_argument_group("network")
-    net.add_argument("--init", help="refiner to start from: 'lite' or a .safetensors file")
+    net.add_argument(
+        "--init", help="refiner to start from: 'lite' or a .safetensors file; samples are hard at once"
+    )
     net.add_argument("--guidance", choices=("lite", "lite-image", "vgg16"), default=default.guidance)
     net.add_argument(
         "--vgg-weights", default="imagenet", help="'imagenet', 'none' or a file (default: %(default)s)"
@@ -112,16 +114,13 @@ def _samples(args: argparse.Namespace, config: SPNTraining, device: str) -> tupl
         raise PipelineError("--voc and --images are two training sets: give one of them")
     if args.voc:
         return _voc_samples(args, config, device)
+    course = 0 if args.init else config.steps * config.batch  # what knows something starts with hard samples
     if args.images:
-        parts = [
-            MaskedPictures(args.images, args.masks, config.size, config.seed, part)
-            for part in ("train", "validation")
-        ]
-        return parts[0], parts[1] or None
+        folders = (args.images, args.masks, config.size, config.seed)
+        return MaskedPictures(*folders, "train", course), MaskedPictures(*folders, "validation") or None
     photographs = bundled_photographs() + [
         read_image(p) for p in (list_images(Path(args.photos)) if args.photos else [])
     ]
-    course = 0 if args.init else config.steps * config.batch  # what knows something starts with hard samples
     return (
         Composites(photographs, config.size, config.seed, course),
         Composites(photographs, config.size, config.seed + 1),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from spn_cases import square
 
-from vos_pipeline.degrade import confuse, degrade, lose_resolution, smooth_noise, snap
+from vos_pipeline.degrade import confuse, degrade, hardness, lose_resolution, smooth_noise, snap
 
 
 @pytest.mark.parametrize("phase", [(0, 0), (3, 5)])
@@ -82,3 +82,8 @@ def test_smooth_noise_is_of_unit_deviation_and_smooth():
     noise = smooth_noise(np.random.default_rng(0), 200, 300, 20)
     assert noise.shape == (200, 300) and 0.7 < noise.std() < 1.3
     assert np.abs(np.diff(noise)).mean() < 0.1
+
+
+def test_a_course_has_an_easy_third_and_a_hard_one():
+    assert [hardness(index, 90) for index in (0, 29, 45, 60, 89, 1000)] == pytest.approx([0, 0, 0.5, 1, 1, 1])
+    assert hardness(0, 0) == 1

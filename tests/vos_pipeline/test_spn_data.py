@@ -23,6 +23,13 @@ def test_masked_pictures_give_crops_with_one_object(tmp_path):
         assert all(np.array_equal(a, b) for a, b in zip(samples[index], samples[index], strict=True))
 
 
+def test_masked_pictures_of_a_course_become_as_hard_as_those_without_one(tmp_path):
+    folder = masked_folder(tmp_path)
+    course, none = MaskedPictures(*folder, size=32, course=30), MaskedPictures(*folder, size=32)
+    same = [all(map(np.array_equal, course[index], none[index])) for index in range(40)]
+    assert all(same[20:]) and not all(same[:10])
+
+
 def test_masked_pictures_without_pairs_say_so(tmp_path):
     images, masks = masked_folder(tmp_path)
     for path in masks.iterdir():
