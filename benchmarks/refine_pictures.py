@@ -24,6 +24,7 @@ from PIL import Image
 
 import spn
 from vos_pipeline.degrade import lose_resolution
+from vos_pipeline.spn_evidence import VALIDATION_SAMPLES
 
 CELL = 24  # pixels
 ROOT = Path(__file__).parents[1]
@@ -121,7 +122,7 @@ def influence(refiner: spn.SPNRefiner) -> plt.Figure:
     return figure
 
 
-def training(refiner: spn.SPNRefiner) -> plt.Figure:
+def training() -> plt.Figure:
     """Loss and J over the steps of the training."""
     curves = np.genfromtxt(CURVES, delimiter=",", names=True)
     figure, (loss, overlap) = plt.subplots(1, 2, figsize=(9, 2.8), layout="compressed")
@@ -129,7 +130,7 @@ def training(refiner: spn.SPNRefiner) -> plt.Figure:
     loss.semilogy(curves["step"], curves["validation_loss"], label="validation, all pixels alike")
     overlap.plot(curves["step"], curves["J_refined"], label="refined")
     overlap.plot(curves["step"], curves["J_coarse"], "--", label="coarse")
-    for axis, title in ((loss, "cross-entropy"), (overlap, "J of 16 composites")):
+    for axis, title in ((loss, "cross-entropy"), (overlap, f"J of {VALIDATION_SAMPLES} composites")):
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
@@ -139,7 +140,6 @@ def training(refiner: spn.SPNRefiner) -> plt.Figure:
 
 def draw_readme_picture() -> None:
     """The first figure of the gallery's refiner example."""
-    plt.switch_backend("agg")
     figure = runpy.run_path(str(DOCS / "gallery" / "plot_refine_mask.py"))["figure"]
     figure.savefig(DOCS / "_static" / "coarse_refined.jpg", dpi=100)
     plt.close("all")
@@ -163,9 +163,10 @@ def main() -> None:
     if args.weights == "lite":
         draw_readme_picture()
     refiner = spn.SPNRefiner.from_pretrained(args.weights)
-    for draw in (training, before_and_after, gate_maps, influence):
-        path = args.out / f"{draw.__name__}.png"
-        save(draw(refiner), path)
+    figures = {draw.__name__: draw(refiner) for draw in (before_and_after, gate_maps, influence)}
+    for name, figure in {"training": training(), **figures}.items():
+        path = args.out / f"{name}.png"
+        save(figure, path)
         print(path, f"{path.stat().st_size // 1000} kB")
 
 

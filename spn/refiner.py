@@ -215,7 +215,9 @@ class SPNRefiner(nn.Module):
         if guidance is None and kind not in GUIDANCES:
             raise ValueError(f"guidance must be given: the checkpoint was made with a {kind} of its author's")
         try:
-            refiner = cls(guidance or GUIDANCES[kind](**guidance_config), **{**config, "tile": tile})
+            if guidance is None:
+                guidance = GUIDANCES[kind](**guidance_config)
+            refiner = cls(guidance, **{**config, "tile": tile})
             refiner.load_state_dict(state)
         except (TypeError, RuntimeError) as error:  # an option that is unknown here, tensors of other shapes
             reason = " ".join(str(error).split())

@@ -246,9 +246,7 @@ class Composites:
                 image = image * (1 - rng.uniform(0.2, 0.6) * shade[..., None])
             if rng.random() < 0.3 * hard:  # camouflage: the object takes over part of the colours behind it
                 colour = colour + (image.mean((0, 1)) - colour.mean((0, 1))) * rng.uniform(0.5, 1)
-            if (
-                rng.random() < 0.4 * hard
-            ):  # in places its outline can not be seen, as with a tyre in its shadow
+            if rng.random() < 0.4 * hard:  # in places no outline can be seen, as of a tyre in its shadow
                 seen = np.clip(smooth_noise(rng, s, s, rng.uniform(0.15, 0.5) * s) + 0.6, 0, 1)
                 colour = image + (colour - image) * seen[..., None]
             if kind != "front" and rng.random() < 0.15:  # out of focus

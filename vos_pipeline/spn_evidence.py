@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from spn import SPNRefiner
+from vos_pipeline.files import replacing
 from vos_pipeline.metrics import jaccard
 
 __all__ = ["Curves", "refinement_loss", "validate"]
@@ -91,12 +92,11 @@ class Curves:
 
     def __init__(self, folder: Path, done: int) -> None:
         self.path, self.losses = folder / "curves.csv", []
-        folder.mkdir(parents=True, exist_ok=True)
         rows = self.path.read_text().splitlines()[1:] if done and self.path.exists() else []
-        kept = [
-            row for row in rows if int(row.split(",")[0]) <= done
-        ]  # an interrupted run may have got further
-        self.path.write_text("\n".join([",".join(self.COLUMNS), *kept]) + "\n")
+        # A run that was stopped may have written a row for a state that it did not keep.
+        kept = [row for row in rows if int(row.split(",")[0]) <= done]
+        with replacing(self.path) as file:
+            file.write("".join(f"{row}\n" for row in (",".join(self.COLUMNS), *kept)).encode())
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:

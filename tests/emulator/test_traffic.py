@@ -119,12 +119,12 @@ def test_one_barrier_a_step_and_few_bank_conflicts():
 
 @pytest.mark.parametrize("fault", [NO_SPREAD, EVEN_ROWS], ids=lambda fault: fault.file)
 def test_without_the_spread_lanes_meet_in_banks(fault: Mutation):
-    work, machine = {
-        NO_SPREAD: (Pass(ALIGNED, "left_to_right"), STREAMING),
-        EVEN_ROWS: (Pass(ALIGNED, backward=True), ON_CHIP),
+    work, machine, conflicts = {
+        NO_SPREAD: (Pass(ALIGNED, "left_to_right"), STREAMING, 0.5),
+        EVEN_ROWS: (Pass(ALIGNED, backward=True), ON_CHIP, 0.3),
     }[fault]
     machine = replace(machine, build=PLANTED, fault=PLANTED.mutations.index(fault))
-    assert measure(work, machine).bank_conflicts > 0.3
+    assert measure(work, machine).bank_conflicts > conflicts
 
 
 def test_schedules_of_the_target_shapes():
