@@ -1,7 +1,9 @@
 """Compiles the CUDA kernels for every architecture and reads what ptxas says: ``python -m benchmarks.cuda_check``.
 
-Fails where a kernel spills registers, keeps anything in local memory, or needs more registers than the threads of its
-largest block leave to each. No GPU is needed; without nvcc it says so and does nothing.
+Fails where a kernel spills registers, keeps anything in local memory, needs more registers than the threads of its
+largest block leave to each, or moves neighbouring values one by one that the source moves at once (memory then sees
+each sector several times, which the emulator's counts do not show). No GPU is needed; without nvcc it says so and does
+nothing.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ class Kernel:
     stack: int
     spills: int
     shared: int  # static; the plan asks for more at launch
+    apart: int  # moves of neighbouring values that follow one another
 
     @property
     def most_registers(self) -> int:
@@ -61,6 +64,8 @@ class Kernel:
             faults.append(f"spills {self.spills} bytes")
         if self.stack:
             faults.append(f"keeps {self.stack} bytes in local memory")
+        if self.apart:
+            faults.append(f"moves neighbouring values one by one, {self.apart} times")
         if self.registers > self.most_registers:
             faults.append(
                 f"needs {self.registers} registers, {self.most_registers} keep the planned occupancy"
@@ -82,13 +87,34 @@ def find_nvcc() -> str | None:
     return next((str(p) for p in candidates if p.exists()), shutil.which("nvcc"))
 
 
-def parse(report: str, architecture: int) -> list[Kernel]:
-    """The kernels of a ``-Xptxas -v`` report, names as C++ writes them."""
-    report = subprocess.run(["c++filt"], input=report, capture_output=True, text=True, check=True).stdout
+def demangled(text: str) -> str:
+    return subprocess.run(["c++filt"], input=text, capture_output=True, text=True, check=True).stdout
+
+
+def name_of(entry: str) -> str:
+    """A kernel's name as C++ writes it, without namespaces."""
+    return re.sub(r"\w+::", "", re.search(r"spn::cuda::(\w+(?:<[^(]*?>)?)\(", entry).group(1))
+
+
+def moves_apart(entry: str) -> int:
+    """How many loads and stores of one value, not to shared memory, continue where the one before them ended."""
+    apart, before = 0, None
+    for kind, address, offset in re.findall(
+        r"\b((?:ld|st)(?:\.global)?\.[bufs]\d+)\b[^;\[]*\[(%\w+)(?:\+(\d+))?\]", entry
+    ):
+        size = int(kind.rpartition(".")[2][1:]) // 8
+        here = (kind, address, int(offset or 0))
+        apart += here == before
+        before = (kind, address, here[2] + size)
+    return apart
+
+
+def parse(report: str, ptx: str, architecture: int) -> list[Kernel]:
+    """The kernels of a ``-Xptxas -v`` report and of the code that it is of."""
+    apart = {name_of(entry): moves_apart(entry) for entry in re.split(r"\.entry", demangled(ptx))[1:]}
     kernels = []
-    for entry in re.split(r"Compiling entry function", report)[1:]:
-        name = re.search(r"spn::cuda::(\w+(?:<[^(]*?>)?)\(", entry).group(1)
-        name = re.sub(r"\w+::", "", name)
+    for entry in re.split(r"Compiling entry function", demangled(report))[1:]:
+        name = name_of(entry)
         stack, stores, loads = map(
             int,
             re.search(
@@ -99,7 +125,13 @@ def parse(report: str, architecture: int) -> list[Kernel]:
         shared = re.search(r"(\d+) bytes smem", entry)
         kernels.append(
             Kernel(
-                architecture, name, registers, stack, stores + loads, int(shared.group(1)) if shared else 0
+                architecture,
+                name,
+                registers,
+                stack,
+                spills=stores + loads,
+                shared=int(shared.group(1)) if shared else 0,
+                apart=apart[name],
             )
         )
     return kernels
@@ -114,11 +146,11 @@ def compile_for(nvcc: str, architecture: int) -> tuple[list[Kernel], float, str 
     with tempfile.TemporaryDirectory() as folder:
         command = [nvcc, f"-arch=sm_{architecture}", "-std=c++17", "-O3", "-DUSE_CUDA", f"-I{include}"]
         command += ["-Xptxas", "-v", "-cubin", str(SOURCE), "-o", str(Path(folder) / "kernels.cubin")]
-        run = subprocess.run(command, capture_output=True, text=True)
-    seconds = time.monotonic() - start
-    if run.returncode:
-        return [], seconds, run.stderr
-    return parse(run.stderr, architecture), seconds, None
+        run = subprocess.run([*command, "--keep", "--keep-dir", folder], capture_output=True, text=True)
+        seconds = time.monotonic() - start
+        if run.returncode:
+            return [], seconds, run.stderr
+        return parse(run.stderr, (Path(folder) / "kernels.ptx").read_text(), architecture), seconds, None
 
 
 def register_rows(kernels: list[Kernel], architectures: list[int]) -> list[dict[str, object]]:

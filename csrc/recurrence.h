@@ -5,6 +5,8 @@
 #pragma once
 
 #include <cmath>
+#include <cstdint>
+#include <type_traits>
 
 #include "sweep.h"
 
@@ -28,10 +30,18 @@ SPN_HD T magnitude(T value) {
   return std::fabs(value);
 }
 
-// sign(g) value
+// value - sign(g) shared, without a product: g's sign bit changes that of `shared`.
 template <typename T>
-SPN_HD T times_sign(T value, T g) {
-  return g == T(0) ? T(0) : std::copysign(T(1), g) * value;
+SPN_HD T minus_signed(T value, T g, T shared) {
+  using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+  constexpr Bits kSign = Bits(1) << (8 * sizeof(T) - 1);
+  Bits bits, sign;
+  __builtin_memcpy(&bits, &shared, sizeof(bits));
+  __builtin_memcpy(&sign, &g, sizeof(sign));
+  bits ^= sign & kSign;
+  T signed_shared;
+  __builtin_memcpy(&signed_shared, &bits, sizeof(bits));
+  return g == T(0) ? value : value - signed_shared;
 }
 
 // 1 / value from an estimate: a Newton step squares the relative error.
@@ -102,11 +112,11 @@ SPN_HD T step(T x, T lambda, Taps<T> p, Taps<T> previous) {
 }
 
 // With a = dL/dh(t, j), complete with what line t + 1 sends back:
-// SPN form     dx = (1 - sum_k p_k) a
+// SPN form     dx = (1 - sum_k p_k) a = a - sum_k p_k a
 // source form  dx = lambda a,   dlambda = x a
 template <bool kSource, typename T>
 SPN_HD T input_adjoint(T a, T lambda, Taps<T> p) {
-  return kSource ? lambda * a : (T(1) - (p.minus + p.zero + p.plus)) * a;
+  return kSource ? lambda * a : a - p.minus * a - p.zero * a - p.plus * a;
 }
 
 // SPN form     dp_k = a (h_k - x)
@@ -200,8 +210,8 @@ SPN_HD Taps<T> normalize_adjoint(Taps<T> g, Taps<T> p, Taps<T> dp, bool has_minu
   const bool above = total > floor;
   const T scale = reciprocal(above ? total : floor);
   const T shared = above ? along : T(0);
-  return {(dp.minus - times_sign(shared, g.minus)) * scale, (dp.zero - times_sign(shared, g.zero)) * scale,
-          (dp.plus - times_sign(shared, g.plus)) * scale};
+  return {minus_signed(dp.minus, g.minus, shared) * scale, minus_signed(dp.zero, g.zero, shared) * scale,
+          minus_signed(dp.plus, g.plus, shared) * scale};
 }
 
 }  // namespace spn

@@ -58,7 +58,8 @@ struct BackwardLines {
       if (in.winner) planes.winner(i, winner);
 #pragma unroll
       for (int k = kCount - 1; k >= 0; --k) {
-        a[k] = received + (in.winner && winner[k] != in.direction ? T(0) : a[k] * in.grad_scale);
+        const bool won = !in.winner || winner[k] == in.direction;
+        a[k] = won ? received + a[k] * in.grad_scale : received;
         T* const minus = memory.sent_minus(k) + threadIdx.x;
         T* const plus = memory.sent_plus(k) + threadIdx.x;
         store(minus, v.p[k].minus * a[k]);

@@ -62,7 +62,7 @@ SPN_DEVICE void send_sum(const StateOf<S>* sum, const LanePieces<S, kPiece>& kep
   lane.for_turns([&](int turn, bool counts) {
     if (!counts) return;
     const auto piece = load_piece<kPiece>(sum + kept.offset_of(turn));
-    store_piece<kPiece>(grad_x + lane.offset_of(turn), converted<S>(piece));
+    send_piece<kPiece>(grad_x + lane.offset_of(turn), converted<S>(piece));
   });
 }
 

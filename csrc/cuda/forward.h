@@ -54,16 +54,26 @@ SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const Forwar
         const int k = lane.template place<S>(turn);
         const int64_t o = lane.offset_of(turn);
         for (int tap = 0; tap < 3; ++tap) copy_piece<kPiece>(memory.tile(stage, tap) + k, in.gates[tap] + o, there);
-        if (plan.resident) {
-          const Pack<S, kPiece> nothing{};
-          store_piece<kPiece>(memory.tile(stage, Memory::x) + k, there ? load_piece<kPiece>(in.x + o) : nothing);
-        } else {
+        if (!plan.resident) {
           copy_piece<kPiece>(memory.tile(stage, Memory::x) + k, in.x + o, there);
+        } else if (there && in.first) {
+          copy_piece<kPiece>(memory.resident_x + o, in.x + o, true);
         }
         if (in.source) copy_piece<kPiece>(memory.tile(stage, Memory::source) + k, in.source + o, there);
       });
     }
     copy_commit();
+  };
+
+  // x of a tile, from the plane on chip: in the first sweep what the lane itself has brought there.
+  const auto take_x = [&](const ForwardWalk& item, int stage) {
+    const Segment segment = item.segment();
+    const Pieces lane(in.sweep, item.t0, segment.start + warp_start, segment.first, segment.end);
+    lane.for_turns([&](int turn, bool there) {
+      Pack<S, kPiece> piece{};
+      if (there) piece = load_piece<kPiece>(memory.resident_x + lane.offset_of(turn));
+      store_piece<kPiece>(memory.tile(stage, Memory::x) + lane.template place<S>(turn), piece);
+    });
   };
 
   const auto compute = [&](const ForwardWalk& item, int stage, T& h) {
@@ -100,6 +110,7 @@ SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const Forwar
   for (int missing = plan.stages;;) {
     if (missing == 0) {
       wait_for_tile(plan.stages);
+      if (plan.resident) take_x(item, stage);
       SPN_WARP_BARRIER(0);
       const Segment segment = item.segment();
       const Pieces own(in.sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
@@ -133,12 +144,7 @@ forward_kernel(ForwardArgs f, Plan plan) {
   for (int64_t task = blockIdx.x; task < plan.tasks; task += gridDim.x) {
     for (int d = 0; d < sweeps_a_task; ++d, turn ^= 1) {
       if (threadIdx.x == 0) publish(sweeps + turn, forward_sweep<S>(f, plan, memory, task, d));
-      if (plan.resident && d == 0) {
-        const S* x = static_cast<const S*>(f.x) + task * f.plane();
-        const int values = static_cast<int>(f.plane());
-        for (int o = threadIdx.x; o < values; o += blockDim.x) store(memory.resident_x + o, load(x + o));
-      }
-      SPN_BARRIER(3);  // the sweep's pointers and x are there; the sweep before has left its merge
+      SPN_BARRIER(3);  // the sweep's pointers are there; the sweep before has left x and its merge
       run_forward<S, kPiece>(f, plan, published(sweeps + turn), memory);
     }
   }

@@ -10,7 +10,7 @@ namespace cuda {
 // A later direction wins only if it is larger: a tie stays with the first. NaN beats every number, as in torch.max.
 template <typename T>
 SPN_DEVICE bool beats(T value, T best) {
-  return value > best || (value != value && best == best);
+  return !(value <= best) && best == best;
 }
 
 template <typename T>
@@ -75,25 +75,26 @@ struct Merger {
       if (!counts) return;
       const int64_t o = shift + lane.offset_of(turn);
       auto result = load_piece<kPiece>(tile + lane.template place<T>(turn));
-#pragma unroll
-      for (int i = 0; i < kPiece; ++i) result.v[i] *= target.scale;
-      if (merges) merge(target, result, turn, winners[turn], o);
-      if (target.wide) {
-        store_piece<kPiece>(target.wide + o, result);
+      if (target.maximum) {
+        if (merges) take_larger(target, result, turn, winners[turn], o);
       } else {
-        store_piece<kPiece>(target.narrow + o, converted<S>(result));
+#pragma unroll
+        for (int i = 0; i < kPiece; ++i) {
+          result.v[i] *= target.scale;
+          if (merges) result.v[i] += before[turn].v[i];
+        }
+      }
+      if (target.wide) {
+        send_piece<kPiece>(target.wide + o, result);
+      } else {
+        send_piece<kPiece>(target.narrow + o, converted<S>(result));
       }
     });
   }
 
  private:
-  SPN_DEVICE void merge(const Target<S>& target, Pack<T, kPiece>& result, int turn, Pack<uint8_t, kPiece> winner,
-                        int64_t o) {
-    if (!target.maximum) {
-#pragma unroll
-      for (int i = 0; i < kPiece; ++i) result.v[i] += before[turn].v[i];
-      return;
-    }
+  SPN_DEVICE void take_larger(const Target<S>& target, Pack<T, kPiece>& result, int turn, Pack<uint8_t, kPiece> winner,
+                              int64_t o) {
     bool take[kPiece];
 #pragma unroll
     for (int i = 0; i < kPiece; ++i) {
@@ -103,7 +104,7 @@ struct Merger {
     if (!target.winner) return;
 #pragma unroll
     for (int i = 0; i < kPiece; ++i) winner.v[i] = take[i] ? target.direction : winner.v[i];
-    store_piece<kPiece>(target.winner + o, winner);
+    send_piece<kPiece>(target.winner + o, winner);
   }
 };
 
@@ -127,14 +128,14 @@ SPN_DEVICE void send_out(const S* tile, const StateOf<S>* sums, const GradientPl
     if (!counts) return;
     const int64_t o = shift + lane.offset_of(turn);
     if (!sums) {
-      store_piece<kPiece>(to.narrow + o, load_piece<kPiece>(tile + lane.template place<S>(turn)));
+      send_piece<kPiece>(to.narrow + o, load_piece<kPiece>(tile + lane.template place<S>(turn)));
       return;
     }
     const auto sum = load_piece<kPiece>(sums + lane.template place<T>(turn));
     if (to.wide) {
-      store_piece<kPiece>(to.wide + o, sum);
+      send_piece<kPiece>(to.wide + o, sum);
     } else {
-      store_piece<kPiece>(to.narrow + o, converted<S>(sum));
+      send_piece<kPiece>(to.narrow + o, converted<S>(sum));
     }
   });
 }

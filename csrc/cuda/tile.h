@@ -181,6 +181,12 @@ SPN_DEVICE void store_piece(V* address, const Pack<V, kPiece>& piece) {
   store(reinterpret_cast<Pack<V, kPiece>*>(address), piece);
 }
 
+// A piece of results to its plane.
+template <int kPiece, typename V>
+SPN_DEVICE void send_piece(V* address, const Pack<V, kPiece>& piece) {
+  store_whole(reinterpret_cast<Pack<V, kPiece>*>(address), piece);
+}
+
 // Copies a piece of a plane into a tile, or zeros; asynchronously where the device can copy that few bytes.
 template <int kPiece, typename V>
 SPN_DEVICE void copy_piece(V* tile, const V* plane, bool there) {

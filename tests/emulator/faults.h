@@ -55,9 +55,20 @@ inline void copies(int* out) {
   cuda::store(out + threadIdx.x, cuda::load(shared + threadIdx.x));
 }
 
-inline void reads_spoilt_copy(int* out) {
-  copies<false>(out);
+inline void leaves_a_copy(int* out) {
+  cuda::store(out + threadIdx.x, 7);
+  cuda::copy_async<4>(reinterpret_cast<int*>(emulator::shared_memory()) + threadIdx.x, out + threadIdx.x, true);
+}
+
+// The second overtakes the first, or does not.
+inline void two_copies(int* out) {
+  int* shared = reinterpret_cast<int*>(emulator::shared_memory());
+  for (int i = 0; i < 2; ++i) {
+    cuda::copy_async<4>(shared + threadIdx.x, out + threadIdx.x, false);
+    cuda::copy_commit();
+  }
   cuda::copy_wait<0>();
+  cuda::store(out + threadIdx.x, cuda::load(shared + threadIdx.x));
 }
 
 inline void forgets_to_write(int* out) {

@@ -50,6 +50,7 @@ constexpr int kMany = -2;
 struct Shadow {
   Access write, read, read_of_another_warp;
   bool written = false;
+  bool awaited = false;  // a copy is on its way here
 };
 
 struct Buffer {

@@ -63,7 +63,17 @@ void check_byte(Shadow& s, bool write, bool is_shared, const char* array, Site s
 void check_shared(uintptr_t address, size_t bytes, bool write, Site site) {
   const uintptr_t offset = address - reinterpret_cast<uintptr_t>(machine.shared.data());
   if (offset + bytes > machine.shared.size()) return fail("shared memory is left at " + where(site));
-  for (size_t i = 0; i < bytes; ++i) check_byte(machine.shared_shadow[offset + i], write, true, "shared memory", site);
+  for (size_t i = 0; i < bytes; ++i) {
+    Shadow& s = machine.shared_shadow[offset + i];
+    if (s.awaited) fail("a copy is on its way to what is accessed at " + where(site));
+    check_byte(s, write, true, "shared memory", site);
+  }
+}
+
+void await_copy(const void* shared, size_t bytes, bool awaited) {
+  if (!machine.options.check) return;
+  const size_t offset = static_cast<const unsigned char*>(shared) - machine.shared.data();
+  for (size_t i = 0; i < bytes; ++i) machine.shared_shadow[offset + i].awaited = awaited;
 }
 
 void check_global(uintptr_t address, size_t bytes, bool write, Site site) {
@@ -93,6 +103,7 @@ void touch(const void* pointer, size_t bytes, bool write, Site site) {
 }
 
 void arrive(const Copy& copy) {
+  await_copy(copy.shared, copy.bytes, false);
   if (machine.options.check) {
     check_shared(reinterpret_cast<uintptr_t>(copy.shared), copy.bytes, true, copy.site);
   }
@@ -112,7 +123,8 @@ void on_write(const void* address, size_t bytes, Site site) {
   touch(address, bytes, true, site);
 }
 
-// The copy happens at some time before the wait ends: the destination is spoilt now and written then.
+// The copy happens at some time before the wait ends: the destination is spoilt now, nobody's until then, and written
+// then.
 void copy_async(void* shared, const void* global, size_t bytes, Site site) {
   if (global) touch(global, bytes, false, site);
   touch(shared, bytes, true, site);
@@ -120,6 +132,7 @@ void copy_async(void* shared, const void* global, size_t bytes, Site site) {
     return fail("an asynchronous copy must go to shared memory");
   }
   std::memset(shared, kPoison, bytes);
+  await_copy(shared, bytes, true);
   machine.thread().copies.back().push_back({shared, global, bytes, site});
 }
 

@@ -143,7 +143,8 @@ py::tuple fault(const std::string& name, int blocks, int values, uint64_t seed) 
       {"misaligned", faults::misaligned},
       {"copy waited for", faults::copies<true>},
       {"copy not waited for", faults::copies<false>},
-      {"spoilt copy", faults::reads_spoilt_copy},
+      {"copy left behind", faults::leaves_a_copy},
+      {"two copies", faults::two_copies},
       {"forgets to write", faults::forgets_to_write},
   };
   emulator::Options options;

@@ -79,6 +79,11 @@ void store(T* address, T value, const char* file = __builtin_FILE(), int line = 
 }
 
 template <typename T>
+void store_whole(T* address, const T& value, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  store(address, value, file, line);
+}
+
+template <typename T>
 void publish(T* object, const T& value, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   emulator::on_write(object, sizeof(T), {file, line});
   *object = value;

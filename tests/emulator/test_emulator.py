@@ -23,8 +23,9 @@ FAULTS = {
     "beyond shared": "outside every array",
     "diverges": "different barriers",
     "misaligned": "misaligned",
-    "copy not waited for": "never waited for",
-    "spoilt copy": None,
+    "copy not waited for": "on its way",
+    "copy left behind": "never waited for",
+    "two copies": "on its way",
     "forgets to write": "not written",
 }
 
@@ -35,11 +36,7 @@ def run_fault(name: str, blocks: int = 1, values: int = 64, seed: int = 0) -> tu
 
 @pytest.mark.parametrize("name", sorted(FAULTS))
 def test_sees_a_fault(name: str):
-    values, error = run_fault(name)
-    if FAULTS[name] is None:
-        assert set(values) == {-1}  # poison: the copy had not arrived
-    else:
-        assert re.search(FAULTS[name], error)
+    assert re.search(FAULTS[name], run_fault(name)[1])
 
 
 def test_sees_blocks_that_write_the_same_values():
