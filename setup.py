@@ -88,12 +88,21 @@ def cpu_extension():
 
 def cuda_extension():
     os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
+    jobs = os.environ.get("MAX_JOBS") or "0"  # 0: one a core
     return import_cpp_extension().CUDAExtension(
         "spn._cuda",
         [str(p.relative_to(ROOT)) for p in sorted((ROOT / "csrc" / "cuda").glob("*.cu"))],
         extra_compile_args={
             "cxx": ["-O3", "-std=c++17", *STABLE_ABI],
-            "nvcc": ["-O3", "-std=c++17", "-DUSE_CUDA", *STABLE_ABI],
+            # One file holds all kernels: without these, a single core would compile every architecture in turn.
+            "nvcc": [
+                "-O3",
+                "-std=c++17",
+                "-DUSE_CUDA",
+                f"--threads={jobs}",
+                f"--split-compile={jobs}",
+                *STABLE_ABI,
+            ],
         },
         depends=headers(),
         py_limited_api=True,

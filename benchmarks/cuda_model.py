@@ -25,12 +25,12 @@ SCHEDULERS = 4
 HALO = 16
 # Of a position and line, by benchmarks/instructions.py on sm_90, and a tenth for branches that it leaves out.
 INSTRUCTIONS = {
-    ("forward", torch.float32): 50 * 1.1,
-    ("forward", torch.bfloat16): 57 * 1.1,
-    ("backward", torch.float32): 138 * 1.1,
-    ("backward", torch.bfloat16): 155 * 1.1,
-    ("backward on chip", torch.float32): 147 * 1.1,
-    ("backward on chip", torch.bfloat16): 160 * 1.1,
+    ("forward", torch.float32): 48 * 1.1,
+    ("forward", torch.bfloat16): 55 * 1.1,
+    ("backward", torch.float32): 127 * 1.1,
+    ("backward", torch.bfloat16): 142 * 1.1,
+    ("backward on chip", torch.float32): 137 * 1.1,
+    ("backward on chip", torch.bfloat16): 151 * 1.1,
 }
 REGISTERS = 168  # of a thread, at most
 # Assumed: shared memory there and back, four dependent multiply-adds, a barrier. The backward pass walks lines twice.

@@ -118,7 +118,7 @@ benchmark() {
 sanitize_build() {
   local include
   include=$("$PYTHON" -c 'import torch, os; print(os.path.join(os.path.dirname(torch.__file__), "include"))')
-  nvcc -O3 -std=c++17 -lineinfo -arch="$ARCHITECTURE" -DUSE_CUDA -I"$include" \
+  nvcc -O3 -std=c++17 -lineinfo --split-compile=0 -arch="$ARCHITECTURE" -DUSE_CUDA -I"$include" \
     benchmarks/sanitize.cu csrc/cuda/kernels.cu -o "$WORK/sanitize"
 }
 # shellcheck disable=SC2329

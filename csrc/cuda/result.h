@@ -75,8 +75,8 @@ struct Merger {
       if (!counts) return;
       const int64_t o = shift + lane.offset_of(turn);
       auto result = load_piece<kPiece>(tile + lane.template place<T>(turn));
-      if (target.maximum) {
-        if (merges) take_larger(target, result, turn, winners[turn], o);
+      if (merges && target.maximum) {
+        take_larger(target, result, turn, winners[turn], o);
       } else {
 #pragma unroll
         for (int i = 0; i < kPiece; ++i) {
