@@ -49,31 +49,27 @@ SPN_DEVICE void store(T* address, T value) {
   *address = value;
 }
 
-// Stores all of `value` with one instruction for every 16 bytes. The compiler takes some stores of several values
-// apart, and a warp would then write each sector of memory once for each of them.
+// Stores all of `value` with one instruction. The compiler takes some stores of several values apart, and a warp would
+// then write each sector of memory once for each of them.
 template <typename T>
 SPN_DEVICE void store_whole(T* address, const T& value) {
-  if constexpr (sizeof(T) > 16) {
-    using Half = Pack<unsigned char, sizeof(T) / 2>;
-    Half halves[2];
-    memcpy(halves, &value, sizeof(T));
-    store_whole(reinterpret_cast<Half*>(address), halves[0]);
-    store_whole(reinterpret_cast<Half*>(address) + 1, halves[1]);
-  } else if constexpr (sizeof(T) >= 4) {
-    unsigned words[sizeof(T) / 4];
-    memcpy(words, &value, sizeof(T));
-    if constexpr (sizeof(T) == 16) {
+  constexpr int kBytes = static_cast<int>(sizeof(T));
+  static_assert(kBytes == 1 || kBytes == 2 || kBytes == 4 || kBytes == 8 || kBytes == 16, "what the device can store");
+  if constexpr (kBytes >= 4) {
+    unsigned words[kBytes / 4];
+    memcpy(words, &value, kBytes);
+    if constexpr (kBytes == 16) {
       asm volatile("st.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(words[0]), "r"(words[1]), "r"(words[2]),
                    "r"(words[3])
                    : "memory");
-    } else if constexpr (sizeof(T) == 8) {
+    } else if constexpr (kBytes == 8) {
       asm volatile("st.v2.b32 [%0], {%1, %2};" ::"l"(address), "r"(words[0]), "r"(words[1]) : "memory");
     } else {
       asm volatile("st.b32 [%0], %1;" ::"l"(address), "r"(words[0]) : "memory");
     }
-  } else if constexpr (sizeof(T) == 2) {
+  } else if constexpr (kBytes == 2) {
     unsigned short bits;
-    memcpy(&bits, &value, sizeof(T));
+    memcpy(&bits, &value, kBytes);
     asm volatile("st.b16 [%0], %1;" ::"l"(address), "h"(bits) : "memory");
   } else {
     *address = value;
