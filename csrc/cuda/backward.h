@@ -67,7 +67,7 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
         const Segment segment = item.segment();
         return Pieces(in.sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
       };
-      Merger<S, kPiece> merger;
+      Merger<S, kPiece, false> merger;
       if (plan.resident) {
         compute_tile(std::true_type{});
       } else {

@@ -24,7 +24,7 @@ SPN_DEVICE void bring_planes(const BackwardMemory<S>& memory, const BackwardSwee
       using V = std::decay_t<decltype(*from)>;
       if (!memory.keeps(array)) return;
       V* const plane = memory.template plane<V>(array, channel);
-      copy_piece<kPiece>(plane + kept.offset_of(turn), from + shift + lane.offset_of(turn), true);
+      copy_piece<kPiece>(plane + kept.offset_of(turn), from + shift + lane.offset_of(turn));
     };
     bring(Memory::kept_x, in.x);
     bring(Memory::kept_grad, in.grad);
@@ -42,22 +42,15 @@ SPN_DEVICE void bring_item(const BackwardArgs& b, const Plan& plan, const Backwa
   const Segment segment = item.segment();
   const int64_t shift = item.channel * b.plane();
   const Pieces lane(in.sweep, item.t0, segment.start + warp_start, segment.first, segment.end);
-  lane.for_turns([&](int turn, bool there) {
-    const int64_t o = lane.offset_of(turn);
-    const auto bring = [&](auto* tile, const auto* from) {
-      using V = std::remove_pointer_t<decltype(tile)>;
-      copy_piece<kPiece>(tile + lane.template place<V>(turn), from + o, there);
-    };
-    if (item.first_of_gates()) {
-      for (int tap = 0; tap < 3; ++tap) bring(memory.tile(at.gates(), Memory::gates + tap), in.gates[tap]);
-    }
-    if (!memory.keeps(Memory::kept_x)) bring(memory.tile(at.channel(), Memory::x), in.x + shift);
-    if (!memory.keeps(Memory::kept_grad)) bring(memory.tile(at.channel(), Memory::grad), in.grad + shift);
-    if (in.winner && !memory.keeps(Memory::kept_winner)) bring(memory.winner(at.channel()), in.winner + shift);
-    if (in.source && item.first_of_source()) {
-      bring(memory.source(at.source()), in.source + source_shift(b, item.channel));
-    }
-  });
+  if (item.first_of_gates()) {
+    for (int tap = 0; tap < 3; ++tap) lane.bring(memory.tile(at.gates(), Memory::gates + tap), in.gates[tap]);
+  }
+  if (!memory.keeps(Memory::kept_x)) lane.bring(memory.tile(at.channel(), Memory::x), in.x + shift);
+  if (!memory.keeps(Memory::kept_grad)) lane.bring(memory.tile(at.channel(), Memory::grad), in.grad + shift);
+  if (in.winner && !memory.keeps(Memory::kept_winner)) lane.bring(memory.winner(at.channel()), in.winner + shift);
+  if (in.source && item.first_of_source()) {
+    lane.bring(memory.source(at.source()), in.source + source_shift(b, item.channel));
+  }
   if (plan.resident && in.direction == 0) {
     const Pieces kept(resident_sweep(b, plan, 0), item.t0, warp_start, 0, item.positions);
     bring_planes(memory, in, lane, kept, item.channel, shift);
@@ -66,7 +59,8 @@ SPN_DEVICE void bring_item(const BackwardArgs& b, const Plan& plan, const Backwa
   const bool there = item.t0 > 0 && j >= segment.first && j < segment.end;
   const int64_t line =
       item.channel * b.checkpoint_offset(b.directions) + (item.t0 / kCheckpointLines - 1) * int64_t{item.positions};
-  copy_piece<1>(memory.checkpoint(at.channel()) + thread, there ? in.checkpoints + line + j : nullptr, there);
+  using T = StateOf<S>;
+  copy_async<sizeof(T)>(memory.checkpoint(at.channel()) + thread, there ? in.checkpoints + line + j : nullptr, there);
 }
 
 }  // namespace cuda

@@ -50,17 +50,15 @@ SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const Forwar
     if (!item.done()) {
       const Segment segment = item.segment();
       const Pieces lane(in.sweep, item.t0, segment.start + warp_start, segment.first, segment.end);
-      lane.for_turns([&](int turn, bool there) {
-        const int k = lane.template place<S>(turn);
-        const int64_t o = lane.offset_of(turn);
-        for (int tap = 0; tap < 3; ++tap) copy_piece<kPiece>(memory.tile(stage, tap) + k, in.gates[tap] + o, there);
-        if (!plan.resident) {
-          copy_piece<kPiece>(memory.tile(stage, Memory::x) + k, in.x + o, there);
-        } else if (there && in.first) {
-          copy_piece<kPiece>(memory.resident_x + o, in.x + o, true);
-        }
-        if (in.source) copy_piece<kPiece>(memory.tile(stage, Memory::source) + k, in.source + o, there);
-      });
+      for (int tap = 0; tap < 3; ++tap) lane.bring(memory.tile(stage, tap), in.gates[tap]);
+      if (in.source) lane.bring(memory.tile(stage, Memory::source), in.source);
+      if (!plan.resident) lane.bring(memory.tile(stage, Memory::x), in.x);
+      if (plan.resident && in.first) {
+        lane.for_turns([&](int turn, bool there) {
+          const int64_t o = lane.offset_of(turn);
+          if (there) copy_piece<kPiece>(memory.resident_x + o, in.x + o);
+        });
+      }
     }
     copy_commit();
   };
@@ -114,7 +112,7 @@ SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const Forwar
       SPN_WARP_BARRIER(0);
       const Segment segment = item.segment();
       const Pieces own(in.sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
-      Merger<S, kPiece> merger;
+      Merger<S, kPiece, true> merger;
       merger.read(in.target, own, 0);
       compute(item, stage, h);
       SPN_WARP_BARRIER(1);

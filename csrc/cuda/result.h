@@ -41,13 +41,15 @@ struct Target {
   T scale;
 };
 
-// A lane's share of what a tile of results merges with. It is read while the tile is computed.
-template <typename S, int kPiece>
+// A lane's share of what a tile of results merges with. It is read while the tile is computed. Gradients are only
+// added: without kMaximum there is no code for maxima, which would take registers.
+template <typename S, int kPiece, bool kMaximum>
 struct Merger {
   using T = StateOf<S>;
   using Pieces = LanePieces<S, kPiece>;
 
   Pack<T, kPiece> before[Pieces::kTurns];
+  Pack<uint8_t, kPiece> winners[Pieces::kTurns] = {};
 
   // `shift`: of the planes, to another channel.
   SPN_DEVICE void read(const Target<S>& target, const Pieces& lane, int64_t shift) {
@@ -61,21 +63,20 @@ struct Merger {
         before[turn] = converted<T>(load_piece<kPiece>(target.old_narrow + shift + lane.offset_of(turn)));
       });
     }
-  }
-
-  SPN_DEVICE void write(const Target<S>& target, const T* tile, const Pieces& lane, int64_t shift) {
-    const bool merges = target.old || target.old_narrow;
-    Pack<uint8_t, kPiece> winners[Pieces::kTurns] = {};
-    if (target.winner && target.direction > 1) {
+    if (kMaximum && target.winner && target.direction > 1) {
       lane.for_turns([&](int turn, bool counts) {
         if (counts) winners[turn] = load_piece<kPiece>(target.winner + shift + lane.offset_of(turn));
       });
     }
+  }
+
+  SPN_DEVICE void write(const Target<S>& target, const T* tile, const Pieces& lane, int64_t shift) {
+    const bool merges = target.old || target.old_narrow;
     lane.for_turns([&](int turn, bool counts) {
       if (!counts) return;
       const int64_t o = shift + lane.offset_of(turn);
       auto result = load_piece<kPiece>(tile + lane.template place<T>(turn));
-      if (merges && target.maximum) {
+      if (kMaximum && merges && target.maximum) {
         take_larger(target, result, turn, winners[turn], o);
       } else {
 #pragma unroll

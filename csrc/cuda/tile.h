@@ -104,6 +104,20 @@ struct LaneView {
   }
 };
 
+template <int kPiece, typename V>
+SPN_DEVICE Pack<V, kPiece> load_piece(const V* address) {
+  return load(reinterpret_cast<const Pack<V, kPiece>*>(address));
+}
+
+template <int kPiece, typename V>
+SPN_DEVICE void store_piece(V* address, const Pack<V, kPiece>& piece) {
+  store(reinterpret_cast<Pack<V, kPiece>*>(address), piece);
+}
+
+// Whether the device can copy so few bytes asynchronously.
+template <int kPiece, typename V>
+constexpr bool kAsynchronous = kPiece * sizeof(V) >= 4;
+
 // What a lane moves between a tile and its plane: in each turn kPiece neighbouring values of a row. Whole pieces lie
 // inside or outside the map: the plan chooses kPiece so that it divides the rows.
 template <typename S, int kPiece>
@@ -162,6 +176,23 @@ struct LanePieces {
     return begin + (horizontal ? column ^ spread_of<V>(row) ^ spread_of<V>(turn * kRowsATurn) : column);
   }
 
+  // Copies the lane's pieces of a plane to a tile, and zeros for those that do not count. Asynchronously where the
+  // device can copy that few bytes; elsewhere all are on their way before the first is stored.
+  template <typename V>
+  SPN_DEVICE void bring(V* tile, const V* plane) const {
+    if constexpr (kAsynchronous<kPiece, V>) {
+      for_turns([&](int turn, bool counts) {
+        copy_async<kPiece * sizeof(V)>(tile + place<V>(turn), plane + offset_of(turn), counts);
+      });
+    } else {
+      Pack<V, kPiece> pieces[kTurns];
+      for_turns([&](int turn, bool counts) {
+        pieces[turn] = counts ? load_piece<kPiece>(plane + offset_of(turn)) : Pack<V, kPiece>{};
+      });
+      for_turns([&](int turn, bool) { store_piece<kPiece>(tile + place<V>(turn), pieces[turn]); });
+    }
+  }
+
  private:
   static constexpr int kRowsATurn = kWarp * kPiece / kLines;  // horizontal; kPiece in vertical sweeps
 
@@ -171,30 +202,19 @@ struct LanePieces {
   }
 };
 
-template <int kPiece, typename V>
-SPN_DEVICE Pack<V, kPiece> load_piece(const V* address) {
-  return load(reinterpret_cast<const Pack<V, kPiece>*>(address));
-}
-
-template <int kPiece, typename V>
-SPN_DEVICE void store_piece(V* address, const Pack<V, kPiece>& piece) {
-  store(reinterpret_cast<Pack<V, kPiece>*>(address), piece);
-}
-
 // A piece of results to its plane.
 template <int kPiece, typename V>
 SPN_DEVICE void send_piece(V* address, const Pack<V, kPiece>& piece) {
   store_whole(reinterpret_cast<Pack<V, kPiece>*>(address), piece);
 }
 
-// Copies a piece of a plane into a tile, or zeros; asynchronously where the device can copy that few bytes.
+// Copies a piece that is there, asynchronously where the device can.
 template <int kPiece, typename V>
-SPN_DEVICE void copy_piece(V* tile, const V* plane, bool there) {
-  constexpr int kBytes = kPiece * static_cast<int>(sizeof(V));
-  if constexpr (kBytes >= 4) {
-    copy_async<kBytes>(tile, plane, there);
+SPN_DEVICE void copy_piece(V* to, const V* from) {
+  if constexpr (kAsynchronous<kPiece, V>) {
+    copy_async<kPiece * sizeof(V)>(to, from, true);
   } else {
-    store_piece<kPiece>(tile, there ? load_piece<kPiece>(plane) : Pack<V, kPiece>{});
+    store_piece<kPiece>(to, load_piece<kPiece>(from));
   }
 }
 
