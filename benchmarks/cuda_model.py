@@ -23,15 +23,17 @@ from .traffic import TARGETS, print_table
 
 SCHEDULERS = 4
 HALO = 16
-# Of a position and line, by benchmarks/instructions.py on sm_90, and a tenth for branches that it leaves out.
+# Of a position and line, by benchmarks/instructions.py on sm_90, for pieces of 4, 2 and 1 values; vertical and horizontal
+# sweeps differ little.
 INSTRUCTIONS = {
-    ("forward", torch.float32): 48 * 1.1,
-    ("forward", torch.bfloat16): 55 * 1.1,
-    ("backward", torch.float32): 127 * 1.1,
-    ("backward", torch.bfloat16): 142 * 1.1,
-    ("backward on chip", torch.float32): 137 * 1.1,
-    ("backward on chip", torch.bfloat16): 151 * 1.1,
+    ("forward", torch.float32): {4: 47, 2: 55, 1: 76},
+    ("forward", torch.bfloat16): {4: 54, 2: 63, 1: 106},
+    ("backward", torch.float32): {4: 126, 2: 169, 1: 228},
+    ("backward", torch.bfloat16): {4: 141, 2: 167, 1: 226},
+    ("backward on chip", torch.float32): {4: 136, 2: 158, 1: 178},
+    ("backward on chip", torch.bfloat16): {4: 150, 2: 164, 1: 199},
 }
+BRANCHES = 1.1  # assumed: what those counts leave out
 REGISTERS = 168  # of a thread, at most
 # Assumed: shared memory there and back, four dependent multiply-adds, a barrier. The backward pass walks lines twice.
 STEP_CYCLES = {False: 110, True: 2 * 130}
@@ -109,7 +111,7 @@ def predict(work: Pass, device: Device) -> Prediction:
     lines = longest(steps for steps, _ in sweeps) * plan["channels"]
     warps = -(-threads // 32)
     kind = ("backward on chip" if plan["resident"] else "backward") if backward else "forward"
-    cycles_a_line = warps * INSTRUCTIONS[kind, work.dtype] / SCHEDULERS
+    cycles_a_line = warps * INSTRUCTIONS[kind, work.dtype][plan["piece"]] * BRANCHES / SCHEDULERS
     instructions = blocks * lines * cycles_a_line
     chain = waves * lines * (STEP_CYCLES[backward] + TILE_CYCLES / 16)
     milliseconds = 1 / device.gigahertz / 1e6

@@ -1,5 +1,5 @@
 // The kernels' hot loops with every option fixed, so that what the compiler leaves of them is what a call executes:
-// compiled to be counted by benchmarks/instructions.py, never to run. Four-way "max", "abs", G = C, whole pieces; the
+// compiled to be counted by benchmarks/instructions.py, never to run. Four-way "max", "abs", G = C; the
 // second sweep or the third, so that a running sum is both read and written.
 #include "../csrc/cuda/backward.h"
 #include "../csrc/cuda/forward.h"
@@ -33,8 +33,8 @@ SPN_DEVICE void fix(Problem& p, Plan& plan) {
   plan.resident = 0;
 }
 
-template <typename S, bool kHorizontal>
-__global__ void __launch_bounds__(kThreads<S>) count_forward(ForwardArgs f, Plan plan) {
+template <typename S, int kPiece, bool kHorizontal>
+__global__ void __launch_bounds__(kThreads<S>, 1) count_forward(ForwardArgs f, Plan plan) {
   SPN_SHARED(shared);
   fix(f, plan);
   f.source = nullptr;
@@ -43,11 +43,11 @@ __global__ void __launch_bounds__(kThreads<S>) count_forward(ForwardArgs f, Plan
   fix<S, kHorizontal>(f, in);
   in.checkpoints = nullptr;
   in.target.maximum = true;
-  run_forward<S, kTogether<S>>(f, plan, in, memory);
+  run_forward<S, kPiece>(f, plan, in, memory);
 }
 
-template <typename S, bool kHorizontal, bool kResident>
-__global__ void __launch_bounds__(kThreads<S>) count_backward(BackwardArgs b, Plan plan) {
+template <typename S, int kPiece, bool kHorizontal, bool kResident>
+__global__ void __launch_bounds__(kThreads<S>, 1) count_backward(BackwardArgs b, Plan plan) {
   SPN_SHARED(shared);
   fix(b, plan);
   if (kResident) plan.resident = BackwardMemory<S>::kept_all;
@@ -59,17 +59,19 @@ __global__ void __launch_bounds__(kThreads<S>) count_backward(BackwardArgs b, Pl
   for (auto& plane : in.grad_gates) plane.wide = nullptr;
   __builtin_assume(in.winner != nullptr);
   in.target.maximum = false;
-  run_backward<S, kTogether<S>>(b, plan, in, memory);
+  run_backward<S, kPiece>(b, plan, in, memory);
 }
 
-#define SPN_COUNT(S, horizontal)                                                     \
-  template __global__ void count_forward<S, horizontal>(ForwardArgs, Plan);          \
-  template __global__ void count_backward<S, horizontal, false>(BackwardArgs, Plan); \
-  template __global__ void count_backward<S, horizontal, true>(BackwardArgs, Plan);
-SPN_COUNT(float, true)
-SPN_COUNT(float, false)
-SPN_COUNT(torch::headeronly::BFloat16, true)
-SPN_COUNT(torch::headeronly::BFloat16, false)
+#define SPN_COUNT(S, piece, horizontal)                                                     \
+  template __global__ void count_forward<S, piece, horizontal>(ForwardArgs, Plan);          \
+  template __global__ void count_backward<S, piece, horizontal, false>(BackwardArgs, Plan); \
+  template __global__ void count_backward<S, piece, horizontal, true>(BackwardArgs, Plan);
+#define SPN_COUNT_PIECES(S, horizontal) \
+  SPN_COUNT(S, 4, horizontal) SPN_COUNT(S, 2, horizontal) SPN_COUNT(S, 1, horizontal)
+SPN_COUNT_PIECES(float, true)
+SPN_COUNT_PIECES(float, false)
+SPN_COUNT_PIECES(torch::headeronly::BFloat16, true)
+SPN_COUNT_PIECES(torch::headeronly::BFloat16, false)
 
 }  // namespace cuda
 }  // namespace spn

@@ -96,17 +96,20 @@ def main() -> int:
     for name, (instructions, labels) in kernels(disassemble(nvcc, nvdisasm, arguments.architecture)).items():
         lines, tiles = count(instructions, labels)
         horizontal, *resident = (flag == "1" for flag in re.findall(r"Lb([01])E", name))
+        piece = int(re.search(r"Li(\d)E", name).group(1))
         rows.append(
             {
                 "pass": ("backward" if "backward" in name else "forward") + " on chip" * any(resident),
                 "dtype": "bfloat16" if "BFloat16" in name else "float32",
+                "pieces of": piece,
                 "sweep": "horizontal" if horizontal else "vertical",
                 "a line": round(lines, 1),
                 "a tile, for each line": round(tiles, 1),
                 "together": round(lines + tiles),
             }
         )
-    print_table(sorted(rows, key=lambda row: [str(v) for v in row.values()]), arguments.markdown)
+    order = ("pass", "dtype", "pieces of", "sweep")
+    print_table(sorted(rows, key=lambda row: [str(row[name]) for name in order]), arguments.markdown)
     return 0
 
 

@@ -18,17 +18,14 @@ SPN_DEVICE void bring_planes(const BackwardMemory<S>& memory, const BackwardSwee
                              const LanePieces<S, kPiece>& lane, const LanePieces<S, kPiece>& kept, int channel,
                              int64_t shift) {
   using Memory = BackwardMemory<S>;
-  lane.for_turns([&](int turn, bool counts) {
-    if (!counts) return;
-    const auto bring = [&](typename Memory::Resident array, const auto* from) {
+  lane.bring(kept, [&](auto bring) {
+    const auto bring_kept = [&](typename Memory::Resident array, const auto* from) {
       using V = std::decay_t<decltype(*from)>;
-      if (!memory.keeps(array)) return;
-      V* const plane = memory.template plane<V>(array, channel);
-      copy_piece<kPiece>(plane + kept.offset_of(turn), from + shift + lane.offset_of(turn));
+      if (memory.keeps(array)) bring(memory.template plane<V>(array, channel), from + shift);
     };
-    bring(Memory::kept_x, in.x);
-    bring(Memory::kept_grad, in.grad);
-    if (in.winner) bring(Memory::kept_winner, in.winner);
+    bring_kept(Memory::kept_x, in.x);
+    bring_kept(Memory::kept_grad, in.grad);
+    if (in.winner) bring_kept(Memory::kept_winner, in.winner);
   });
 }
 
@@ -42,15 +39,17 @@ SPN_DEVICE void bring_item(const BackwardArgs& b, const Plan& plan, const Backwa
   const Segment segment = item.segment();
   const int64_t shift = item.channel * b.plane();
   const Pieces lane(in.sweep, item.t0, segment.start + warp_start, segment.first, segment.end);
-  if (item.first_of_gates()) {
-    for (int tap = 0; tap < 3; ++tap) lane.bring(memory.tile(at.gates(), Memory::gates + tap), in.gates[tap]);
-  }
-  if (!memory.keeps(Memory::kept_x)) lane.bring(memory.tile(at.channel(), Memory::x), in.x + shift);
-  if (!memory.keeps(Memory::kept_grad)) lane.bring(memory.tile(at.channel(), Memory::grad), in.grad + shift);
-  if (in.winner && !memory.keeps(Memory::kept_winner)) lane.bring(memory.winner(at.channel()), in.winner + shift);
-  if (in.source && item.first_of_source()) {
-    lane.bring(memory.source(at.source()), in.source + source_shift(b, item.channel));
-  }
+  lane.bring([&](auto bring) {
+    if (item.first_of_gates()) {
+      for (int tap = 0; tap < 3; ++tap) bring(memory.tile(at.gates(), Memory::gates + tap), in.gates[tap]);
+    }
+    if (!memory.keeps(Memory::kept_x)) bring(memory.tile(at.channel(), Memory::x), in.x + shift);
+    if (!memory.keeps(Memory::kept_grad)) bring(memory.tile(at.channel(), Memory::grad), in.grad + shift);
+    if (in.winner && !memory.keeps(Memory::kept_winner)) bring(memory.winner(at.channel()), in.winner + shift);
+    if (in.source && item.first_of_source()) {
+      bring(memory.source(at.source()), in.source + source_shift(b, item.channel));
+    }
+  });
   if (plan.resident && in.direction == 0) {
     const Pieces kept(resident_sweep(b, plan, 0), item.t0, warp_start, 0, item.positions);
     bring_planes(memory, in, lane, kept, item.channel, shift);

@@ -50,15 +50,12 @@ SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const Forwar
     if (!item.done()) {
       const Segment segment = item.segment();
       const Pieces lane(in.sweep, item.t0, segment.start + warp_start, segment.first, segment.end);
-      for (int tap = 0; tap < 3; ++tap) lane.bring(memory.tile(stage, tap), in.gates[tap]);
-      if (in.source) lane.bring(memory.tile(stage, Memory::source), in.source);
-      if (!plan.resident) lane.bring(memory.tile(stage, Memory::x), in.x);
-      if (plan.resident && in.first) {
-        lane.for_turns([&](int turn, bool there) {
-          const int64_t o = lane.offset_of(turn);
-          if (there) copy_piece<kPiece>(memory.resident_x + o, in.x + o);
-        });
-      }
+      lane.bring([&](auto bring) {
+        for (int tap = 0; tap < 3; ++tap) bring(memory.tile(stage, tap), in.gates[tap]);
+        if (!plan.resident) bring(memory.tile(stage, Memory::x), in.x);
+        if (in.source) bring(memory.tile(stage, Memory::source), in.source);
+      });
+      if (plan.resident && in.first) lane.bring(lane, [&](auto bring) { bring(memory.resident_x, in.x); });
     }
     copy_commit();
   };

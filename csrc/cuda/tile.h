@@ -114,10 +114,6 @@ SPN_DEVICE void store_piece(V* address, const Pack<V, kPiece>& piece) {
   store(reinterpret_cast<Pack<V, kPiece>*>(address), piece);
 }
 
-// Whether the device can copy so few bytes asynchronously.
-template <int kPiece, typename V>
-constexpr bool kAsynchronous = kPiece * sizeof(V) >= 4;
-
 // What a lane moves between a tile and its plane: in each turn kPiece neighbouring values of a row. Whole pieces lie
 // inside or outside the map: the plan chooses kPiece so that it divides the rows.
 template <typename S, int kPiece>
@@ -162,8 +158,8 @@ struct LanePieces {
 #pragma unroll
     for (int turn = 0; turn < kTurns; ++turn) {
       next_turn();
-      const int r = row + turn * (horizontal ? kRowsATurn : kPiece);
-      f(turn, r >= first && r < end);
+      f(turn, static_cast<unsigned>(row - first + turn * (horizontal ? kRowsATurn : kPiece)) <
+                  static_cast<unsigned>(end - first));
     }
   }
   SPN_DEVICE int64_t offset_of(int turn) const { return offset + turn * stride; }
@@ -176,21 +172,16 @@ struct LanePieces {
     return begin + (horizontal ? column ^ spread_of<V>(row) ^ spread_of<V>(turn * kRowsATurn) : column);
   }
 
-  // Copies the lane's pieces of a plane to a tile, and zeros for those that do not count. Asynchronously where the
-  // device can copy that few bytes; elsewhere all are on their way before the first is stored.
-  template <typename V>
-  SPN_DEVICE void bring(V* tile, const V* plane) const {
-    if constexpr (kAsynchronous<kPiece, V>) {
-      for_turns([&](int turn, bool counts) {
-        copy_async<kPiece * sizeof(V)>(tile + place<V>(turn), plane + offset_of(turn), counts);
-      });
-    } else {
-      Pack<V, kPiece> pieces[kTurns];
-      for_turns([&](int turn, bool counts) {
-        pieces[turn] = counts ? load_piece<kPiece>(plane + offset_of(turn)) : Pack<V, kPiece>{};
-      });
-      for_turns([&](int turn, bool) { store_piece<kPiece>(tile + place<V>(turn), pieces[turn]); });
-    }
+  // Copies the lane's pieces of planes to tiles, and zeros for those that do not count. visit(f) calls f(tile, plane)
+  // for each plane.
+  template <typename Visit>
+  SPN_DEVICE void bring(Visit visit) const {
+    copy<true>([&](int turn, auto* tile) { return tile + place<std::remove_pointer_t<decltype(tile)>>(turn); }, visit);
+  }
+  // Copies those that count to planes on chip, in which they are `kept`.
+  template <typename Visit>
+  SPN_DEVICE void bring(const LanePieces& kept, Visit visit) const {
+    copy<false>([&](int turn, auto* on_chip) { return on_chip + kept.offset_of(turn); }, visit);
   }
 
  private:
@@ -200,22 +191,42 @@ struct LanePieces {
   SPN_DEVICE static constexpr int spread_of(int r) {
     return spread<V, kTogether<S>>(r);
   }
+
+  // Whether the device can copy a piece asynchronously.
+  template <typename V>
+  static constexpr bool kAsynchronous = kPiece * sizeof(V) >= 4;
+
+  template <bool kZeros, typename Place, typename Visit>
+  SPN_DEVICE void copy(Place place, Visit visit) const {
+    for_turns([&](int turn, bool counts) {
+      visit([&](auto* to, const auto* plane) {
+        using V = std::remove_pointer_t<decltype(to)>;
+        if constexpr (kAsynchronous<V>) {
+          if (kZeros || counts) copy_async<kPiece * sizeof(V)>(place(turn, to), plane + offset_of(turn), counts);
+        }
+      });
+    });
+    visit([&](auto* to, const auto* plane) {
+      using V = std::remove_pointer_t<decltype(to)>;
+      if constexpr (!kAsynchronous<V>) {
+        Pack<V, kPiece> pieces[kTurns];  // all are on their way before the first is stored
+        const V* from = plane + offset;
+        for_turns([&](int turn, bool counts) {
+          pieces[turn] = counts ? load_piece<kPiece>(from) : Pack<V, kPiece>{};
+          from += stride;
+        });
+        for_turns([&](int turn, bool counts) {
+          if (kZeros || counts) store_piece<kPiece>(place(turn, to), pieces[turn]);
+        });
+      }
+    });
+  }
 };
 
 // A piece of results to its plane.
 template <int kPiece, typename V>
 SPN_DEVICE void send_piece(V* address, const Pack<V, kPiece>& piece) {
   store_whole(reinterpret_cast<Pack<V, kPiece>*>(address), piece);
-}
-
-// Copies a piece that is there, asynchronously where the device can.
-template <int kPiece, typename V>
-SPN_DEVICE void copy_piece(V* to, const V* from) {
-  if constexpr (kAsynchronous<kPiece, V>) {
-    copy_async<kPiece * sizeof(V)>(to, from, true);
-  } else {
-    store_piece<kPiece>(to, load_piece<kPiece>(from));
-  }
 }
 
 // Waits for the first of `stages` tiles that are on their way, one after the other.
