@@ -23,8 +23,8 @@ from .traffic import TARGETS, print_table
 
 SCHEDULERS = 4
 HALO = 16
-# Of a position and line, by benchmarks/instructions.py on sm_90, for pieces of 4, 2 and 1 values; vertical and horizontal
-# sweeps differ little.
+# Of a position and line, by benchmarks/instructions.py on sm_90, for pieces of 4, 2 and 1 values: the mean of vertical
+# and horizontal sweeps.
 INSTRUCTIONS = {
     ("forward", torch.float32): {4: 47, 2: 55, 1: 76},
     ("forward", torch.bfloat16): {4: 54, 2: 63, 1: 106},

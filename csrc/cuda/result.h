@@ -42,7 +42,7 @@ struct Target {
 };
 
 // A lane's share of what a tile of results merges with. It is read while the tile is computed. Gradients are only
-// added: without kMaximum there is no code for maxima, which would take registers.
+// added, unrounded: without kMaximum there is no code for anything else, which would take registers.
 template <typename S, int kPiece, bool kMaximum>
 struct Merger {
   using T = StateOf<S>;
@@ -57,7 +57,7 @@ struct Merger {
       lane.for_turns([&](int turn, bool counts) {
         if (counts) before[turn] = load_piece<kPiece>(target.old + shift + lane.offset_of(turn));
       });
-    } else if (target.old_narrow) {
+    } else if (kMaximum && target.old_narrow) {
       lane.for_turns([&](int turn, bool counts) {
         if (!counts) return;
         before[turn] = converted<T>(load_piece<kPiece>(target.old_narrow + shift + lane.offset_of(turn)));
@@ -71,7 +71,7 @@ struct Merger {
   }
 
   SPN_DEVICE void write(const Target<S>& target, const T* tile, const Pieces& lane, int64_t shift) {
-    const bool merges = target.old || target.old_narrow;
+    const bool merges = target.old || (kMaximum && target.old_narrow);
     lane.for_turns([&](int turn, bool counts) {
       if (!counts) return;
       const int64_t o = shift + lane.offset_of(turn);
