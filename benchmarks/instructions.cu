@@ -1,15 +1,15 @@
 // The kernels' hot loops with every option fixed, so that what the compiler leaves of them is what a call executes:
-// compiled to be counted by benchmarks/instructions.py, never to run. Four-way "max", "abs", G = C; the
-// second sweep or the third, so that a running sum is both read and written.
+// compiled to be counted by benchmarks/instructions.py, never to run. Four-way "max", "abs", G = C; the second sweep or
+// the third, so that a running sum is both read and written.
 #include "../csrc/cuda/backward.h"
 #include "../csrc/cuda/forward.h"
 
 namespace spn {
 namespace cuda {
 
-template <typename S, bool kHorizontal, typename Sweep>
+// kWide: the running merge is in the state's dtype.
+template <bool kWide, bool kHorizontal, typename Sweep>
 SPN_DEVICE void fix(const Problem& p, Sweep& in) {
-  constexpr bool kWide = sizeof(S) == sizeof(StateOf<S>);
   in.source = nullptr;
   in.target.winner = nullptr;
   if (kWide) {
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kThreads<S>, 1) count_forward(ForwardArgs f, P
   f.source = nullptr;
   const ForwardMemory<S> memory(f, plan, shared + kHeaderBytes);
   ForwardSweep<S> in = published(reinterpret_cast<ForwardSweep<S>*>(shared));
-  fix<S, kHorizontal>(f, in);
+  fix<sizeof(S) == sizeof(StateOf<S>), kHorizontal>(f, in);
   in.checkpoints = nullptr;
   in.target.maximum = true;
   run_forward<S, kPiece>(f, plan, in, memory);
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kThreads<S>, 1) count_backward(BackwardArgs b,
   b.directions = kDirections;
   const BackwardMemory<S> memory(b, plan, shared + kHeaderBytes);
   BackwardSweep<S> in = published(reinterpret_cast<BackwardSweep<S>*>(shared));
-  fix<S, kHorizontal>(b, in);
+  fix<true, kHorizontal>(b, in);
   in.direction = kHorizontal ? 1 : 2;
   for (auto& plane : in.grad_gates) plane.wide = nullptr;
   __builtin_assume(in.winner != nullptr);
