@@ -58,8 +58,8 @@ SPN_DEVICE void bring_item(const BackwardArgs& b, const Plan& plan, const Backwa
   const bool there = item.t0 > 0 && j >= segment.first && j < segment.end;
   const int64_t line =
       item.channel * b.checkpoint_offset(b.directions) + (item.t0 / kCheckpointLines - 1) * int64_t{item.positions};
-  using T = StateOf<S>;
-  copy_async<sizeof(T)>(memory.checkpoint(at.channel()) + thread, there ? in.checkpoints + line + j : nullptr, there);
+  copy_async<sizeof(StateOf<S>)>(memory.checkpoint(at.channel()) + thread, there ? in.checkpoints + line + j : nullptr,
+                                 there);
 }
 
 }  // namespace cuda

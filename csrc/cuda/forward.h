@@ -55,15 +55,15 @@ SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const Forwar
         if (!plan.resident) bring(memory.tile(stage, Memory::x), in.x);
         if (in.source) bring(memory.tile(stage, Memory::source), in.source);
       });
-      if (plan.resident && in.first) lane.bring(lane, [&](auto bring) { bring(memory.resident_x, in.x); });
+      if (plan.resident && in.target.direction == 0) {
+        lane.bring(lane, [&](auto bring) { bring(memory.resident_x, in.x); });
+      }
     }
     copy_commit();
   };
 
   // x of a tile, from the plane on chip: in the first sweep what the lane itself has brought there.
-  const auto take_x = [&](const ForwardWalk& item, int stage) {
-    const Segment segment = item.segment();
-    const Pieces lane(in.sweep, item.t0, segment.start + warp_start, segment.first, segment.end);
+  const auto take_x = [&](const Pieces& lane, int stage) {
     lane.for_turns([&](int turn, bool there) {
       Pack<S, kPiece> piece{};
       if (there) piece = load_piece<kPiece>(memory.resident_x + lane.offset_of(turn));
@@ -105,10 +105,10 @@ SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const Forwar
   for (int missing = plan.stages;;) {
     if (missing == 0) {
       wait_for_tile(plan.stages);
-      if (plan.resident) take_x(item, stage);
-      SPN_WARP_BARRIER(0);
       const Segment segment = item.segment();
       const Pieces own(in.sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
+      if (plan.resident) take_x(own, stage);  // whole lines: there are no halos
+      SPN_WARP_BARRIER(0);
       Merger<S, kPiece, true> merger;
       merger.read(in.target, own, 0);
       compute(item, stage, h);

@@ -18,7 +18,6 @@ struct ForwardSweep {
   const S* x;
   const S* source;
   T* checkpoints;
-  bool first;  // of the task's sweeps
   Target<S> target;
 };
 static_assert(2 * sizeof(ForwardSweep<double>) <= kHeaderBytes, "two sweeps fit the header");
@@ -37,7 +36,6 @@ SPN_DEVICE ForwardSweep<S> forward_sweep(const ForwardArgs& f, const Plan& plan,
   for (int tap = 0; tap < 3; ++tap) in.gates[tap] = static_cast<const S*>(f.gates) + f.gate_plane(n, d, tap, c) * plane;
   in.x = static_cast<const S*>(f.x) + index * plane;
   in.source = f.source ? static_cast<const S*>(f.source) + f.source_plane(n, d, c) * plane : nullptr;
-  in.first = plan.split || d == 0;
   in.checkpoints = nullptr;
   if (f.checkpoints) {
     const int64_t values = f.checkpoint_offset(f.directions);

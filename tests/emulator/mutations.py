@@ -49,7 +49,7 @@ MUTATIONS = (
              "pieces outside the map are read"),
     Mutation("tile.h", "counts ? load_piece<kPiece>(from) : Pack<V, kPiece>{}", "load_piece<kPiece>(from)",
              "pieces outside the map are read, without a copy"),
-    Mutation("forward.h", "plan.resident && in.first", "plan.resident && !in.first",
+    Mutation("forward.h", "in.target.direction == 0", "in.target.direction == 1",
              "a plane comes on chip a sweep late"),
     Mutation("result.h", "value <= best", "value < best", "a tie goes to the last direction"),
     Mutation("result.h", "target.direction > 1", "target.direction > 2", "winners before the third sweep forgotten"),
