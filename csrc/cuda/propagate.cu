@@ -11,7 +11,19 @@ namespace spn {
 namespace {
 
 void check(cudaError_t error, const char* what) {
-  STD_TORCH_CHECK(error == cudaSuccess, what, ": ", cudaGetErrorString(error));
+  STD_TORCH_CHECK(cuda::taken(error) == cudaSuccess, what, ": ", cudaGetErrorString(error));
+}
+
+// The index of the one device that all are on. Torch calls these operators where any tensor is on a GPU, and kernels
+// follow plain pointers.
+int32_t device_of(const Tensor& x, std::initializer_list<std::pair<const char*, const Tensor*>> others) {
+  STD_TORCH_CHECK(x.is_cuda(), "x must be on the GPU that the other tensors are on");
+  const int32_t device = x.get_device_index();
+  for (const auto& [name, tensor] : others) {
+    STD_TORCH_CHECK(!tensor || (tensor->is_cuda() && tensor->get_device_index() == device), name,
+                    " must be on x's device cuda:", device);
+  }
+  return device;
 }
 
 cudaStream_t current_stream(int32_t device) {
@@ -41,7 +53,7 @@ Tensor workspace_of(const cuda::Plan& plan, const Tensor& like) {
 std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates, const std::optional<Tensor> source,
                                              std::string direction, std::string normalize, std::string merge,
                                              bool save) {
-  const int32_t device = x.get_device_index();
+  const int32_t device = device_of(x, {{"gates", &gates}, {"source", source ? &*source : nullptr}});
   const torch::stable::accelerator::DeviceGuard guard(device);
   ForwardCall call(x, gates, source, direction, normalize, merge, save);
   if (!call.empty()) {
@@ -57,7 +69,11 @@ std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const T
                                                       const std::optional<Tensor> source, const Tensor winner,
                                                       const Tensor checkpoints, std::string direction,
                                                       std::string normalize, std::string merge) {
-  const int32_t device = x.get_device_index();
+  const int32_t device = device_of(x, {{"gates", &gates},
+                                       {"source", source ? &*source : nullptr},
+                                       {"grad", &grad},
+                                       {"winner", &winner},
+                                       {"checkpoints", &checkpoints}});
   const torch::stable::accelerator::DeviceGuard guard(device);
   BackwardCall call(grad, x, gates, source, winner, checkpoints, direction, normalize, merge);
   if (!call.empty()) {
