@@ -74,7 +74,8 @@ class Pass:
 
 
 def plan_of(work: Pass, machine: Machine) -> dict[str, Any]:
-    return machine.plan("backward" if work.backward else "forward", work.problem())
+    name = "backward" if work.backward else "forward"
+    return machine.plan(name, work.problem(), save=work.save or work.backward)
 
 
 def on_chip(work: Pass, plan: dict[str, Any]) -> tuple[str, ...]:

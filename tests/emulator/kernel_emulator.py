@@ -14,7 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +35,7 @@ CXX = os.environ.get("CXX", "g++")
 FLAGS = ["-std=c++17", "-g1", "-fPIC", "-Wall", "-Wno-unknown-pragmas", "-DSPN_EMULATOR"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
 EMULATOR = ("scheduler", "memory", "counters", "module")
+PLANNER = "spn_planner"
 
 
 @dataclass(frozen=True)
@@ -73,20 +74,25 @@ class Build:
             digest.update(path.read_bytes())
         return ROOT / "build" / "emulator" / digest.hexdigest()[:16]
 
-    def module(self) -> Path:
+    def module(self, name: str = "spn_emulator") -> Path:
         """The compiled module, which one process builds while others wait."""
-        module = self.folder() / f"spn_emulator{sysconfig.get_config_var('EXT_SUFFIX')}"
+        module = self.folder() / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
         module.parent.mkdir(parents=True, exist_ok=True)
-        with open(module.parent / "lock", "w") as lock:
+        with open(module.parent / f"{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not module.exists():
-                objects = self._objects(module.parent)
+                objects = self._planner(module.parent) if name == PLANNER else self._objects(module.parent)
                 unfinished = module.with_suffix(".unfinished")
                 subprocess.run(
                     [CXX, *self.flags, "-shared", *map(str, objects), "-o", str(unfinished)], check=True
                 )
                 unfinished.rename(module)
         return module
+
+    def _planner(self, folder: Path) -> list[Path]:
+        planner = folder / "planner.o"
+        _compile({planner: HERE / "planner.cpp"}, self.flags)
+        return [planner]
 
     def _objects(self, folder: Path) -> list[Path]:
         kernels = folder / "kernels.o"
@@ -136,10 +142,10 @@ def can_build() -> bool:
 
 
 @cache
-def load(build: Build = Build()) -> ModuleType:
-    module = build.module()
+def load(build: Build = Build(), name: str = "spn_emulator") -> ModuleType:
+    module = build.module(name)
     # A name of its own: pybind11 returns the first module of a name for all that follow.
-    spec = importlib.util.spec_from_file_location(f"{module.parent.name}.spn_emulator", module)
+    spec = importlib.util.spec_from_file_location(f"{module.parent.name}.{name}", module)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -161,7 +167,6 @@ class Machine:
     count: bool = False
     without_barrier: str = ""
     fault: int = -1  # of build.mutations, the one that is there
-    plan_only: bool = False
     build: Build = Build()
     last: dict[str, Any] = field(default_factory=dict)
 
@@ -175,7 +180,6 @@ class Machine:
             "count",
             "without_barrier",
             "fault",
-            "plan_only",
         )
         return {name: getattr(self, name) for name in names}
 
@@ -187,14 +191,19 @@ class Machine:
         self.last = getattr(load(self.build), name)(problem, *arrays, self._options())
         if self.last["error"]:
             raise KernelError(self.last["error"])
-        if self.check and not self.plan_only and self.last["unwritten"]:
+        if self.check and self.last["unwritten"]:
             raise KernelError(f"not written everywhere: {self.last['unwritten']}")
 
-    def plan(self, name: str, problem: dict) -> dict[str, Any]:
-        """How a pass ("forward" or "backward") would be cut into blocks; nothing runs."""
-        planner = replace(self, plan_only=True)
-        planner._run(name, problem, {}, {})
-        return planner.last
+    def plan(self, name: str, problem: dict, save: bool = False, offset: int = 0) -> dict[str, Any]:
+        """How a pass ("forward" or "backward") would be cut into blocks; nothing runs, and no kernel is built.
+
+        `save`: the forward pass keeps what the backward pass needs. `offset`: of the inputs in their storage, in
+        values.
+        """
+        planner = load(Build(), PLANNER)
+        if name == "forward":
+            return planner.forward(problem, self._options(), save, offset)
+        return planner.backward(problem, self._options(), offset)
 
     def propagate(
         self,

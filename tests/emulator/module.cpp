@@ -1,37 +1,19 @@
 // numpy arrays in, numpy arrays out: csrc/cuda/kernels.cu on the emulator. Arrays are contiguous; bfloat16 travels as
-// uint16. The Python side is in __init__.py.
+// uint16. The Python side is in kernel_emulator.py.
 #include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <map>
 #include <new>
 
-#include "../../csrc/cuda/propagate.h"
 #include "../../csrc/recurrence.h"
 #include "emulator.h"
 #include "faults.h"
+#include "python.h"
 
 namespace py = pybind11;
 
 namespace spn {
 namespace {
-
-struct Case : Problem {
-  explicit Case(const py::dict& d) {
-    dtype = static_cast<DType>(d["dtype"].cast<int>());
-    normalize = static_cast<Normalize>(d["normalize"].cast<int>());
-    merge = static_cast<Merge>(d["merge"].cast<int>());
-    first_direction = d["first_direction"].cast<int>();
-    directions = d["directions"].cast<int>();
-    batch = d["batch"].cast<int64_t>();
-    channels = d["channels"].cast<int64_t>();
-    height = d["height"].cast<int64_t>();
-    width = d["width"].cast<int64_t>();
-    gate_groups = d["gate_groups"].cast<int64_t>();
-    source_groups = d["source_groups"].cast<int64_t>();
-  }
-};
 
 void* data_of(const py::dict& arrays, const char* name, bool written) {
   if (!arrays.contains(name)) return nullptr;
@@ -56,17 +38,7 @@ py::dict result(const cuda::Plan& plan) {
   d["warp_barriers"] = c.warp_barriers;
   d["launches"] = c.launches;
   d["blocks"] = c.blocks;
-  d["threads"] = plan.threads;
-  d["stages"] = plan.stages;
-  d["piece"] = plan.piece;
-  d["channels"] = plan.channels;
-  d["carry_values"] = plan.carry_values;
-  d["carry_in_shared"] = plan.carry_in_shared;
-  d["split"] = plan.split;
-  d["resident"] = plan.resident;
-  d["merges_narrow"] = plan.merges_narrow;
-  d["scratch_bytes"] = plan.scratch_bytes;
-  d["workspace_bytes"] = plan.workspace_bytes;
+  describe(plan, d);
   return d;
 }
 
@@ -80,14 +52,9 @@ emulator::Options options_of(const py::dict& d) {
   return options;
 }
 
-cuda::Limits limits_of(const py::dict& d) {
-  return {d["shared_bytes"].cast<int64_t>(), d["multiprocessors"].cast<int>(), d["threads"].cast<int>()};
-}
-
 template <typename Args, typename MakePlan, typename Launch>
 py::dict run(Args args, const py::dict& options, MakePlan make_plan, Launch launch) {
   const cuda::Plan plan = make_plan(args, limits_of(options));
-  if (options["plan_only"].cast<bool>()) return result(plan);
   // Poisoned, and of the exact size: what is beyond its end belongs to nobody.
   constexpr std::align_val_t kAlignment{256};
   void* workspace = ::operator new(plan.workspace_bytes, kAlignment);
@@ -103,7 +70,7 @@ py::dict run(Args args, const py::dict& options, MakePlan make_plan, Launch laun
 py::dict forward(const py::dict& problem, const py::dict& in, const py::dict& out, const py::dict& options) {
   emulator::reset(options_of(options));
   ForwardArgs f;
-  static_cast<Problem&>(f) = Case(problem);
+  static_cast<Problem&>(f) = problem_of(problem);
   f.x = data_of(in, "x", true);
   f.gates = data_of(in, "gates", true);
   f.source = data_of(in, "source", true);
@@ -116,7 +83,7 @@ py::dict forward(const py::dict& problem, const py::dict& in, const py::dict& ou
 py::dict backward(const py::dict& problem, const py::dict& in, const py::dict& out, const py::dict& options) {
   emulator::reset(options_of(options));
   BackwardArgs b;
-  static_cast<Problem&>(b) = Case(problem);
+  static_cast<Problem&>(b) = problem_of(problem);
   b.grad = data_of(in, "grad", true);
   b.x = data_of(in, "x", true);
   b.gates = data_of(in, "gates", true);

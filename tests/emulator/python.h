@@ -1,0 +1,45 @@
+// What goes between Python and the plans: a problem, what a device offers, a plan.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "../../csrc/cuda/propagate.h"
+
+namespace spn {
+
+inline Problem problem_of(const pybind11::dict& d) {
+  Problem p;
+  p.dtype = static_cast<DType>(d["dtype"].cast<int>());
+  p.normalize = static_cast<Normalize>(d["normalize"].cast<int>());
+  p.merge = static_cast<Merge>(d["merge"].cast<int>());
+  p.first_direction = d["first_direction"].cast<int>();
+  p.directions = d["directions"].cast<int>();
+  p.batch = d["batch"].cast<int64_t>();
+  p.channels = d["channels"].cast<int64_t>();
+  p.height = d["height"].cast<int64_t>();
+  p.width = d["width"].cast<int64_t>();
+  p.gate_groups = d["gate_groups"].cast<int64_t>();
+  p.source_groups = d["source_groups"].cast<int64_t>();
+  return p;
+}
+
+inline cuda::Limits limits_of(const pybind11::dict& d) {
+  return {d["shared_bytes"].cast<int64_t>(), d["multiprocessors"].cast<int>(), d["threads"].cast<int>()};
+}
+
+inline void describe(const cuda::Plan& plan, pybind11::dict& d) {
+  d["threads"] = plan.threads;
+  d["stages"] = plan.stages;
+  d["piece"] = plan.piece;
+  d["channels"] = plan.channels;
+  d["carry_values"] = plan.carry_values;
+  d["carry_in_shared"] = plan.carry_in_shared;
+  d["split"] = plan.split;
+  d["resident"] = plan.resident;
+  d["merges_narrow"] = plan.merges_narrow;
+  d["scratch_bytes"] = plan.scratch_bytes;
+  d["workspace_bytes"] = plan.workspace_bytes;
+}
+
+}  // namespace spn
