@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/accelerator.h>
 
 #include "../torch_args.h"
+#include "limits.h"
 
 namespace spn {
 
@@ -32,13 +33,6 @@ cudaStream_t current_stream(int32_t device) {
   return static_cast<cudaStream_t>(stream);
 }
 
-cuda::Limits limits_of(int32_t device) {
-  int shared = 0, multiprocessors = 0;
-  check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "shared memory");
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "multiprocessors");
-  return {shared - cuda::kHeaderBytes, multiprocessors, 1024};
-}
-
 // Lines and positions are counted in 32 bits, offsets in 64.
 void check_sides(const Problem& p) {
   constexpr int64_t kLongest = (int64_t{1} << 31) - 4096;
@@ -58,7 +52,9 @@ std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates,
   ForwardCall call(x, gates, source, direction, normalize, merge, save);
   if (!call.empty()) {
     check_sides(call.args);
-    const cuda::Plan plan = cuda::plan_forward(call.args, limits_of(device));
+    cuda::Limits limits;
+    check(cuda::read_limits(device, limits), "spn::propagate");
+    const cuda::Plan plan = cuda::plan_forward(call.args, limits);
     Tensor workspace = workspace_of(plan, call.x);
     check(cuda::forward(call.args, plan, workspace.mutable_data_ptr(), current_stream(device)), "spn::propagate");
   }
@@ -78,7 +74,9 @@ std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const T
   BackwardCall call(grad, x, gates, source, winner, checkpoints, direction, normalize, merge);
   if (!call.empty()) {
     check_sides(call.args);
-    const cuda::Plan plan = cuda::plan_backward(call.args, limits_of(device));
+    cuda::Limits limits;
+    check(cuda::read_limits(device, limits), "spn::propagate_backward");
+    const cuda::Plan plan = cuda::plan_backward(call.args, limits);
     Tensor workspace = workspace_of(plan, call.x);
     check(cuda::backward(call.args, plan, workspace.mutable_data_ptr(), current_stream(device)),
           "spn::propagate_backward");

@@ -30,6 +30,7 @@ NORMALIZATIONS = ("none", "abs", "unit", "sigmoid")
 MERGES = ("none", "max", "mean", "sum")
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 CHECKPOINT_LINES = 16
+HEADER = 512  # bytes of shared memory that a block has besides
 
 CXX = os.environ.get("CXX", "g++")
 FLAGS = ["-std=c++17", "-g1", "-fPIC", "-Wall", "-Wno-unknown-pragmas", "-DSPN_EMULATOR"]
@@ -162,6 +163,8 @@ class Machine:
     shared_bytes: int = (227 << 10) - 512
     multiprocessors: int = 1  # more planes than half of it: the sweeps of a plane run one after the other
     threads: int = 1024
+    shared_of_multiprocessor: int | None = None  # what one block of shared_bytes takes
+    bytes_per_clock: float | None = None  # 16 for each multiprocessor
     seed: int = 0
     check: bool = True
     count: bool = False
@@ -181,7 +184,12 @@ class Machine:
             "without_barrier",
             "fault",
         )
-        return {name: getattr(self, name) for name in names}
+        reserved = 1 << 10
+        return {name: getattr(self, name) for name in names} | {
+            "shared_of_multiprocessor": self.shared_of_multiprocessor or self.shared_bytes + HEADER + reserved,
+            "shared_reserved": reserved,
+            "bytes_per_clock": self.bytes_per_clock or 16.0 * self.multiprocessors,
+        }
 
     def _run(self, name: str, problem: dict, inputs: dict, outputs: dict) -> None:
         arrays = [
