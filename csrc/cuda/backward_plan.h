@@ -54,11 +54,9 @@ inline Moved backward_moves(const BackwardArgs& b, const Plan& plan) {
   return moved;
 }
 
-// Parts of sums may take as much room as x in the state's dtype, or this if that is less.
-constexpr int64_t kLeastRoomForParts = int64_t{32} << 20;
-
-inline int64_t room_for_parts(const Problem& p) {
-  return std::max(kLeastRoomForParts, p.batch * p.channels * p.plane() * state_bytes(p.dtype));
+// Parts of sums may take as much room as x in the state's dtype, and a little in any case.
+inline int64_t room_for_parts(const Problem& p, const Limits& limits) {
+  return std::max(limits.least_room, p.batch * p.channels * p.plane() * state_bytes(p.dtype));
 }
 
 // Bytes of all parts of sums over channels, of gates' gradients alone or sources' too.
@@ -69,16 +67,15 @@ inline int64_t part_bytes(const Problem& p, const Plan& plan, bool gates, bool s
 }
 
 // As few chunks as let the parts fit in their room. Only tasks of a single sweep can stop and go on.
-inline int chunks_for(const Problem& p, Plan plan, bool gates, bool source) {
+inline int chunks_for(const Problem& p, Plan plan, const Limits& limits, bool gates, bool source) {
   if (p.directions > 1 && !plan.split) return 1;
-  int64_t most = std::numeric_limits<int64_t>::max();
+  const int64_t room = room_for_parts(p, limits);
+  int64_t most = std::numeric_limits<int>::max();
   for (int d = 0; d < p.directions; ++d) most = std::min(most, tile_count(p.sweep(d).lines));
   plan.chunks = 1;
-  const int64_t wanted = part_bytes(p, plan, gates, source) / room_for_parts(p);
-  for (plan.chunks = static_cast<int>(std::min(most, std::max<int64_t>(1, wanted))); plan.chunks < most;
-       ++plan.chunks) {
-    if (part_bytes(p, plan, gates, source) <= room_for_parts(p)) break;
-  }
+  const int64_t wanted = part_bytes(p, plan, gates, source) / room;
+  plan.chunks = static_cast<int>(std::min(most, std::max<int64_t>(1, wanted)));
+  while (plan.chunks < most && part_bytes(p, plan, gates, source) > room) ++plan.chunks;
   return plan.chunks;
 }
 
@@ -92,7 +89,7 @@ Plan place_backward(const BackwardArgs& b, const Limits& limits, int channels, b
   plan.resident_pitch = static_cast<int>(resident_pitch(b, plan.piece));
   divide(plan, b, channels, split);
   const bool gates = sharing_gates(b) > channels, source = sharing_source(b) > channels;
-  plan.chunks = gates || source ? chunks_for(b, plan, gates, source) : 1;
+  plan.chunks = gates || source ? chunks_for(b, plan, limits, gates, source) : 1;
   const bool placed =
       place(plan, b, limits, stages, Memory::thread_bytes(b, channels, stages, resident), Memory::fixed_bytes(b, plan));
   // Planes on chip are walked whole lines at a time.
@@ -108,10 +105,10 @@ Plan place_backward(const BackwardArgs& b, const Limits& limits, int channels, b
 }
 
 // How many bytes the workspace may take beside what sweeps need: carried lines, a plane of sums for each sweep.
-inline int64_t workspace_bound(const Problem& p, const Plan& plan) {
+inline int64_t workspace_bound(const Problem& p, const Plan& plan, const Limits& limits) {
   const int64_t planes = p.batch * p.channels * p.plane() * state_bytes(p.dtype);
   const int64_t carry = plan.carry_in_shared ? 0 : plan.blocks * plan.carry_values * state_bytes(p.dtype);
-  return planes * (plan.split ? p.directions : 1) + carry + room_for_parts(p) + 1024;
+  return planes * (plan.split ? p.directions : 1) + carry + room_for_parts(p, limits) + 1024;
 }
 
 inline Choice choose_backward(const BackwardArgs& b, const Limits& limits) {
@@ -130,7 +127,7 @@ inline Choice choose_backward(const BackwardArgs& b, const Limits& limits) {
                      if (!plan.threads) return;
                      const Pass pass = kept ? Pass::backward_on_chip : Pass::backward;
                      const Cost cost = cost_of(b, plan, limits, pass, backward_moves(b, plan));
-                     best.offer(plan, cost, workspace_bound(b, plan));
+                     best.offer(plan, cost, workspace_bound(b, plan, limits));
                    });
     }
   });

@@ -29,9 +29,9 @@ struct Chunk {
   }
 };
 
-// Of the largest chunk, in whole tiles.
+// Of the largest chunk: whole tiles, or all lines.
 SPN_HD int64_t chunk_lines(int64_t lines, int chunks) {
-  return (tile_count(lines) + chunks - 1) / chunks * kLines;
+  return chunks == 1 ? lines : (tile_count(lines) + chunks - 1) / chunks * kLines;
 }
 
 // Values of a part: a chunk of one plane, whichever way the sweep runs.
@@ -55,8 +55,7 @@ struct Part {
     column = horizontal ? begin : 0;
     rows = horizontal ? p.height : count;
     columns = horizontal ? count : p.width;
-    // A plane one pixel wide stays one: tiles of its columns are like those of rows.
-    pitch = horizontal && p.width > 1 ? chunk_lines(p.width, plan.chunks) : p.width;
+    pitch = horizontal ? chunk_lines(p.width, plan.chunks) : p.width;
   }
 };
 

@@ -30,10 +30,11 @@ constexpr int64_t kMaxBlocks = int64_t{1} << 30;
 struct Limits {
   int64_t shared_bytes;  // of a block, beyond the header
   int multiprocessors;
-  int threads;                       // of a block
-  int64_t shared_of_multiprocessor;  // for the blocks that share it
-  int64_t shared_reserved;           // that each of them takes besides
-  double bytes_per_clock;            // that a copy moves, read and written
+  int threads;                             // of a block
+  int64_t shared_of_multiprocessor;        // for the blocks that share it
+  int64_t shared_reserved;                 // that each of them takes besides
+  double bytes_per_clock;                  // that a copy moves, read and written
+  int64_t least_room = int64_t{32} << 20;  // bytes that parts of sums may take in any case
 };
 
 constexpr int kMostTogether = 4;  // blocks that a plan puts on a multiprocessor

@@ -32,6 +32,7 @@ inline cuda::Limits limits_of(const pybind11::dict& d) {
   limits.shared_of_multiprocessor = d["shared_of_multiprocessor"].cast<int64_t>();
   limits.shared_reserved = d["shared_reserved"].cast<int64_t>();
   limits.bytes_per_clock = d["bytes_per_clock"].cast<double>();
+  limits.least_room = d["least_room"].cast<int64_t>();
   return limits;
 }
 
