@@ -174,7 +174,9 @@ def shared_rows() -> list[dict[str, object]]:
             row["shape"] = "x".join(map(str, shape))
             for architecture, device in devices.items():
                 plan = plan_of(Pass(shape, backward=backward), device.machine())
-                row[architecture] = f"{plan['threads']} threads, {(plan['scratch_bytes'] + 512) / 1024:.0f} KB"
+                row[architecture] = (
+                    f"{plan['threads']} threads, {(plan['scratch_bytes'] + 512) / 1024:.0f} KB"
+                )
             rows.append(row)
     return rows
 

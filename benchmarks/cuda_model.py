@@ -47,7 +47,9 @@ def passes() -> list[Pass]:
         for dtype in (torch.float32, torch.bfloat16)
         for backward in (False, True)
     ]
-    found += [Pass(TARGETS[0], "left_to_right", dtype, source=True) for dtype in (torch.float32, torch.bfloat16)]
+    found += [
+        Pass(TARGETS[0], "left_to_right", dtype, source=True) for dtype in (torch.float32, torch.bfloat16)
+    ]
     found += [Pass(TARGETS[0], backward=True, sharing=8), Pass((1, 64, 512, 512), backward=True, sharing=64)]
     return found
 

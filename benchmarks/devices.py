@@ -9,6 +9,9 @@ from .schedule import Machine, kernel_emulator
 COPY = 0.88  # assumed: of the data sheet's bandwidth, what a copy reaches (csrc/cuda/limits.h assumes it too)
 
 
+LAUNCH_CYCLES = 5000  # assumed: of each kernel after the first (csrc/cuda/plan.h)
+
+
 @dataclass(frozen=True)
 class Device:
     name: str
@@ -25,6 +28,7 @@ class Device:
             # A multiprocessor has what it keeps for itself of one block more, from sm_80 on.
             shared_of_multiprocessor=block + (kernel_emulator.RESERVED if self.shared_kilobytes > 64 else 0),
             bytes_per_clock=COPY * self.terabytes * 1e3 / self.gigahertz,
+            launch_cycles=LAUNCH_CYCLES,
         )
 
     def milliseconds(self, cycles: float) -> float:

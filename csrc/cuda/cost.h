@@ -40,7 +40,6 @@ inline double instructions_of(Pass pass, int piece, int bytes) {
 constexpr double kBranches = 1.1;                // assumed: what those counts leave out
 constexpr double kLineLatency[] = {65, 2 * 75};  // assumed: forward; backward, which walks lines twice
 constexpr double kTileLatency = 300;             // assumed: what a tile's first and last lines wait for
-constexpr double kLaunchCycles = 5000;           // assumed: of each kernel after the first
 constexpr double kBytesOfMultiprocessor = 64;    // assumed: the most that one moves in a cycle
 constexpr int kSchedulers = 4;
 
@@ -95,7 +94,7 @@ inline Cost cost_of(const Problem& p, const Plan& plan, const Limits& limits, Pa
   cost.rounds = rounds + (left > 0);
   const double after = static_cast<double>(moved.after) / limits.bytes_per_clock;
   cost.memory += after;
-  cost.cycles += after + moved.launches_after * kLaunchCycles;
+  cost.cycles += after + moved.launches_after * limits.launch_cycles;
   return cost;
 }
 

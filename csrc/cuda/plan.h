@@ -35,6 +35,7 @@ struct Limits {
   int64_t shared_reserved;                 // that each of them takes besides
   double bytes_per_clock;                  // that a copy moves, read and written
   int64_t least_room = int64_t{32} << 20;  // bytes that parts of sums may take in any case
+  double launch_cycles = 5000;             // assumed: of each kernel after the first
 };
 
 constexpr int kMostTogether = 4;  // blocks that a plan puts on a multiprocessor

@@ -166,9 +166,10 @@ class Machine:
     shared_bytes: int = (227 << 10) - 512
     multiprocessors: int = 1  # more planes than half of it: the sweeps of a plane run one after the other
     threads: int = 1024
-    shared_of_multiprocessor: int | None = None  # what one block of shared_bytes takes
+    shared_of_multiprocessor: int = 0  # no room for two blocks
     bytes_per_clock: float = SLOW
     least_room: int = 32 << 20  # bytes that parts of sums may take in any case
+    launch_cycles: float = 0
     seed: int = 0
     check: bool = True
     count: bool = False
@@ -189,9 +190,10 @@ class Machine:
             "fault",
         )
         return {name: getattr(self, name) for name in names} | {
-            "shared_of_multiprocessor": self.shared_of_multiprocessor or self.shared_bytes + HEADER + RESERVED,
+            "shared_of_multiprocessor": self.shared_of_multiprocessor,
             "shared_reserved": RESERVED,
             "least_room": self.least_room,
+            "launch_cycles": self.launch_cycles,
             "bytes_per_clock": self.bytes_per_clock,
         }
 

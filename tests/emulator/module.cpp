@@ -22,7 +22,7 @@ void* data_of(const py::dict& arrays, const char* name, bool written) {
   return const_cast<void*>(array.data());
 }
 
-py::dict result(const cuda::Plan& plan) {
+py::dict result(const cuda::Choice& choice) {
   const emulator::Counts& c = emulator::counts();
   py::dict d;
   d["error"] = emulator::error();
@@ -38,7 +38,7 @@ py::dict result(const cuda::Plan& plan) {
   d["warp_barriers"] = c.warp_barriers;
   d["launches"] = c.launches;
   d["blocks"] = c.blocks;
-  describe(plan, d);
+  describe(choice, d);
   return d;
 }
 
@@ -52,9 +52,10 @@ emulator::Options options_of(const py::dict& d) {
   return options;
 }
 
-template <typename Args, typename MakePlan, typename Launch>
-py::dict run(Args args, const py::dict& options, MakePlan make_plan, Launch launch) {
-  const cuda::Plan plan = make_plan(args, limits_of(options));
+template <typename Args, typename Choose, typename Launch>
+py::dict run(Args args, const py::dict& options, Choose choose, Launch launch) {
+  const cuda::Choice choice = choose(args, limits_of(options));
+  const cuda::Plan& plan = choice.plan;
   // Poisoned, and of the exact size: what is beyond its end belongs to nobody.
   constexpr std::align_val_t kAlignment{256};
   void* workspace = ::operator new(plan.workspace_bytes, kAlignment);
@@ -62,7 +63,7 @@ py::dict run(Args args, const py::dict& options, MakePlan make_plan, Launch laun
   emulator::add_buffer("workspace", workspace, plan.workspace_bytes, false, true);
   const cudaError_t error = launch(args, plan, workspace, nullptr);
   ::operator delete(workspace, kAlignment);
-  py::dict d = result(plan);
+  py::dict d = result(choice);
   if (error == cudaErrorLaunchOutOfResources) d["error"] = "too little shared memory";
   return d;
 }
@@ -77,7 +78,7 @@ py::dict forward(const py::dict& problem, const py::dict& in, const py::dict& ou
   f.out = data_of(out, "out", false);
   f.winner = static_cast<uint8_t*>(data_of(out, "winner", false));
   f.checkpoints = data_of(out, "checkpoints", false);
-  return run(f, options, cuda::plan_forward, cuda::forward);
+  return run(f, options, cuda::choose_forward, cuda::forward);
 }
 
 py::dict backward(const py::dict& problem, const py::dict& in, const py::dict& out, const py::dict& options) {
@@ -93,7 +94,7 @@ py::dict backward(const py::dict& problem, const py::dict& in, const py::dict& o
   b.grad_x = data_of(out, "grad_x", false);
   b.grad_gates = data_of(out, "grad_gates", false);
   b.grad_source = data_of(out, "grad_source", false);
-  return run(b, options, cuda::plan_backward, cuda::backward);
+  return run(b, options, cuda::choose_backward, cuda::backward);
 }
 
 // Runs a kernel of faults.h on `blocks` blocks of 64 threads, with an output of `values` ints; its values and error.

@@ -97,10 +97,15 @@ def ties(machine: Machine) -> None:
 CASES = (
     (Case(37, 40, channels=1, gate_groups=1), Machine()),
     (Case(20, 100, channels=2, gate_groups=1), Machine(threads=96)),
-    (Case(32, 18, channels=2, gate_groups=1, source_groups=2), Machine(multiprocessors=100, bytes_per_clock=FAST)),
+    (
+        Case(32, 18, channels=2, gate_groups=1, source_groups=2),
+        Machine(multiprocessors=100, bytes_per_clock=FAST),
+    ),
     (Case(70, 41, channels=1, gate_groups=1), Machine(shared_bytes=33000)),
-    (Case(40, 70, channels=4, gate_groups=1, source_groups=1),
-     Machine(multiprocessors=16, bytes_per_clock=FAST, least_room=0)),
+    (
+        Case(40, 70, channels=4, gate_groups=1, source_groups=1),
+        Machine(multiprocessors=16, bytes_per_clock=FAST, least_room=400_000),
+    ),
     (Case(2, 32, batch=9, channels=18, gate_groups=1), Machine(shared_bytes=29500)),
 )
 

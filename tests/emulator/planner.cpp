@@ -19,18 +19,9 @@ struct Addresses {
 };
 
 py::dict described(const cuda::Choice& choice) {
-  const auto& [plan, cost, beyond] = choice;
   py::dict d;
-  describe(plan, d);
-  d["tasks"] = plan.tasks;
-  d["blocks"] = plan.blocks;
-  d["bytes"] = cost.bytes;
-  d["together"] = cost.together;
-  d["rounds"] = cost.rounds;
-  d["memory_cycles"] = cost.memory;
-  d["computing_cycles"] = cost.computing;
-  d["cycles"] = cost.cycles;
-  d["beyond_bound"] = beyond;
+  describe(choice, d);
+  d["blocks"] = choice.plan.blocks;
   return d;
 }
 

@@ -1,4 +1,4 @@
-// What goes between Python and the plans: a problem, what a device offers, a plan.
+// What goes between Python and the plans: a problem, what a device offers, a plan and what it should take.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -32,11 +32,13 @@ inline cuda::Limits limits_of(const pybind11::dict& d) {
   limits.shared_of_multiprocessor = d["shared_of_multiprocessor"].cast<int64_t>();
   limits.shared_reserved = d["shared_reserved"].cast<int64_t>();
   limits.bytes_per_clock = d["bytes_per_clock"].cast<double>();
+  limits.launch_cycles = d["launch_cycles"].cast<double>();
   limits.least_room = d["least_room"].cast<int64_t>();
   return limits;
 }
 
-inline void describe(const cuda::Plan& plan, pybind11::dict& d) {
+inline void describe(const cuda::Choice& choice, pybind11::dict& d) {
+  const auto& [plan, cost, beyond] = choice;
   d["threads"] = plan.threads;
   d["stages"] = plan.stages;
   d["piece"] = plan.piece;
@@ -49,6 +51,14 @@ inline void describe(const cuda::Plan& plan, pybind11::dict& d) {
   d["merges_narrow"] = plan.merges_narrow;
   d["scratch_bytes"] = plan.scratch_bytes;
   d["workspace_bytes"] = plan.workspace_bytes;
+  d["tasks"] = plan.tasks;
+  d["bytes"] = cost.bytes;
+  d["together"] = cost.together;
+  d["rounds"] = cost.rounds;
+  d["memory_cycles"] = cost.memory;
+  d["computing_cycles"] = cost.computing;
+  d["cycles"] = cost.cycles;
+  d["beyond_bound"] = beyond;
 }
 
 }  // namespace spn

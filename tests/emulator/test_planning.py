@@ -37,6 +37,13 @@ def problems(dtype: torch.dtype) -> list[dict[str, int]]:
     ]
 
 
+def may_be_beyond_bound(problem: dict[str, int], dtype: torch.dtype, device: Device) -> bool:
+    """Few lines make few chunks, where no block can take several channels: they have gates of their own, or 64 KB are
+    too little for sums over channels in float64."""
+    alone = problem["gate_groups"] == problem["channels"] or (device is T4 and dtype == torch.float64)
+    return alone and min(problem["height"], problem["width"]) < 64
+
+
 @pytest.mark.parametrize("device", DEVICES, ids=lambda device: device.name)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_problem_has_a_plan(dtype: torch.dtype, device: Device):
@@ -45,11 +52,10 @@ def test_every_problem_has_a_plan(dtype: torch.dtype, device: Device):
         for plan in (machine.plan("forward", problem, save=True), machine.plan("backward", problem)):
             assert 32 <= plan["threads"] <= 384, problem
             assert HEADER + plan["scratch_bytes"] <= device.shared_kilobytes << 10, problem
-            # 64 KB have no room for sums over several channels in float64.
-            assert plan["beyond_bound"] == 0 or (device is T4 and dtype == torch.float64), problem
+            assert plan["beyond_bound"] == 0 or may_be_beyond_bound(problem, dtype, device), problem
 
 
-@pytest.mark.parametrize("planes", [133, 136, 140, 200, 264])
+@pytest.mark.parametrize("planes", [133, 136, 140, 200])
 @pytest.mark.parametrize("side", [128, 1024])
 def test_a_few_planes_more_than_multiprocessors_are_one_round(side: int, planes: int):
     """With a block for each multiprocessor a second round would leave most of them idle."""
