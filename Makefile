@@ -13,7 +13,7 @@ OUT ?= demo
 SPN_BUILD ?= $(if $(shell command -v nvidia-smi),auto,cpu)
 
 BIN := $(VENV)/bin
-SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
+SOURCES := $(shell find csrc -type f) setup.py build_kernels.py pyproject.toml
 
 .PHONY: demo test lint docs release-check cuda-check clean
 

@@ -37,8 +37,6 @@ def show_config() -> str:
 
 
 def _describe(library: _native.Library) -> str:
-    return (
-        str(library.path.name)
-        if library.loaded
-        else f"no: {library.reason}; the PyTorch reference runs instead"
-    )
+    if not library.loaded:
+        return f"no: {library.reason}; the PyTorch reference runs instead"
+    return ", ".join(filter(None, (library.path.name, library.left_out)))
