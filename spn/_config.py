@@ -32,7 +32,9 @@ def show_config() -> str:
         lines.append(f"CPU capability {torch.ops.spn.cpu_capability()}, {torch.get_num_threads()} threads")
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()
-        lines.append(f"GPU          {torch.cuda.get_device_name()} (sm_{major}{minor})")
+        line = f"GPU          {torch.cuda.get_device_name()} (sm_{major}{minor})"
+        reason = _ops.why_reference(torch.device("cuda"))
+        lines.append(f"{line}: the PyTorch reference runs, {reason}" if reason else line)
     return "\n".join(lines)
 
 

@@ -106,6 +106,14 @@ def no_kernels_for_a_device(tmp_path, monkeypatch, capsys):
     return warning_on("meta", monkeypatch).partition(": ")[2].partition(". See")[0]
 
 
+def no_code_for_this_gpu(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(_ops, "CUDA", _native.Library("cuda", Path("_cuda.abi3.so"), None))
+    missing = "no kernel image is available for execution on the device"
+    monkeypatch.setattr(torch.ops.spn, "cuda_missing_code", lambda index: missing)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (6, 1))
+    return _ops.why_reference(torch.device("cuda", 0))
+
+
 def library_says(name, version, cuda):
     """A kernel library that is there, but of no use to the torch that loads it."""
 
@@ -172,6 +180,7 @@ SAID = [
     no_kernels,
     library_says("cpu", "2.10.1", None),
     library_says("cuda", "2.13.0+cpu", None),
+    no_code_for_this_gpu,
     no_kernels_for_a_device,
     call_says(lambda: spn.propagate_four_way(zeros(2, 1, 32, 32), zeros(2, 12, 32, 32))),
     call_says(lambda: spn.propagate_four_way(zeros(1, 8, 4, 4), zeros(1, 4, 3, 3, 4, 4))),
