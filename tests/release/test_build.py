@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch._inductor.config  # reads CXX when it is imported, which should not be amid these tests
 from setuptools import Distribution
 from torch.utils import cpp_extension
 
@@ -65,7 +66,7 @@ class Project:
         path.write_text(text)
         path.chmod(0o755)
 
-    def build(self, *arguments: str):
+    def build(self, inplace=True):
         mode = build_kernels.build_mode()
         distribution = Distribution(
             {
@@ -73,11 +74,12 @@ class Project:
                 "packages": ["spn"],
                 "ext_modules": build_kernels.extensions(mode),
                 "cmdclass": build_kernels.commands(mode),
-                "script_args": ["build_ext", *(arguments or ["--inplace", "--build-lib", "lib"])],
             }
         )
-        distribution.parse_command_line()
-        distribution.run_commands()
+        # Not by a command line: to parse one changes the level of every logger, torch's too.
+        command = distribution.get_command_obj("build_ext")
+        command.inplace, command.build_lib = inplace, "lib"
+        distribution.run_command("build_ext")
 
     def files(self, folder="spn") -> set[str]:
         return {file.name for file in (self.root / folder).iterdir()} - {"__init__.py"}
@@ -318,14 +320,14 @@ def test_cpu_leaves_neither_a_cuda_library_nor_a_reason(project, monkeypatch, ca
 def test_none_leaves_no_library(project, monkeypatch):
     project.build()
     monkeypatch.setenv("SPN_BUILD", "none")
-    project.build("--inplace")
+    project.build()
     assert project.files() == set()
 
 
 def test_a_build_elsewhere_leaves_the_checkout_alone(project):
     project.build()
     project.put_nvcc(release="12.6")
-    project.build("--build-lib", "lib")
+    project.build(inplace=False)
     assert project.files() == {"_cpu.abi3.so", "_cuda.abi3.so"}
     assert project.files("lib/spn") == {"_cpu.abi3.so", "_cuda.left_out"}
 
