@@ -106,7 +106,7 @@ def project(tmp_path, monkeypatch):
 
 
 def says(capfd) -> list[str]:
-    return [line for line in capfd.readouterr().out.splitlines() if line.startswith("CUDA kernels ")]
+    return [line for line in capfd.readouterr().out.splitlines() if line.startswith("CUDA kernels")]
 
 
 def show_config_says() -> str:
@@ -394,12 +394,14 @@ def sources(tmp_path):
     for name in ("setup.py", "build_kernels.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path / name)
     ignored = shutil.ignore_patterns("__pycache__", "weights", "*.so", "*.left_out")
-    shutil.copytree(ROOT / "spn", tmp_path / "spn", ignore=ignored)
+    shutil.copytree(ROOT / "spn", tmp_path / "spn", ignore=ignored, dirs_exist_ok=True)
     return tmp_path
 
 
-def call_hook(sources, hook) -> Path:
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"SPN_BUILD": "none"}
+def call_hook(sources, hook, **variables) -> Path:
+    environment = (
+        {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"SPN_BUILD": "none"} | variables
+    )
     command = [sys.executable, "-c", HOOKS.format(hook=hook)]
     (sources / "dist").mkdir(exist_ok=True)
     finished = subprocess.run(command, cwd=sources, env=environment, capture_output=True, text=True)
@@ -413,6 +415,14 @@ def test_wheel_from_sdist(sources, tmp_path):
     with zipfile.ZipFile(call_hook(unpacked, "build_wheel")) as wheel:
         names = wheel.namelist()
     assert "spn/_native.py" in names and not any("build_kernels" in name for name in names)
+
+
+def test_the_reason_goes_into_the_wheel(sources, project):
+    project.put_nvcc(release="0.1")
+    toolkit = str(project.root / "cuda")
+    with zipfile.ZipFile(call_hook(sources, "build_wheel", SPN_BUILD="auto", CUDA_HOME=toolkit)) as wheel:
+        reason = wheel.read("spn/_cuda.left_out").decode()
+    assert reason.startswith("not built: ")
 
 
 def test_editable_without_kernels_leaves_none(sources):
