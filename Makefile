@@ -13,7 +13,7 @@ OUT ?= demo
 SPN_BUILD ?= $(if $(shell command -v nvidia-smi),auto,cpu)
 
 BIN := $(VENV)/bin
-SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
+SOURCES := $(shell find csrc -type f) setup.py build_kernels.py pyproject.toml
 
 .PHONY: demo test lint docs release-check cuda-check clean
 
@@ -55,4 +55,4 @@ $(VENV)/.built: $(VENV)/.installed $(SOURCES)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info spn/*.so docs/_build docs/auto_gallery $(OUT)
+	rm -rf $(VENV) build dist *.egg-info spn/*.so spn/*.left_out docs/_build docs/auto_gallery $(OUT)

@@ -89,7 +89,8 @@ import_kernels() {
   "$PYTHON" -c '
 import torch, spn
 print(spn.show_config())
-assert spn._ops.CUDA.loaded, spn._ops.CUDA.reason
+why = spn._ops.why_reference(torch.device("cuda"))
+assert why is None, why
 x, g = torch.randn(2, 3, 40, 50, device="cuda"), torch.randn(2, 4, 3, 3, 40, 50, device="cuda")
 got = spn.propagate_four_way(x, g, normalize="abs")
 want = spn.reference.propagate_four_way(x.double(), g.double(), normalize="abs")

@@ -32,13 +32,13 @@ def show_config() -> str:
         lines.append(f"CPU capability {torch.ops.spn.cpu_capability()}, {torch.get_num_threads()} threads")
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()
-        lines.append(f"GPU          {torch.cuda.get_device_name()} (sm_{major}{minor})")
+        line = f"GPU          {torch.cuda.get_device_name()} (sm_{major}{minor})"
+        reason = _ops.why_reference(torch.device("cuda"))
+        lines.append(f"{line}: the PyTorch reference runs, {reason}" if reason else line)
     return "\n".join(lines)
 
 
 def _describe(library: _native.Library) -> str:
-    return (
-        str(library.path.name)
-        if library.loaded
-        else f"no: {library.reason}; the PyTorch reference runs instead"
-    )
+    if not library.loaded:
+        return f"no: {library.reason}; the PyTorch reference runs instead"
+    return ", ".join(filter(None, (library.path.name, library.left_out)))

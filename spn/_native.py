@@ -17,11 +17,12 @@ OLDEST_TORCH = (2, 11)
 
 @dataclass(frozen=True)
 class Library:
-    """A kernel library: its file, or why it is not in use."""
+    """A kernel library: its file, or why it is not in use; and what the build left out of it."""
 
     name: str
     path: Path | None
     reason: str | None
+    left_out: str | None = None
 
     @property
     def loaded(self) -> bool:
@@ -39,8 +40,9 @@ def load(name: str) -> Library:
         (p for suffix in EXTENSION_SUFFIXES if (p := Path(__file__).with_name(f"_{name}{suffix}")).exists()),
         None,
     )
+    left_out = left_out_by_the_build(name)
     if path is None:
-        return Library(name, None, "not built (install with SPN_BUILD=auto, cpu or cuda)")
+        return Library(name, None, left_out or "not built (install with SPN_BUILD=auto, cpu or cuda)")
     if torch_version() < OLDEST_TORCH:
         oldest = ".".join(map(str, OLDEST_TORCH))
         return Library(name, path, f"needs torch >= {oldest}, this is {torch.__version__}")
@@ -50,4 +52,10 @@ def load(name: str) -> Library:
         torch.ops.load_library(str(path))
     except (OSError, RuntimeError) as error:
         return Library(name, path, f"{type(error).__name__}: {error}")
-    return Library(name, path, None)
+    return Library(name, path, None, left_out)
+
+
+def left_out_by_the_build(name: str) -> str | None:
+    """The line that build_kernels.py keeps where it leaves something out."""
+    file = Path(__file__).with_name(f"_{name}.left_out")
+    return file.read_text(encoding="utf-8").strip() if file.exists() else None

@@ -28,13 +28,24 @@ from . import _adjoint, _native, reference
 
 CHECKPOINT_LINES = 16
 
+FORWARD = (
+    "(Tensor x, Tensor gates, Tensor? source, str direction, str normalize, str merge, bool save)"
+    " -> (Tensor, Tensor, Tensor)"
+)
+BACKWARD = (
+    "(Tensor grad, Tensor x, Tensor gates, Tensor? source, Tensor winner, Tensor checkpoints,"
+    " str direction, str normalize, str merge) -> (Tensor, Tensor, Tensor)"
+)
+
 library = torch.library.Library("spn", "DEF")
 for schema in (
-    "propagate(Tensor x, Tensor gates, Tensor? source, str direction, str normalize, str merge, bool save)"
-    " -> (Tensor, Tensor, Tensor)",
-    "propagate_backward(Tensor grad, Tensor x, Tensor gates, Tensor? source, Tensor winner, Tensor checkpoints,"
-    " str direction, str normalize, str merge) -> (Tensor, Tensor, Tensor)",
+    f"propagate{FORWARD}",
+    f"propagate_backward{BACKWARD}",
+    # The CUDA library calls these on a GPU for which it holds no code.
+    f"reference_propagate{FORWARD}",
+    f"reference_propagate_backward{BACKWARD}",
     "cpu_capability() -> str",
+    "cuda_missing_code(int device) -> str",
 ):
     library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
 
@@ -69,15 +80,25 @@ def _warn_once(device: torch.device) -> None:
     if device.type in _warned_devices:
         return
     _warned_devices.add(device.type)
-    library_of_device = CUDA if device.type == "cuda" else CPU
-    reason = (
-        library_of_device.reason if device.type in ("cpu", "cuda") else "spn has no kernels for this device"
-    )
     warnings.warn(
-        f"spn runs its slow PyTorch reference on {device.type}: {reason}. See spn.show_config().",
+        f"spn runs its slow PyTorch reference on {device.type}: {why_reference(device)}. See spn.show_config().",
         RuntimeWarning,
         stacklevel=2,
     )
+
+
+def why_reference(device: torch.device) -> str | None:
+    """Why the reference runs on this device, or None."""
+    if device.type == "cpu":
+        return CPU.reason
+    if device.type != "cuda":
+        return "spn has no kernels for this device"
+    if not CUDA.loaded:
+        return CUDA.reason
+    index = torch.cuda.current_device() if device.index is None else device.index
+    missing = torch.ops.spn.cuda_missing_code(index)
+    major, minor = torch.cuda.get_device_capability(index)
+    return f"{CUDA.path.name} holds no code for sm_{major}{minor} ({missing})" if missing else None
 
 
 def _checkpoints_of(hidden: Tensor, directions: tuple[str, ...]) -> Tensor:
@@ -139,8 +160,9 @@ def _adjoint_in_state_dtype(grad, x, gates, source, direction, normalize, merge,
     return tuple(None if g is None else g.to(x.dtype) for g in grads)
 
 
-library.impl("propagate", _reference_propagate, "CompositeExplicitAutograd")
-library.impl("propagate_backward", _reference_backward, "CompositeExplicitAutograd")
+for prefix in ("", "reference_"):
+    library.impl(f"{prefix}propagate", _reference_propagate, "CompositeExplicitAutograd")
+    library.impl(f"{prefix}propagate_backward", _reference_backward, "CompositeExplicitAutograd")
 
 
 # ---- Fake -----------------------------------------------------------------------------------------------------------

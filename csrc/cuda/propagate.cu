@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/accelerator.h>
 
 #include "../torch_args.h"
+#include "fallback.h"
 #include "limits.h"
 
 namespace spn {
@@ -49,6 +50,9 @@ std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates,
                                              bool save) {
   const int32_t device = device_of(x, {{"gates", &gates}, {"source", source ? &*source : nullptr}});
   const torch::stable::accelerator::DeviceGuard guard(device);
+  if (!cuda::missing_code(device).empty()) {
+    return cuda::call_reference("spn::reference_propagate", x, gates, source, direction, normalize, merge, save);
+  }
   ForwardCall call(x, gates, source, direction, normalize, merge, save);
   if (!call.empty()) {
     check_sides(call.args);
@@ -71,6 +75,10 @@ std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const T
                                        {"winner", &winner},
                                        {"checkpoints", &checkpoints}});
   const torch::stable::accelerator::DeviceGuard guard(device);
+  if (!cuda::missing_code(device).empty()) {
+    return cuda::call_reference("spn::reference_propagate_backward", grad, x, gates, source, winner, checkpoints,
+                                direction, normalize, merge);
+  }
   BackwardCall call(grad, x, gates, source, winner, checkpoints, direction, normalize, merge);
   if (!call.empty()) {
     check_sides(call.args);
@@ -84,6 +92,10 @@ std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const T
   return call.results();
 }
 
+std::string cuda_missing_code(int64_t device) {
+  return cuda::missing_code(static_cast<int32_t>(device));
+}
+
 }  // namespace
 
 }  // namespace spn
@@ -91,4 +103,8 @@ std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const T
 STABLE_TORCH_LIBRARY_IMPL(spn, CUDA, m) {
   m.impl("propagate", TORCH_BOX(&spn::propagate));
   m.impl("propagate_backward", TORCH_BOX(&spn::propagate_backward));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(spn, CompositeExplicitAutograd, m) {
+  m.impl("cuda_missing_code", TORCH_BOX(&spn::cuda_missing_code));
 }

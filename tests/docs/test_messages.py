@@ -26,28 +26,60 @@ QUOTED = re.findall(r"```\{code-block\} text\n:class: error\n(.*?)\n```", PAGE, 
 # ---- Building: setup.py beside a torch that is absent, or was not built for CUDA -----------------------------
 
 NO_TORCH = {"torch/__init__.py": "raise ModuleNotFoundError(\"No module named 'torch'\")"}
-TOOLKIT = {"cuda/bin/nvcc": ""}
+CPP_EXTENSION = """
+from setuptools import Extension
+from setuptools.command.build_ext import build_ext as BuildExtension
+
+CUDA_HOME = {home!r}
+
+def get_cxx_compiler():
+    return {compiler!r}
+
+def CppExtension(name, *sources, **options):
+    extension = Extension(name, [])
+    extension.extra_compile_args = options["extra_compile_args"]
+    return extension
+
+CUDAExtension = CppExtension
+
+def _get_cuda_arch_flags():
+    return ["-gencode=arch=compute_100,code=sm_100"]
+"""
+NVCC = """#!/bin/sh
+case "$1" in
+--version) echo "Cuda compilation tools, release {release}, V1" ;;
+--list-gpu-arch) echo compute_{known} ;;
+*) echo "host_config.h:143:2: error: {refusal}"; exit 1 ;;
+esac
+"""
+REFUSAL = "#error -- unsupported GNU version! gcc versions later than 15 are not supported!"
 
 
-def fake_torch(cuda, cuda_home):
-    extension = f"CUDA_HOME = {cuda_home!r}\nCppExtension = CUDAExtension = lambda *a, **k: None\n"
+def fake_torch(cuda, home=None, version="2.13.0+cu130", compiler="sh"):
     return {
-        "torch/__init__.py": "__version__ = '2.13.0+cpu'\nfrom . import version\n",
+        "torch/__init__.py": f"__version__ = {version!r}\nfrom . import version\n",
         "torch/version.py": f"cuda = {cuda!r}\n",
         "torch/utils/__init__.py": "",
-        "torch/utils/cpp_extension.py": extension,
+        "torch/utils/cpp_extension.py": CPP_EXTENSION.format(home=home, compiler=compiler),
     }
 
 
-def setup_says(mode, files):
+def fake_toolkit(release, known=100):
+    return fake_torch("13.0", "TOOLKIT") | {
+        "cuda/bin/nvcc": NVCC.format(release=release, known=known, refusal=REFUSAL)
+    }
+
+
+def setup_says(mode, files, **variables):
     def say(tmp_path, monkeypatch, capsys):
         for name, text in files.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text.replace("TOOLKIT", str(tmp_path / "cuda")))
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "SPN_BUILD": mode}
-        finished = subprocess.run(
-            [sys.executable, "setup.py", "--name"], cwd=ROOT, env=environment, capture_output=True, text=True
-        )
+            (tmp_path / name).chmod(0o755)
+        cleared = {"CC": "", "MAX_JOBS": "", "TORCH_CUDA_ARCH_LIST": ""}
+        environment = {**os.environ, **cleared, "PYTHONPATH": str(tmp_path), "SPN_BUILD": mode, **variables}
+        command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path / "lib")]
+        finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert finished.returncode != 0
         return finished.stderr.strip().splitlines()[-1].replace(str(tmp_path), "/opt")
 
@@ -72,6 +104,14 @@ def no_kernels(tmp_path, monkeypatch, capsys):
 
 def no_kernels_for_a_device(tmp_path, monkeypatch, capsys):
     return warning_on("meta", monkeypatch).partition(": ")[2].partition(". See")[0]
+
+
+def no_code_for_this_gpu(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(_ops, "CUDA", _native.Library("cuda", Path("_cuda.abi3.so"), None))
+    missing = "no kernel image is available for execution on the device"
+    monkeypatch.setattr(torch.ops.spn, "cuda_missing_code", lambda index: missing)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (6, 1))
+    return _ops.why_reference(torch.device("cuda", 0))
 
 
 def library_says(name, version, cuda):
@@ -129,13 +169,18 @@ def pipeline_says(call):
 # In the order of the page.
 SAID = [
     setup_says("gpu", {}),
+    setup_says("auto", {}, MAX_JOBS="many"),
     setup_says("cpu", NO_TORCH),
-    setup_says("cuda", fake_torch(None, None)),
-    setup_says("cuda", fake_torch("13.0", None)),
-    setup_says("cuda", fake_torch("13.0", "TOOLKIT") | TOOLKIT),
+    setup_says("auto", fake_torch("13.0", compiler="no-such-c++")),
+    setup_says("cuda", fake_torch(None, version="2.13.0+cpu")),
+    setup_says("cuda", fake_torch("13.0")),
+    setup_says("cuda", fake_toolkit("12.6")),
+    setup_says("cuda", fake_toolkit("13.0", known=90), TORCH_CUDA_ARCH_LIST="10.0"),
+    setup_says("cuda", fake_toolkit("13.0"), CC="gcc-16"),
     no_kernels,
     library_says("cpu", "2.10.1", None),
     library_says("cuda", "2.13.0+cpu", None),
+    no_code_for_this_gpu,
     no_kernels_for_a_device,
     call_says(lambda: spn.propagate_four_way(zeros(2, 1, 32, 32), zeros(2, 12, 32, 32))),
     call_says(lambda: spn.propagate_four_way(zeros(1, 8, 4, 4), zeros(1, 4, 3, 3, 4, 4))),

@@ -30,6 +30,10 @@ def check(case: Case, dtype: torch.dtype = torch.float32) -> None:
         assert_close(got, wanted, dtype, f"gradient of {name}")
 
 
+def test_the_reference_does_not_stand_in():
+    assert _ops.why_reference(torch.device("cuda")) is None
+
+
 @settings(max_examples=150)
 @given(cases())
 def test_equals_reference(case: Case):

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 from operator_cases import Case, assert_close, gradients, needs_cpu_kernels
 
 import spn
-from spn import _ops
+from spn import _native, _ops
 
 PACKAGE = Path(spn.__file__).parent
 TESTS = Path(__file__).parent
@@ -53,6 +54,7 @@ with warnings.catch_warnings(record=True) as on_import:
     torch_alone = set(sys.modules)
     import spn
 assert not [w for w in on_import if "spn" in str(w.message)], "importing is silent"
+assert not torch.cuda.is_initialized()
 heavy = {{"torch._dynamo", "triton", "torchvision", "safetensors"}} & (set(sys.modules) - torch_alone)
 assert not heavy, f"importing is quick: {{heavy}}"
 from operator_cases import Case, gradients
@@ -147,6 +149,69 @@ def test_a_cuda_library_that_cannot_load_leaves_the_cpu_kernels_alone(tmp_path, 
     assert answer["said"] == [] and "CPU kernels  _cpu" in answer["config"]
     assert re.search(rf"CUDA kernels no: {reason}; the PyTorch reference runs instead", answer["config"])
     assert_results_are_right(results)
+
+
+# ---- A GPU for which the CUDA library holds no code --------------------------------------------------
+
+OLD_GPU = "_cuda.abi3.so holds no code for sm_61 (no kernel image is available for execution on the device)"
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Device 0 is too old, device 1 is not; the library is not asked, for there may be none."""
+    says = {0: "no kernel image is available for execution on the device", 1: ""}
+    monkeypatch.setattr(_ops, "CUDA", _native.Library("cuda", Path("_cuda.abi3.so"), None))
+    monkeypatch.setattr(torch.ops.spn, "cuda_missing_code", says.__getitem__)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index=0: [(6, 1), (9, 0)][index])
+    monkeypatch.setattr(_ops, "_warned_devices", set())
+
+
+def test_only_the_gpu_without_code_runs_the_reference(gpus):
+    assert _ops.why_reference(torch.device("cuda")) == _ops.why_reference(torch.device("cuda", 0)) == OLD_GPU
+    assert _ops.why_reference(torch.device("cuda", 1)) is None
+
+
+def test_a_gpu_without_code_is_warned_about_once(gpus):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            _ops._warn_once(torch.device("cuda", 0))
+    (warning,) = caught
+    assert (
+        str(warning.message)
+        == f"spn runs its slow PyTorch reference on cuda: {OLD_GPU}. See spn.show_config()."
+    )
+
+
+def test_show_config_names_a_gpu_without_code(gpus, monkeypatch):
+    lines = spn.show_config().splitlines()
+    assert lines[4] == "CUDA kernels _cuda.abi3.so"
+    assert lines[-1] == f"GPU          Old GPU (sm_61): the PyTorch reference runs, {OLD_GPU}"
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert spn.show_config().splitlines()[-1] == "GPU          Old GPU (sm_61)"
+
+
+@pytest.mark.parametrize("name", ["propagate", "propagate_backward"])
+def test_the_cuda_library_calls_the_reference_by_an_operator(name):
+    sources = PACKAGE.parent / "csrc" / "cuda" / "propagate.cu"
+    if sources.exists():  # not beside an installed package
+        assert f'"spn::reference_{name}"' in sources.read_text()
+    operator, reference = (getattr(torch.ops.spn, n).default._schema for n in (name, f"reference_{name}"))
+    assert str(reference) == str(operator).replace("spn::", "spn::reference_")
+
+
+def test_the_operators_of_the_reference():
+    x, gates, source = Case((2, 4, 18, 5), 2, 1, "four_way", "abs", "max").inputs()
+    options = ("four_way", "abs", "max")
+    results = torch.ops.spn.reference_propagate(x, gates, source, *options, True)
+    assert_close(results[0], torch.ops.spn.propagate(x, gates, source, *options, True)[0])
+    inputs = (torch.ones_like(x), x, gates, source, *results[1:], *options)
+    expected = torch.ops.spn.propagate_backward(*inputs)
+    for actual, wanted in zip(torch.ops.spn.reference_propagate_backward(*inputs), expected, strict=True):
+        assert_close(actual, wanted)
 
 
 # ---- Everything else holds without kernels too -----------------------------------------------------
