@@ -84,12 +84,16 @@ class Gpu:
         return captured, graph.replay
 
     def memory(self, call: Callable[[], Any]) -> tuple[Any, int, int]:
-        """The call's result, the bytes that it left allocated, and the most that it held in between."""
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
+        """The call's result, the bytes that it left allocated, and the most that it held in between.
+
+        As they were asked for: what the allocator hands out may be up to a megabyte larger.
+        """
         torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_stats()["requested_bytes.all.current"]
         result = call()
-        return result, torch.cuda.memory_allocated() - before, torch.cuda.max_memory_allocated() - before
+        after = torch.cuda.memory_stats()
+        left, most = (after[f"requested_bytes.all.{when}"] - before for when in ("current", "peak"))
+        return result, left, most
 
 
 class StandInStream:
