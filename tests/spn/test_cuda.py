@@ -31,14 +31,15 @@ from operator_cases import (
 from torch import Tensor
 
 import spn
+from spn import _ops
 
-pytestmark = needs_cpu_kernels
+pytestmark = pytest.mark.skipif(
+    GPU.stands_in and not _ops.CPU.loaded, reason="needs the CUDA kernels, or the CPU's to stand in"
+)
 
 FOUR_WAY = Case(shape=(2, 4, 37, 42), groups=2)
-propagate, propagate_backward = (
-    torch.ops.spn.propagate.default,
-    torch.ops.spn.propagate_backward.default,
-)
+propagate = torch.ops.spn.propagate.default
+propagate_backward = torch.ops.spn.propagate_backward.default
 
 
 @pytest.fixture(scope="session", params=[GPU], ids=lambda gpu: gpu.name)
@@ -183,6 +184,7 @@ def test_gradcheck(gpu: Gpu, direction: str, normalize: str):
     assert torch.autograd.gradgradcheck(case, inputs, fast_mode=True)
 
 
+@needs_cpu_kernels
 def test_agrees_with_the_cpu_kernels(gpu: Gpu):
     """Also on ties and on which direction wins: zero gates make all four equal."""
     x, gates = FOUR_WAY.inputs(torch.float64)
@@ -215,9 +217,18 @@ EXTREMES: dict[str, Callable[[Tensor, Tensor, float], object]] = {
 }
 
 
+@needs_cpu_kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("normalize", NORMALIZATIONS)
-@pytest.mark.parametrize("extreme", EXTREMES)
+@pytest.mark.parametrize(
+    ("extreme", "normalize"),
+    [
+        (extreme, normalize)
+        for extreme in EXTREMES
+        for normalize in NORMALIZATIONS
+        # Without a sum, huge gates drive values to where a rounding decides between a number and infinity.
+        if normalize != "none" or "sum" not in extreme
+    ],
+)
 def test_extreme_values_as_on_the_cpu(gpu: Gpu, extreme: str, normalize: str, dtype: torch.dtype):
     case = FOUR_WAY.with_(shape=(1, 4, 20, 40), normalize=normalize)
     x, gates = case.inputs(torch.float64)
@@ -549,7 +560,7 @@ def test_compile(gpu: Gpu, mode: str):
     """Between other operators, both passes, and again on other values, which a recorded graph has to take in."""
 
     def network(x: Tensor, gates: Tensor) -> Tensor:
-        return 2 * spn.propagate_four_way(torch.tanh(x), gates, normalize="abs")
+        return 2 * spn.propagate_four_way(3 * x, gates, normalize="abs")
 
     compiled = torch.compile(network, fullgraph=True, mode=mode)
     for seed in range(3):
