@@ -45,7 +45,7 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def kinds_of_plan(name: str, case: Case, dtype: torch.dtype, plan: dict) -> Iterator[Kind]:
+def kinds_of_plan(name: str, save: bool, case: Case, dtype: torch.dtype, plan: dict) -> Iterator[Kind]:
     """What decides which code of the kernels runs: all that goes together, then what may go with anything."""
     four = case.direction == "four_way"
     sharing = case.shape[1] // case.groups
@@ -59,6 +59,7 @@ def kinds_of_plan(name: str, case: Case, dtype: torch.dtype, plan: dict) -> Iter
         word
         for word, holds in (
             (name, True),
+            ("saving", save),
             (_short(dtype), True),
             (f"pieces of {plan['piece']}", True),
             ("four directions" if four else "one direction", True),
@@ -86,7 +87,8 @@ def kinds_of_plan(name: str, case: Case, dtype: torch.dtype, plan: dict) -> Iter
         yield name, _short(dtype), "shared source " + ("in parts" if in_parts else "in one block")
 
 
-PASSES = (("forward", False), ("forward", True), ("backward", True))
+# Whether the forward pass saves what the backward pass needs.
+PASSES = (("forward", False), ("forward", True), ("backward", False))
 
 
 def kinds_of_options(case: Case, dtype: torch.dtype) -> Iterator[Kind]:
@@ -106,7 +108,7 @@ def kinds_of_plans(case: Case, dtype: torch.dtype, machine: Machine = HOPPER) ->
     for name, save in PASSES:
         plan = machine.plan(name, problem, save=save)
         if plan["threads"]:
-            found.update(kinds_of_plan(name, case, dtype, plan))
+            found.update(kinds_of_plan(name, save, case, dtype, plan))
     return found
 
 
