@@ -5,6 +5,7 @@ What passes with the stand-in says nothing about the CUDA kernels. Test ids and 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -88,6 +89,7 @@ class Gpu:
 
         As they were asked for: what the allocator hands out may be up to a megabyte larger.
         """
+        gc.collect()  # what earlier tests left may not be freed in between
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_stats()["requested_bytes.all.current"]
         result = call()

@@ -582,6 +582,7 @@ def test_autocast(gpu: Gpu):
     x, gates = FOUR_WAY.inputs(torch.float32, gpu.device)
     with torch.autocast(gpu.device, torch.bfloat16):
         out = FOUR_WAY(x, gates)
+    assert out.dtype == torch.bfloat16
     assert torch.equal(out, FOUR_WAY(x.bfloat16(), gates.bfloat16()))
 
 
