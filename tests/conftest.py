@@ -1,4 +1,7 @@
-"""One seed and one hypothesis profile for every test."""
+"""One seed and one hypothesis profile for every test, and what the tests of the CUDA kernels run on."""
+
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,3 +16,10 @@ settings.load_profile("repeatable")
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
+
+
+def pytest_report_header() -> str:
+    sys.path.append(str(Path(__file__).parent / "spn"))
+    from gpu_or_stand_in import GPU
+
+    return f"CUDA tests: {GPU.description}"

@@ -41,7 +41,8 @@ def relative_rms(actual: torch.Tensor, expected: torch.Tensor) -> float:
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
     if actual.numel() == 0:
         return 0.0
-    actual, expected = actual.detach().double().cpu(), expected.detach().double().cpu()
+    expected = expected.detach().double()
+    actual = actual.detach().double().to(expected.device)
     size = expected.square().mean().sqrt().item()
     error = (actual - expected).square().mean().sqrt().item()
     return float("inf") if math.isnan(error) else error / max(size, 0.1)

@@ -1,0 +1,231 @@
+"""Which kinds of plans the CUDA kernels take on a Hopper GPU, and which of them tests/spn/cuda_cases.py reaches.
+
+``python tests/emulator/plan_kinds.py`` lists the kinds, each with a case that reaches it, and proposes cases for those
+that none reaches; ``--write`` puts cases that reach every kind into cuda_cases.py. Needs a C++ compiler and no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import count, product
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "spn"))
+
+import torch
+from cuda_cases import CHOSEN, RUNS, Run, gpu_seconds
+from kernel_emulator import DTYPES, ROOT, Machine, problem_of
+from operator_cases import DIRECTIONS, NORMALIZATIONS, Case
+
+CASES_FILE = ROOT / "tests" / "spn" / "cuda_cases.py"
+HOPPER = Machine(shared_bytes=(227 << 10) - 512, multiprocessors=132)
+
+# What is searched for kinds. Planes that leave multiprocessors idle, about as many as there are, several for each:
+BATCHES = (1, 2, 5, 9, 17, 34, 67, 133, 270, 1100)
+# channels, and the groups of gates that they share;
+CHANNELS = ((1, 1), (2, 1), (4, 1), (4, 2), (16, 1), (64, 1))
+# planes that are small, that stay on chip, that do so in part, that do not; lines of more positions than a block has
+# threads, and of more than shared memory carries. Widths are multiples of four, two and one.
+SIDES = (
+    *((20, 21), (20, 22), (20, 24), (64, 64), (100, 101), (112, 112), (100, 150), (128, 128), (128, 130), (150, 151)),
+    *((150, 150), (160, 160), (168, 168), (200, 200), (200, 201), (200, 202), (230, 232)),
+    *((20, 400), (20, 401), (20, 402), (2, 3660), (2, 3661), (2, 3662)),
+)  # fmt: skip
+MOST_VALUES = 12_000_000  # of x: more would take tests long
+
+Kind = tuple[str, ...]
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def kinds_of_plan(name: str, save: bool, case: Case, dtype: torch.dtype, plan: dict) -> Iterator[Kind]:
+    """What decides which code of the kernels runs: all that goes together, then what may go with anything."""
+    four = case.direction == "four_way"
+    sharing = case.shape[1] // case.groups
+    together = plan["channels"]
+    schedule = (
+        "sweeps side by side" if plan["split"] else "planes on chip" if plan["resident"] else "streamed"
+    )
+    carried = "shared memory" if plan["carry_in_shared"] else "global memory"
+    shared = "in one block" if together == sharing else "in parts" if together > 1 else "block by block"
+    yield tuple(
+        word
+        for word, holds in (
+            (name, True),
+            ("saving", save),
+            (_short(dtype), True),
+            (f"pieces of {plan['piece']}", True),
+            ("four directions" if four else "one direction", True),
+            (schedule, True),
+            (f"{plan['resident']} arrays", name == "backward" and plan["resident"]),
+            ("one stage", plan["stages"] == 1),
+            (f"lines carried in {carried}", plan["carry_values"]),
+            ("merges in the tensors' dtype", plan["merges_narrow"]),
+            (f"shared gates {shared}", name == "backward" and sharing > 1),
+            ("in chunks of lines", plan.get("chunks", 1) > 1),
+            ("several blocks a multiprocessor", plan.get("blocks_per_multiprocessor", 1) > 1),
+        )
+        if holds
+    )
+    if four:
+        yield name, _short(dtype), schedule, f"merge {case.merge}"
+    else:
+        yield name, _short(dtype), case.direction
+    if plan["blocks"] < plan["tasks"]:
+        yield name, _short(dtype), "several tasks a block"
+    if together > 1 and plan["threads"] < max(case.shape[2:]):
+        yield name, _short(dtype), "several channels a block", "lines in segments"
+    if name == "backward" and 0 < case.source_groups < case.shape[1]:
+        in_parts = case.shape[1] // case.source_groups > together
+        yield name, _short(dtype), "shared source " + ("in parts" if in_parts else "in one block")
+
+
+# Whether the forward pass saves what the backward pass needs.
+PASSES = (("forward", False), ("forward", True), ("backward", False))
+
+
+def kinds_of_options(case: Case, dtype: torch.dtype) -> Iterator[Kind]:
+    """The arithmetic, which every plan has."""
+    form = "source form" if case.source_groups else "SPN form"
+    for name in ("forward", "backward"):
+        yield name, _short(dtype), f"normalize {case.normalize}", form
+
+
+def kinds_of_plans(case: Case, dtype: torch.dtype, machine: Machine = HOPPER) -> set[Kind]:
+    """Of the forward pass without and with gradients, and of the backward pass."""
+    merge = case.merge or "none" if case.direction == "four_way" else "none"
+    problem = problem_of(
+        case.shape, dtype, case.direction, case.normalize, merge, case.groups, case.source_groups
+    )
+    found: set[Kind] = set()
+    for name, save in PASSES:
+        plan = machine.plan(name, problem, save=save)
+        if plan["threads"]:
+            found.update(kinds_of_plan(name, save, case, dtype, plan))
+    return found
+
+
+def problems() -> Iterator[Case]:
+    for batch, (channels, groups), sides in product(BATCHES, CHANNELS, SIDES):
+        if batch * channels * sides[0] * sides[1] > MOST_VALUES:
+            continue
+        for source in {0, 1, channels}:
+            case = Case((batch, channels, *sides), groups, source, "four_way", "abs", "max")
+            yield case
+            yield case.with_(merge="mean")
+            if batch in (1, 67):
+                yield case.with_(merge="sum")
+            if batch == 1:
+                yield case.with_(merge=None)
+            if batch in (1, 1100):
+                yield from (case.with_(direction=direction, merge=None) for direction in DIRECTIONS)
+
+
+@cache
+def reachable() -> dict[Case, dict[torch.dtype, frozenset[Kind]]]:
+    """Kinds of the cheapest problem for each set of them."""
+    cheapest: dict[tuple, Case] = {}
+    for case in problems():
+        kinds = tuple(frozenset(kinds_of_plans(case, dtype)) for dtype in DTYPES)
+        key = (kinds, case.source_groups > 0)
+        if key not in cheapest or gpu_seconds(case) < gpu_seconds(cheapest[key]):
+            cheapest[key] = case
+    return {case: dict(zip(DTYPES, kinds, strict=True)) for (kinds, _), case in cheapest.items()}
+
+
+def all_kinds() -> set[Kind]:
+    options = {
+        kind
+        for normalize, source_groups, dtype in product(NORMALIZATIONS, (0, 1), DTYPES)
+        for kind in kinds_of_options(Case(normalize=normalize, source_groups=source_groups), dtype)
+    }
+    return options.union(*(kinds for by_dtype in reachable().values() for kinds in by_dtype.values()))
+
+
+def reached(runs: Iterable[Run]) -> dict[Kind, Run]:
+    """The first run that reaches each kind."""
+    found: dict[Kind, Run] = {}
+    for run in runs:
+        for dtype in run.dtypes:
+            for kind in (*kinds_of_plans(run.case, dtype), *kinds_of_options(run.case, dtype)):
+                found.setdefault(kind, run)
+    return found
+
+
+def proposals(missing: set[Kind]) -> Iterator[Run]:
+    """Runs that reach them all: again and again the one that reaches most for its time."""
+    for turn in count():
+        if not missing:
+            return
+        # What needs none in particular takes all normalisations in turn.
+        first = turn % len(NORMALIZATIONS)
+        normalizations = NORMALIZATIONS[first:] + NORMALIZATIONS[:first]
+        best, best_new, best_value = None, set(), 0.0
+        for case, by_dtype in reachable().items():
+            new = {dtype: kinds & missing for dtype, kinds in by_dtype.items() if kinds & missing}
+            for normalize in normalizations:
+                candidate = case.with_(normalize=normalize)
+                with_options = {
+                    dtype: new.get(dtype, set()) | (missing & set(kinds_of_options(candidate, dtype)))
+                    for dtype in DTYPES
+                }
+                dtypes = tuple(dtype for dtype in DTYPES if with_options[dtype])
+                value = sum(map(len, with_options.values())) / gpu_seconds(candidate, dtypes)
+                if value > best_value:
+                    best, best_value = Run(candidate, dtypes), value
+                    best_new = set().union(*with_options.values())
+        missing = missing - best_new
+        yield best
+
+
+def source_of(run: Run) -> str:
+    case = run.case
+    merge = "None" if case.merge is None else f'"{case.merge}"'
+    options = f'{case.groups}, {case.source_groups}, "{case.direction}", "{case.normalize}", {merge}'
+    names = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+    dtypes = "".join(f"{names[dtype]}, " for dtype in run.dtypes)
+    dtypes = dtypes.rstrip() if len(run.dtypes) == 1 else dtypes.rstrip(", ")
+    return f"    Run(Case({case.shape}, {options}), ({dtypes})),\n"
+
+
+def write(runs: Iterable[Run]) -> None:
+    text = CASES_FILE.read_text()
+    lines = "".join(source_of(run) for run in runs)
+    text, written = re.subn(r"(?s)(\nFOUND = \(\n).*?(\)  # end of FOUND)", rf"\1{lines}\2", text)
+    assert written == 1, f"{CASES_FILE.name} has no FOUND to write"
+    CASES_FILE.write_text(text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--write", action="store_true", help="choose the cases of cuda_cases.py anew")
+    arguments = parser.parse_args()
+    kinds = all_kinds()
+    if arguments.write:
+        found = [*proposals(kinds - reached(CHOSEN).keys())]
+        write(found)
+        runs = (*CHOSEN, *found)
+    else:
+        runs = RUNS
+    by_kind = reached(runs)
+    for kind in sorted(kinds):
+        print(f"{', '.join(kind):130} {by_kind.get(kind, 'NOT REACHED')}")
+    missing = kinds - by_kind.keys()
+    for run in proposals(missing):
+        print("proposed:", source_of(run).strip())
+    seconds = sum(gpu_seconds(run.case, run.dtypes) for run in runs)
+    print(
+        f"{len(kinds)} kinds, {len(missing)} not reached, {len(runs)} problems, about {seconds:.0f} s on a GPU"
+    )
+    return int(bool(missing))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
