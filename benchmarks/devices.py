@@ -1,4 +1,4 @@
-"""GPUs by their data sheets: what the plans of csrc/cuda would be told on each."""
+"""GPUs by their data sheets, at their highest clocks: what the plans of csrc/cuda are told on each."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Device:
 
 T4 = Device("T4", 40, 64, 0.32, 1.59)
 A100 = Device("A100 80GB", 108, 163, 2.04, 1.41)
-H100 = Device("H100 SXM", 132, 227, 3.35, 1.75)
-H200 = Device("H200", 132, 227, 4.80, 1.75)
+H100 = Device("H100 SXM", 132, 227, 3.35, 1.98)
+H200 = Device("H200", 132, 227, 4.80, 1.98)
 RTX_5090 = Device("RTX 5090", 170, 99, 1.79, 2.41)
 
 DEVICES = (A100, H100, H200)

@@ -1,4 +1,4 @@
-"""Which kinds of plans the CUDA kernels take on a Hopper GPU, and which of them tests/spn/cuda_cases.py reaches.
+"""Which kinds of plans the CUDA kernels take on Hopper GPUs, and which of them tests/spn/cuda_cases.py reaches.
 
 ``python tests/emulator/plan_kinds.py`` lists the kinds, each with a case that reaches it, and proposes cases for those
 that none reaches; ``--write`` puts cases that reach every kind into cuda_cases.py. Needs a C++ compiler and no GPU.
@@ -19,11 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "spn"))
 
 import torch
 from cuda_cases import CHOSEN, RUNS, Run, gpu_seconds
-from kernel_emulator import DTYPES, ROOT, Machine, problem_of
+from kernel_emulator import DTYPES, ROOT, problem_of
 from operator_cases import DIRECTIONS, NORMALIZATIONS, Case
 
+from benchmarks.devices import H100, H200
+
 CASES_FILE = ROOT / "tests" / "spn" / "cuda_cases.py"
-HOPPER = Machine(shared_bytes=(227 << 10) - 512, multiprocessors=132)
+# The same but for their memory, which decides between plans.
+MACHINES = {device.name.split()[0]: device.machine() for device in (H100, H200)}
 
 # What is searched for kinds. Planes that leave multiprocessors idle, about as many as there are, several for each:
 BATCHES = (1, 2, 5, 9, 17, 34, 67, 133, 270, 1100)
@@ -69,8 +72,7 @@ def kinds_of_plan(name: str, save: bool, case: Case, dtype: torch.dtype, plan: d
             (f"lines carried in {carried}", plan["carry_values"]),
             ("merges in the tensors' dtype", plan["merges_narrow"]),
             (f"shared gates {shared}", name == "backward" and sharing > 1),
-            ("in chunks of lines", plan.get("chunks", 1) > 1),
-            ("several blocks a multiprocessor", plan.get("blocks_per_multiprocessor", 1) > 1),
+            ("in chunks of lines", plan["chunks"] > 1),
         )
         if holds
     )
@@ -98,17 +100,17 @@ def kinds_of_options(case: Case, dtype: torch.dtype) -> Iterator[Kind]:
         yield name, _short(dtype), f"normalize {case.normalize}", form
 
 
-def kinds_of_plans(case: Case, dtype: torch.dtype, machine: Machine = HOPPER) -> set[Kind]:
-    """Of the forward pass without and with gradients, and of the backward pass."""
+def kinds_of_plans(case: Case, dtype: torch.dtype) -> set[Kind]:
+    """Of the forward pass without and with gradients, and of the backward pass, on each machine."""
     merge = case.merge or "none" if case.direction == "four_way" else "none"
     problem = problem_of(
         case.shape, dtype, case.direction, case.normalize, merge, case.groups, case.source_groups
     )
     found: set[Kind] = set()
-    for name, save in PASSES:
-        plan = machine.plan(name, problem, save=save)
+    for (machine, limits), (name, save) in product(MACHINES.items(), PASSES):
+        plan = limits.plan(name, problem, save=save)
         if plan["threads"]:
-            found.update(kinds_of_plan(name, save, case, dtype, plan))
+            found.update((*kind, machine) for kind in kinds_of_plan(name, save, case, dtype, plan))
     return found
 
 
