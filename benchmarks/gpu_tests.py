@@ -1,0 +1,77 @@
+"""A pytest plugin for benchmarks/gpu.sh: ``python -m pytest -p benchmarks.gpu_tests``. It loses no result.
+
+Each result goes to the file that SPN_GPU_TESTS names as it comes, and each failure to the log. A test that hangs, or
+one after which the GPU answers no longer, ends its process: of several processes (pytest-xdist) the others go on, and a
+new one takes the rest.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from spn import _ops
+
+SECONDS_A_TEST = int(os.environ.get("SPN_GPU_SECONDS_A_TEST", 100))
+STAND_IN = bool(os.environ.get("SPN_GPU_STAND_IN"))
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+STDERR = os.dup(2)  # before pytest captures it
+
+# Python leaves an interrupt ignored that was so when it started, and would then show nothing at its time limit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def record(**facts: object) -> None:
+    path = os.environ.get("SPN_GPU_TESTS")
+    if path:
+        with open(path, "a") as file:
+            file.write(json.dumps({"stage": os.environ.get("SPN_GPU_STAGE", ""), **facts}) + "\n")
+
+
+def gpu_is_lost() -> bool:
+    """After some errors every later call fails as well."""
+    if not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if not STAND_IN and not (torch.cuda.is_available() and _ops.CUDA.loaded):
+        pytest.fail(f"torch sees no GPU or no kernels: {_ops.CUDA.reason}", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    faulthandler.dump_traceback_later(SECONDS_A_TEST, exit=True, file=STDERR)
+    result = yield
+    faulthandler.cancel_dump_traceback_later()
+    if gpu_is_lost():
+        if WORKER:
+            os._exit(1)
+        item.session.shouldstop = "the GPU answers no longer"
+    return result
+
+
+# The process that starts the workers hears of every test.
+if not WORKER:
+
+    def pytest_runtest_logstart(nodeid: str) -> None:
+        record(test=nodeid, outcome="started")
+
+    def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+        if report.when == "call" or not report.passed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            message = crash.message if crash else str(report.longrepr or "")
+            record(test=report.nodeid, outcome=report.outcome, seconds=report.duration, message=message[:500])
+        if report.failed:
+            os.write(STDERR, f"\n!! {report.nodeid}\n{report.longreprtext}\n".encode())
