@@ -102,11 +102,14 @@ def timings(found: dict) -> list[str]:
     if not copy:
         return []
     failed = sum("error" in row for row in rows)
-    lines = [f"copy {copy / 1e12:.3g} TB/s; {len(rows)} rows, {failed} failed; clocks {facts.get('clocks', '?')}"]
+    busy = (facts.get("clocks") or {}).get(
+        "busy"
+    )  # multiprocessors, memory, temperature, power, what holds them back
+    lines = [f"copy {copy / 1e12:.3g} TB/s; {len(rows)} timings, {failed} failed; while busy: {busy}"]
     shapes: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         # The flushed rows of small maps are in gpu.json.
-        if row.get("headline") and row.get("cache") != "flushed":
+        if row.get("part") == "headline" and row.get("cache") != "flushed":
             shapes.setdefault(row["shape"], {}).setdefault(row["name"], []).append(figure(row))
     for shape, names in shapes.items():
         lines.append(f"{shape}: " + "; ".join(f"{name} {', '.join(f)}" for name, f in names.items()))

@@ -64,6 +64,7 @@ def pytest_runtest_protocol(item: pytest.Item):
 
 # The process that starts the workers hears of every test.
 if not WORKER:
+    passed: list[str] = []
 
     def pytest_runtest_logstart(nodeid: str) -> None:
         record(test=nodeid, outcome="started")
@@ -72,6 +73,11 @@ if not WORKER:
         if report.when == "call" or not report.passed:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = crash.message if crash else str(report.longrepr or "")
+            passed.extend([report.nodeid] * report.passed)
             record(test=report.nodeid, outcome=report.outcome, seconds=report.duration, message=message[:500])
         if report.failed:
             os.write(STDERR, f"\n!! {report.nodeid}\n{report.longreprtext}\n".encode())
+
+    def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+        if exitstatus == pytest.ExitCode.OK and not passed:  # all were skipped
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
