@@ -198,7 +198,13 @@ def device_of(properties: object) -> Device | None:
             return known
     if not (multiprocessors and shared and kilohertz and terabytes):
         return None
-    return Device("this", multiprocessors, shared >> 10, terabytes, kilohertz / 1e6)
+    return Device(
+        name="this",
+        multiprocessors=multiprocessors,
+        shared_kilobytes=shared >> 10,
+        terabytes=terabytes,
+        gigahertz=kilohertz / 1e6,
+    )
 
 
 def copy_bandwidth(timer: Gpu | StandIn) -> float:
@@ -402,8 +408,16 @@ class Bench:
         self.rows.add(row)
 
     def time_pass(self, work: Pass, part: str) -> bool:
-        facts = schedule_of(work, self.timer) if self.planner else {}
-        facts["part"] = part
+        facts: dict = {"part": part}
+        if self.planner:
+            try:
+                facts.update(schedule_of(work, self.timer))
+            except (
+                RuntimeError,
+                ArithmeticError,
+                LookupError,
+            ) as error:  # a time is worth more than its model
+                self.say(f"{work.name}: neither schedule nor prediction: {error!r}")
         dtype = str(work.dtype).removeprefix("torch.")
         return self.time(work.name, work.shape, dtype, lambda: call_of(work, self.timer.device), **facts)
 

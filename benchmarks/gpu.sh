@@ -238,16 +238,14 @@ if wanted headline && needs_build; then
   stage headline 70 bash -c 'timings --part headline --seconds 0.5'
 fi
 
-# The last stages get this many seconds whatever the sanitizers take.
-MORE_TESTS=40
-REST=50
+LAST=90 # seconds that the last two stages get whatever the sanitizers take
 if wanted plain "${SANITIZERS[@]}" && compiled sanitize; then
   if [ -z "$STAND_IN" ]; then stage plain 15 "$WORK/sanitize" 10; fi
   tools=0
   for tool in "${SANITIZERS[@]}"; do wanted "$tool" && tools=$((tools + 1)); done
   for tool in "${SANITIZERS[@]}"; do
     wanted "$tool" || continue
-    share=$((($(left) - MORE_TESTS - REST) / tools))
+    share=$((($(left) - LAST) / tools))
     if [ $share -lt 10 ]; then share=10; fi
     # It begins no problem in the last fifth of its time.
     stage "$tool" $share bash -c "sanitizer $tool $((share * 4 / 5))"
@@ -256,7 +254,7 @@ if wanted plain "${SANITIZERS[@]}" && compiled sanitize; then
 fi
 others="tests/spn -k cuda --ignore tests/spn/test_cuda.py"
 if [ -n "$STAND_IN" ]; then others="tests/spn/test_library.py -k cpu"; fi
-needs_build && stage more_tests $MORE_TESTS bash -c "run_tests $others"
+needs_build && stage more_tests $(($(left) / 2)) bash -c "run_tests $others"
 if wanted rest && needs_build; then
   compiled planner
   if [ -z "$STAND_IN" ]; then compiled per_column; fi

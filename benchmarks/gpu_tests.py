@@ -54,8 +54,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_protocol(item: pytest.Item):
     faulthandler.dump_traceback_later(SECONDS_A_TEST, exit=True, file=STDERR)
     result = yield
+    lost = gpu_is_lost()  # waits for kernels, which may hang
     faulthandler.cancel_dump_traceback_later()
-    if gpu_is_lost():
+    if lost:
         if WORKER:
             os._exit(1)
         item.session.shouldstop = "the GPU answers no longer"

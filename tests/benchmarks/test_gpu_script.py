@@ -250,10 +250,13 @@ def test_loses_the_gpu():
     torch.cuda.synchronize = synchronize
     assert False, "the true cause"
 
+def test_after_the_loss():
+    torch.cuda.synchronize()
+
 def test_hangs():
     time.sleep(300)
 
-def test_after():
+def test_after_the_hang():
     pass
 """
 
@@ -264,7 +267,7 @@ def test_other_tests_run_after_a_lost_gpu_and_a_hang(script: Script):
     status, printed = script.run("true", STAGES="tests", TEST_PROCESSES="1", SPN_GPU_SECONDS_A_TEST="2")
     assert status == 1, printed
     counts, failed, first = gpu_summary.tests(script.text("tests.jsonl"))
-    assert counts == "tests: 2 passed, 2 failed, 0 skipped", script.text("log.txt")
+    assert counts == "tests: 3 passed, 2 failed, 0 skipped", script.text("log.txt")
     assert failed == "failed: test_loses_the_gpu, test_hangs"
     assert "the true cause" in first
     assert "in test_hangs" in script.text("log.txt")  # where it hung
