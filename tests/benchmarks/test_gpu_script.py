@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from benchmarks import gpu_summary, machine
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(
-    not (shutil.which("bash") and shutil.which("timeout")), reason="needs bash and timeout of coreutils"
+    not (shutil.which("bash") and shutil.which("timeout") and find_spec("xdist")),
+    reason="needs bash, timeout of coreutils and pytest-xdist",
 )
 
 STUBS = """
@@ -100,6 +102,9 @@ class Script:
             "CUDA_HOME": str(self.folder),
             "SPN_GPU_STUBS": str(self.folder / "stubs.sh"),
             "TEST_PROCESSES": "0",
+            # Other plugins take seconds to import.
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTEST_PLUGINS": "xdist.plugin",
             **variables,
         }
         return subprocess.Popen(
@@ -193,7 +198,7 @@ def test_a_stage_alone_gets_what_it_needs(script: Script, stage: str, needs: lis
 
 def test_interrupted_tests_keep_their_failures(script: Script):
     (script.folder / "tests" / "spn" / "test_cuda.py").write_text(RESULTS)
-    status, printed = script.run("true", STAGES="tests", LIMITS="tests=8")
+    status, printed = script.run("true", STAGES="tests", LIMITS="tests=10")
     assert status == 1, printed
     log, summary = script.text("log.txt"), script.text("summary.txt")
     assert log.index("!! tests/spn/test_cuda.py::test_fails") < log.index("KeyboardInterrupt")
@@ -205,7 +210,7 @@ def test_interrupted_tests_keep_their_failures(script: Script):
 
 
 def test_a_killed_script_leaves_what_it_found(script: Script):
-    process = script.start(TESTS_STUB + 'timings() { echo "copy: 3 TB/s"; sleep 300; }', STAGES="headline")
+    process = script.start(TESTS_STUB + 'timings() { echo "copy: 3 TB/s"; sleep 30; }', STAGES="headline")
     log = script.out / "log.txt"
     end = time.monotonic() + 60
     while "copy" not in (log.read_text() if log.exists() else "") and time.monotonic() < end:
@@ -262,7 +267,6 @@ def test_after_the_hang():
 
 
 def test_other_tests_run_after_a_lost_gpu_and_a_hang(script: Script):
-    pytest.importorskip("xdist")
     (script.folder / "tests" / "spn" / "test_cuda.py").write_text(LOST)
     status, printed = script.run("true", STAGES="tests", TEST_PROCESSES="1", SPN_GPU_SECONDS_A_TEST="2")
     assert status == 1, printed
