@@ -227,7 +227,7 @@ stage machine 20 bash -c machine
 if wanted "${NEED_BUILD[@]}"; then
   if [ -n "${STAGES:-}" ]; then STAGES+=" build"; fi
   # Without kernels the rest would test and time the reference.
-  if ! stage build 180 bash -c build; then NEED_BUILD=(); fi
+  if ! stage build 300 bash -c build; then NEED_BUILD=(); fi
 fi
 needs_build() { [ ${#NEED_BUILD[@]} -gt 0 ]; }
 
