@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 SANITIZERS = ("memcheck", "initcheck", "synccheck", "racecheck")
-WIDTH = 400  # characters of a line
+WIDTH = 600  # characters of a line
 
 
 def text_of(path: Path) -> str:
@@ -78,7 +78,7 @@ def sanitizers(log: str) -> list[str]:
             continue
         text = written.get(tool, "")
         errors = re.search(r"SUMMARY: (\d+) (?:error|hazard)", text)
-        ran = re.search(r"\d+ of \d+ problems", text)
+        ran = re.search(r"\d+ of \d+ problems(?: listed)?", text)
         begun = re.findall(r"^\s*(\d+): ", text, re.M)
         known = f"{errors[1]} found" if errors else ended[tool]
         problems = f" in {ran[0]}" if ran else f", cut in problem {begun[-1]}" if begun else ""

@@ -17,8 +17,8 @@ import torch
 
 from spn import _ops
 
-SECONDS_A_TEST = int(os.environ.get("SPN_GPU_SECONDS_A_TEST", 100))
 STAND_IN = bool(os.environ.get("SPN_GPU_STAND_IN"))
+SECONDS_A_TEST = int(os.environ.get("SPN_GPU_SECONDS_A_TEST", 1000 if STAND_IN else 100))
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 STDERR = os.dup(2)  # before pytest captures it
 
