@@ -91,7 +91,9 @@ run_tests() {
   local processes=()
   # Several processes share the GPU: the reference is a launch for each line, which leaves it idle.
   if "$PYTHON" -c 'import xdist' 2>/dev/null; then processes=(-n "${TEST_PROCESSES:-4}" --dist worksteal --max-worker-restart 20); fi
-  "$PYTHON" -m pytest -p benchmarks.gpu_tests -p no:cacheprovider -q --maxfail=30 --durations=5 "${processes[@]}" "$@"
+  # Cores are for all of them.
+  OMP_NUM_THREADS=$(((MAX_JOBS + 3) / 4)) "$PYTHON" -m pytest -p benchmarks.gpu_tests -p no:cacheprovider -q \
+    --maxfail=30 --durations=5 "${processes[@]}" "$@"
 }
 # shellcheck disable=SC2329
 timings() {
