@@ -1,20 +1,39 @@
 #!/usr/bin/env bash
-# Everything that a machine with a GPU can say, in one call of less than nine minutes, without a network:
+# Everything that a machine with a GPU can say, in one call of nine minutes, without a network:
 #
 #     benchmarks/gpu.sh OUT
 #
-# builds the kernels, runs the CUDA tests, times both passes, and runs compute-sanitizer. Each stage has a time limit of
-# its own; one that fails does not stop the next. OUT/summary.txt says what happened, OUT/log.txt all of it,
-# OUT/machine.json where and with what, OUT/gpu.json holds the timings. The exit status is the number of failed stages.
+# builds the kernels, runs the CUDA tests, times the passes that matter most, runs compute-sanitizer, then more tests and
+# all other timings. Each stage has a time limit of its own; one that fails does not stop the next. What a stage finds is
+# written while it finds it:
+#
+#     OUT/summary.txt   what passed, what failed, the figures that matter: ten lines at most
+#     OUT/log.txt       all that the stages wrote
+#     OUT/compiles.log  what was compiled beside them
+#     OUT/tests.jsonl   each test's result
+#     OUT/gpu.json      the machine and the timings
+#
+# The exit status is the number of failed stages. A sanitizer that the machine does not allow has not failed, nor has one
+# of the last stages that its time limit cuts; the summary says so.
 #
 # Needs Python with torch (a CUDA build), pytest, hypothesis, setuptools, ninja and pybind11, g++, and nvcc of torch's
-# CUDA version. PYTHON, CUDA_HOME and TORCH_CUDA_ARCH_LIST override what is found; SPN_COMMIT names the commit where
-# there is no git. STAGES="build tests" runs these alone.
+# CUDA version; pytest-xdist makes the tests faster. What is compiled stays in build/gpu for the next call.
+#
+#     STAGES="tests headline"  these alone, with what they need
+#     LIMITS="tests=300 whole=900"  other time limits, in seconds
+#     SPN_GPU_STAND_IN=1  a rehearsal without a GPU: all is compiled, the CPU takes the GPU's place, nothing is measured
+#     PYTHON, CUDA_HOME, TORCH_CUDA_ARCH_LIST, MAX_JOBS, TEST_PROCESSES override what is found or usual
+#     SPN_COMMIT  what to call the sources where there is no git
 set -u
 cd "$(dirname "$0")/.." || exit 2
 OUT=${1:?usage: benchmarks/gpu.sh OUT}
 mkdir -p "$OUT" || exit 2
 OUT=$(cd "$OUT" && pwd)
+rm -f "$OUT"/{summary.txt,log.txt,compiles.log,tests.jsonl,gpu.json}
+LOG=$OUT/log.txt
+touch "$LOG" "$OUT/compiles.log"
+
+STAND_IN=${SPN_GPU_STAND_IN:-}
 PYTHON=${PYTHON:-python3}
 if [ -z "${CUDA_HOME:-}" ]; then
   CUDA_HOME=/usr/local/cuda
@@ -23,143 +42,229 @@ if [ -z "${CUDA_HOME:-}" ]; then
     CUDA_HOME=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
   fi
 fi
-if [ -z "${TORCH_CUDA_ARCH_LIST:-}" ]; then
-  TORCH_CUDA_ARCH_LIST=$("$PYTHON" -c 'import torch; print("%d.%d" % torch.cuda.get_device_capability())' 2>/dev/null || echo 9.0)
+export PATH="$CUDA_HOME/bin:$PATH" PYTHONPATH="$PWD" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# torch's version, its headers, what the GPU can do.
+read -r TORCH TORCH_INCLUDE CAPABILITY < <("$PYTHON" -c '
+import os, torch
+capability = "%d.%d" % torch.cuda.get_device_capability() if torch.cuda.is_available() else "9.0"
+print(torch.__version__, os.path.join(os.path.dirname(torch.__file__), "include"), capability)')
+if [ -z "${CAPABILITY:-}" ]; then
+  echo "$PYTHON cannot import torch"
+  exit 2
 fi
-ARCHITECTURE=sm_${TORCH_CUDA_ARCH_LIST//./}
-WORK=$(mktemp -d)
-trap 'rm -rf "$WORK"' EXIT
-export OUT WORK PYTHON CUDA_HOME TORCH_CUDA_ARCH_LIST ARCHITECTURE PATH="$CUDA_HOME/bin:$PATH"
-export PYTHONPATH="$PWD" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-FAILED=0
-: >"$OUT/summary.txt"
-: >"$OUT/log.txt"
-
-keep_log() {
-  { echo "== $1" && cat "$WORK/$1.log" && echo; } >>"$OUT/log.txt"
+TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-$CAPABILITY}
+ARCHITECTURE=${TORCH_CUDA_ARCH_LIST%%[; +]*}
+ARCHITECTURE=sm_${ARCHITECTURE//./}
+MAX_JOBS=${MAX_JOBS:-$(nproc)}
+# A folder for each state of the sources and tools.
+sources() {
+  cat setup.py build_kernels.py
+  find csrc benchmarks tests/emulator -type f \( -name '*.h' -o -name '*.cu' -o -name '*.cpp' \) -print0 | sort -z | xargs -0 cat
+  echo "$TORCH $TORCH_CUDA_ARCH_LIST"
+  nvcc --version
 }
-say() { echo "$1" | tee -a "$OUT/summary.txt"; }
+WORK=$PWD/build/gpu/$(sources | sha256sum | cut -c1-16)
+mkdir -p "$WORK"
+export OUT WORK PYTHON CUDA_HOME TORCH_INCLUDE TORCH_CUDA_ARCH_LIST ARCHITECTURE MAX_JOBS STAND_IN
+export SPN_GPU_TESTS=$OUT/tests.jsonl
 
-# stage NAME SECONDS COMMAND...: no longer than SECONDS, nor than what is left of the whole. The limits add up to less.
-WHOLE=525
-stage() {
-  local name=$1 limit=$2 start=$SECONDS status=0 verdict=ok
-  shift 2
-  if [ -n "${STAGES:-}" ] && [[ " $STAGES " != *" $name "* ]]; then return; fi
-  if [ $((WHOLE - SECONDS)) -lt "$limit" ]; then limit=$((WHOLE - SECONDS)); fi
-  if [ "$limit" -lt 5 ]; then
-    FAILED=$((FAILED + 1))
-    say "$name: FAILED (no time left)"
-    return
-  fi
-  echo "== $name (at most $limit s)"
-  timeout --kill-after=5 "$limit" "$@" >"$WORK/$name.log" 2>&1 || status=$?
-  if [ $status -eq 124 ] || [ $status -eq 137 ]; then verdict="FAILED (took longer than $limit s)"; fi
-  if [ $status -ne 0 ]; then
-    [ "$verdict" = ok ] && verdict="FAILED ($status)"
-    FAILED=$((FAILED + 1))
-  fi
-  tail -n 15 "$WORK/$name.log"
-  keep_log "$name"
-  say "$name: $verdict, $((SECONDS - start)) s"
-}
-
-# What stages run; called by name in a shell of their own, which timeout can end.
+# What the stages run, each in a shell of its own that a time limit can end.
 # shellcheck disable=SC2329
 machine() {
-  nvidia-smi
   nvcc --version | tail -n 2
   g++ --version | head -n 1
-  "$PYTHON" -c '
-import json, os, sys, torch, spn
-from benchmarks import machine
-facts = machine.describe("cuda" if torch.cuda.is_available() else "cpu")
-facts["commit"] = os.environ.get("SPN_COMMIT", facts["commit"])
-json.dump(facts, open(sys.argv[1], "w"), indent=1)
-print(json.dumps(facts, indent=1))
-assert torch.cuda.is_available(), "torch sees no GPU"
-' "$OUT/machine.json"
+  nvidia-smi || [ -n "$STAND_IN" ]
 }
+# shellcheck disable=SC2329
+built() { [ -n "$(find spn -maxdepth 1 -name '_cuda*.so' ! -newer "$WORK/built" 2>/dev/null)" ]; }
 # shellcheck disable=SC2329
 build() {
-  SPN_BUILD=cuda MAX_JOBS=${MAX_JOBS:-8} "$PYTHON" setup.py build_ext --inplace --build-temp "$WORK/build"
+  if built; then
+    echo "what is built is of these sources"
+    return
+  fi
+  # Forced: files that were copied here may be newer than they look.
+  SPN_BUILD=cuda "$PYTHON" setup.py build_ext --inplace --force --build-temp "$WORK/objects" && touch "$WORK/built"
 }
 # shellcheck disable=SC2329
-import_kernels() {
-  "$PYTHON" -c '
-import torch, spn
-print(spn.show_config())
-why = spn._ops.why_reference(torch.device("cuda"))
-assert why is None, why
-x, g = torch.randn(2, 3, 40, 50, device="cuda"), torch.randn(2, 4, 3, 3, 40, 50, device="cuda")
-got = spn.propagate_four_way(x, g, normalize="abs")
-want = spn.reference.propagate_four_way(x.double(), g.double(), normalize="abs")
-error = ((got - want).norm() / want.norm()).item()
-print("relative error", error)
-assert error < 1e-5
-'
+run_tests() {
+  local processes=()
+  # Several processes share the GPU: the reference is a launch for each line, which leaves it idle.
+  if "$PYTHON" -c 'import xdist' 2>/dev/null; then processes=(-n "${TEST_PROCESSES:-4}" --dist worksteal --max-worker-restart 20); fi
+  # Cores are for all of them.
+  OMP_NUM_THREADS=$(((MAX_JOBS + 3) / 4)) "$PYTHON" -m pytest -p benchmarks.gpu_tests -p no:cacheprovider -q \
+    --maxfail=30 --durations=5 "${processes[@]}" "$@"
 }
 # shellcheck disable=SC2329
-tests() {
-  # Without a GPU or kernels all tests would be skipped, and pass.
-  "$PYTHON" -c 'import torch, spn; assert torch.cuda.is_available() and spn._ops.CUDA.loaded' &&
-    "$PYTHON" -m pytest tests/spn/test_cuda.py -q --maxfail=20 -p no:cacheprovider --durations=5
+timings() {
+  local options=(--json "$OUT/gpu.json" --resume "$@")
+  if [ -f "$WORK/libper_column.so" ]; then options+=(--per-column "$WORK/libper_column.so"); fi
+  if [ -n "$STAND_IN" ]; then options+=(--stand-in --seconds 0.02); fi
+  # 75: the GPU answered no longer, and a new process can time the rest.
+  local status=75
+  while [ "$status" -eq 75 ]; do
+    "$PYTHON" -m benchmarks.gpu "${options[@]}"
+    status=$?
+  done
+  return "$status"
 }
 # shellcheck disable=SC2329
-per_column() {
-  nvcc -O3 -std=c++17 -arch="$ARCHITECTURE" -shared -Xcompiler -fPIC benchmarks/per_column.cu -o "$WORK/libper_column.so"
-}
-# shellcheck disable=SC2329
-benchmark() {
-  local baseline=()
-  if [ -f "$WORK/libper_column.so" ]; then baseline=(--per-column "$WORK/libper_column.so"); fi
-  "$PYTHON" -m benchmarks.gpu --seconds 0.3 --json "$OUT/gpu.json" ${baseline[@]+"${baseline[@]}"}
-}
-# shellcheck disable=SC2329
-sanitize_build() {
-  local include
-  include=$("$PYTHON" -c 'import torch, os; print(os.path.join(os.path.dirname(torch.__file__), "include"))')
-  nvcc -O3 -std=c++17 -lineinfo --split-compile=0 -arch="$ARCHITECTURE" -DUSE_CUDA -I"$include" \
-    benchmarks/sanitize.cu csrc/cuda/kernels.cu -o "$WORK/sanitize"
-}
-# shellcheck disable=SC2329
-planner_build() {
-  "$PYTHON" -c 'from benchmarks.schedule import kernel_emulator; print(kernel_emulator.load())'
-}
-# shellcheck disable=SC2329
-sanitizer() {
-  local tool=$1
-  if ! command -v compute-sanitizer >/dev/null; then
+sanitizer() { # TOOL SECONDS
+  if [ -n "$STAND_IN" ]; then
+    echo "stand-in for $1"
+    "$WORK/sanitize" --list
+  elif command -v compute-sanitizer >/dev/null; then
+    compute-sanitizer --tool "$1" --error-exitcode 1 "$WORK/sanitize" "$2"
+  else
     echo "compute-sanitizer was not found"
     return 1
   fi
-  compute-sanitizer --tool "$tool" --error-exitcode 1 "$WORK/sanitize"
 }
-export -f machine build import_kernels tests per_column benchmark sanitize_build planner_build sanitizer
+# What is compiled beside the first stages, which leave cores idle; built in $WORK under its own name, and kept.
+# shellcheck disable=SC2329
+compile_sanitize() {
+  [ -x "$WORK/sanitize" ] && return
+  nvcc -O3 -std=c++17 -lineinfo --split-compile=0 -arch="$ARCHITECTURE" -DUSE_CUDA -I"$TORCH_INCLUDE" \
+    benchmarks/sanitize.cu csrc/cuda/kernels.cu -o "$WORK/sanitize.unfinished" &&
+    mv "$WORK/sanitize.unfinished" "$WORK/sanitize"
+}
+# shellcheck disable=SC2329
+compile_per_column() {
+  [ -f "$WORK/libper_column.so" ] && return
+  nvcc -O3 -std=c++17 -arch="$ARCHITECTURE" -shared -Xcompiler -fPIC benchmarks/per_column.cu \
+    -o "$WORK/per_column.unfinished" && mv "$WORK/per_column.unfinished" "$WORK/libper_column.so"
+}
+# shellcheck disable=SC2329
+compile_planner() { "$PYTHON" -m benchmarks.gpu --part planner; }
 
-# What later stages need is compiled beside the earlier ones, which leave most cores idle.
-if [ -z "${STAGES:-}" ]; then
-  timeout 240 bash -c sanitize_build >"$WORK/sanitize_build.log" 2>&1 &
-  SANITIZE_BUILD=$!
-  timeout 240 bash -c planner_build >"$WORK/planner_build.log" 2>&1 &
-  PLANNER_BUILD=$!
-fi
+# Tests of this script put others in their place.
+# shellcheck source=/dev/null
+if [ -n "${SPN_GPU_STUBS:-}" ]; then . "$SPN_GPU_STUBS"; fi
+export -f machine built build run_tests timings sanitizer
+export -f compile_sanitize compile_per_column compile_planner
+
+FAILED=0
+WHOLE=540
+if [ -n "$STAND_IN" ]; then WHOLE=7200; fi # however few cores there are
+limit_of() { # STAGE DEFAULT
+  local chosen
+  chosen=$(tr ' ' '\n' <<<"${LIMITS:-}" | sed -n "s/^$1=//p")
+  echo "${chosen:-$2}"
+}
+WHOLE=$(limit_of whole $WHOLE)
+wanted() {
+  local name
+  if [ -z "${STAGES:-}" ]; then return; fi
+  for name; do
+    if [[ " $STAGES " == *" $name "* ]]; then return; fi
+  done
+  return 1
+}
+result() { # STAGE VERDICT
+  echo "== $1: $2" | tee -a "$LOG"
+  "$PYTHON" -m benchmarks.gpu_summary "$OUT" "$SECONDS"
+}
+left() { echo $((WHOLE - SECONDS)); }
+
+# The stages that do as much as there is time for.
+optional() { [[ $1 =~ ^(more_tests|rest|.*check)$ ]]; }
+count_failure() { FAILED=$((FAILED + 1)); }
+
+# stage NAME SECONDS COMMAND...
+# A stage is interrupted at its limit, so that it can still say what it knows, and killed ten seconds later.
+stage() {
+  local name=$1 limit start=$SECONDS from status=0 verdict=ok
+  limit=$(limit_of "$name" "$2")
+  shift 2
+  wanted "$name" || return 0
+  if [ -n "$STAND_IN" ] && [ -z "$(limit_of "$name" "")" ]; then limit=$((limit * 10)); fi
+  if [ "$limit" -gt "$(left)" ]; then limit=$(left); fi
+  if [ "$limit" -lt 1 ]; then
+    optional "$name" || count_failure
+    result "$name" "NOT RUN, no time left"
+    return 1
+  fi
+  echo "== $name (at most $limit s)" | tee -a "$LOG"
+  from=$(wc -c <"$LOG")
+  SPN_GPU_STAGE=$name timeout -s INT --kill-after=10 "$limit" "$@" >>"$LOG" 2>&1 </dev/null || status=$?
+  written() { tail -c +$((from + 1)) "$LOG"; }
+  written | tail -n 8
+  if [ $status -eq 124 ] || [ $status -eq 137 ]; then
+    verdict=CUT
+    optional "$name" || count_failure
+  elif [ $status -ne 0 ] && written | grep -qi 'device not supported\|compute-sanitizer was not found'; then
+    verdict="NOT POSSIBLE"
+  elif [ $status -ne 0 ]; then
+    verdict="FAILED ($status)"
+    count_failure
+  fi
+  result "$name" "$verdict $((SECONDS - start)) s"
+  return $status
+}
+
+declare -A COMPILING=()
+# compile NAME: in the background; the build comes first where cores are few.
+compile() {
+  SPN_GPU_STAGE=$1 nice -n 5 timeout "$(left)" bash -c "compile_$1" >>"$OUT/compiles.log" 2>&1 &
+  COMPILING[$1]=$!
+}
+# compiled NAME: waits, and says once what failed.
+compiled() {
+  [ "${COMPILING[$1]}" = failed ] && return 1
+  wait "${COMPILING[$1]}" && return
+  COMPILING[$1]=failed
+  count_failure
+  tail -n 5 "$OUT/compiles.log"
+  result "compile_$1" "FAILED"
+  return 1
+}
+
+SANITIZERS=(memcheck initcheck synccheck racecheck) # the slowest last: it gets what the others leave
+NEED_BUILD=(build import tests headline more_tests rest)
+if wanted plain "${SANITIZERS[@]}"; then compile sanitize; fi
+if wanted headline rest; then compile planner; fi
+if wanted rest && [ -z "$STAND_IN" ]; then compile per_column; fi
+
 stage machine 20 bash -c machine
-stage build 150 bash -c build
-stage import 20 bash -c import_kernels
-stage tests 110 bash -c tests
-stage per_column 20 bash -c per_column
-stage benchmark 100 bash -c benchmark
-if [ -n "${SANITIZE_BUILD:-}" ]; then
-  wait "$SANITIZE_BUILD" "$PLANNER_BUILD"
-  keep_log sanitize_build
-  keep_log planner_build
+if wanted "${NEED_BUILD[@]}"; then
+  if [ -n "${STAGES:-}" ]; then STAGES+=" build"; fi
+  # Without kernels the rest would test and time the reference.
+  if ! stage build 300 bash -c build; then NEED_BUILD=(); fi
 fi
-stage plain 10 "$WORK/sanitize"
-stage memcheck 25 bash -c 'sanitizer memcheck'
-stage racecheck 35 bash -c 'sanitizer racecheck'
-stage initcheck 25 bash -c 'sanitizer initcheck'
+needs_build() { [ ${#NEED_BUILD[@]} -gt 0 ]; }
 
-echo "== summary after $SECONDS s"
+needs_build && stage import 40 bash -c 'timings --part check'
+needs_build && stage tests 180 bash -c 'run_tests tests/spn/test_cuda.py'
+if wanted headline && needs_build; then
+  compiled planner # schedules are missing without it, timings are not
+  stage headline 70 bash -c 'timings --part headline --seconds 0.5'
+fi
+
+LAST=90 # seconds that the last two stages get whatever the sanitizers take
+if wanted plain "${SANITIZERS[@]}" && compiled sanitize; then
+  if [ -z "$STAND_IN" ]; then stage plain 15 "$WORK/sanitize" 10; fi
+  tools=0
+  for tool in "${SANITIZERS[@]}"; do wanted "$tool" && tools=$((tools + 1)); done
+  for tool in "${SANITIZERS[@]}"; do
+    wanted "$tool" || continue
+    share=$((($(left) - LAST) / tools))
+    if [ $share -lt 10 ]; then share=10; fi
+    # It begins no problem in the last fifth of its time.
+    stage "$tool" $share bash -c "sanitizer $tool $((share * 4 / 5))"
+    tools=$((tools - 1))
+  done
+fi
+others="tests/spn -k cuda --ignore tests/spn/test_cuda.py"
+if [ -n "$STAND_IN" ]; then others="tests/spn/test_library.py -k cpu"; fi
+needs_build && stage more_tests $(($(left) / 2)) bash -c "run_tests $others"
+if wanted rest && needs_build; then
+  compiled planner
+  if [ -z "$STAND_IN" ]; then compiled per_column; fi
+  seconds=$(limit_of rest "$(left)")
+  stage rest "$seconds" bash -c "timings --part rest --seconds 0.3 --budget $((seconds - 8))"
+fi
+
+echo "== $FAILED failed, $SECONDS s"
+"$PYTHON" -m benchmarks.gpu_summary "$OUT" "$SECONDS"
 cat "$OUT/summary.txt"
 exit "$FAILED"

@@ -45,7 +45,9 @@ def matmul_gigaflops(size: int = 1024) -> float:
 
 def write_results(path: Path, facts: dict, rows: list[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
+    unfinished = path.with_suffix(".unfinished")  # a reader sees a whole file, also when this is stopped
+    unfinished.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
+    unfinished.replace(path)
 
 
 def _cpu_name() -> str:

@@ -46,6 +46,7 @@ for schema in (
     f"reference_propagate_backward{BACKWARD}",
     "cpu_capability() -> str",
     "cuda_missing_code(int device) -> str",
+    "cuda_limits(int device) -> str",
 ):
     library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
 

@@ -5,6 +5,8 @@
 
 #include <map>
 #include <mutex>
+#include <sstream>
+#include <string>
 
 #include "plan.h"
 
@@ -39,6 +41,21 @@ inline cudaError_t read_limits(int device, Limits& limits) {
                                ? kCopyEfficiency * 2 * memory_clock * bytes / clock  // two transfers a clock
                                : kUsualBytesPerClock * limits.multiprocessors;
   if (error == cudaSuccess) known[device] = limits;
+  return error;
+}
+
+// "name=value ..." of what plans look at, and the clock in kilohertz: benchmarks predict times from them.
+inline cudaError_t describe_limits(int device, std::string& text) {
+  Limits limits;
+  int kilohertz = 0;
+  cudaError_t error = read_limits(device, limits);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, device);
+  std::ostringstream stream;
+  stream << "shared_bytes=" << limits.shared_bytes << " multiprocessors=" << limits.multiprocessors
+         << " threads=" << limits.threads << " shared_of_multiprocessor=" << limits.shared_of_multiprocessor
+         << " bytes_per_clock=" << limits.bytes_per_clock << " launch_cycles=" << limits.launch_cycles
+         << " kilohertz=" << kilohertz;
+  text = stream.str();
   return error;
 }
 

@@ -92,6 +92,12 @@ std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const T
   return call.results();
 }
 
+std::string cuda_limits(int64_t device) {
+  std::string text;
+  check(cuda::describe_limits(static_cast<int>(device), text), "spn::cuda_limits");
+  return text;
+}
+
 std::string cuda_missing_code(int64_t device) {
   return cuda::missing_code(static_cast<int32_t>(device));
 }
@@ -107,4 +113,5 @@ STABLE_TORCH_LIBRARY_IMPL(spn, CUDA, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(spn, CompositeExplicitAutograd, m) {
   m.impl("cuda_missing_code", TORCH_BOX(&spn::cuda_missing_code));
+  m.impl("cuda_limits", TORCH_BOX(&spn::cuda_limits));
 }
