@@ -37,8 +37,6 @@ THREADS = {
     "add_kernel": 4 * 256,
     "sum_parts_kernel": 4 * 256,
 }
-# Shared memory of a block in KB, and multiprocessors, of one device of each kind.
-DEVICES = {"sm_75": (64, 40), "sm_80": (163, 108), "sm_90": (227, 132), "sm_120": (99, 170)}
 
 
 @dataclass(frozen=True)
@@ -164,18 +162,19 @@ def register_rows(kernels: list[Kernel], architectures: list[int]) -> list[dict[
 
 def shared_rows() -> list[dict[str, object]]:
     """What launches ask for beyond static shared memory, of which the kernels have none."""
-    from .schedule import Machine, Pass, plan_of
+    from .devices import A100, H200, RTX_5090, T4
+    from .schedule import Pass, plan_of
     from .traffic import TARGETS
 
+    devices = {"sm_75": T4, "sm_80": A100, "sm_90": H200, "sm_120": RTX_5090}
     rows = []
     for shape in TARGETS:
         for backward in (False, True):
             row: dict[str, object] = {"shared memory of a block": f"{Pass(shape, backward=backward).name}"}
             row["shape"] = "x".join(map(str, shape))
-            for device, (kilobytes, multiprocessors) in DEVICES.items():
-                machine = Machine(shared_bytes=(kilobytes << 10) - 512, multiprocessors=multiprocessors)
-                plan = plan_of(Pass(shape, backward=backward), machine)
-                row[device] = f"{plan['threads']} threads, {(plan['scratch_bytes'] + 512) / 1024:.0f} KB"
+            for architecture, device in devices.items():
+                plan = plan_of(Pass(shape, backward=backward), device.machine())
+                row[architecture] = f"{plan['threads']} threads, {(plan['scratch_bytes'] + 512) / 1024:.0f} KB"
             rows.append(row)
     return rows
 

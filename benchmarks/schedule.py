@@ -4,7 +4,7 @@
     scheduled  sweeps one after the other or side by side, what they all need again for each unless it stays on chip,
                gates once for the channels that a block takes together
 
-The plans are those of csrc/cuda/*_plan.h, compiled for the emulator of tests/emulator.
+The plans and what they move are those of csrc/cuda/*_plan.h, compiled for the emulator of tests/emulator.
 """
 
 from __future__ import annotations
@@ -98,39 +98,14 @@ def plan_text(work: Pass, plan: dict[str, Any]) -> str:
 def bytes_of(work: Pass, plan: dict[str, Any]) -> tuple[int, int]:
     """(minimum, scheduled)"""
     n, channels, height, width = work.shape
-    kept = on_chip(work, plan)
     planes = n * channels * height * width
     value, state = VALUE_BYTES[work.dtype], 8 if work.dtype == torch.float64 else 4
-    sweeps, merges = work.sweeps, work.merge != "none"
-    gates = 3 * sweeps * value * planes
-    source = sweeps * value * planes if work.source else 0
-    out = value * planes * (1 if merges else sweeps)
-    winner = planes if merges and (work.save or work.backward) else 0
-    saved = n * channels * checkpoint_values(height, width, work.direction) * state
-    # Planes in the state's dtype: written by each sweep and merged by a kernel, or merged sweep by sweep.
-    separate = 2 * sweeps * state * planes if sweeps > 1 and plan["split"] and merges else 0
-    running = 2 * (sweeps - 1) * planes if sweeps > 1 and not plan["split"] else 0
-
-    if not work.backward:
-        saved = saved if work.save else 0
-        minimum = gates // work.sharing + source + value * planes + out + winner + saved
-        scheduled = gates + source + value * planes * (1 if kept else sweeps) + out + saved
-        if merges and not kept:
-            scheduled += separate + running * (value if plan["merges_narrow"] else state)
-        # The second sweep writes who won, the third and fourth read and write it.
-        scheduled += winner * (1 if plan["split"] else 5)
-        return minimum, scheduled
-
-    grad = out
-    minimum = 2 * (gates // work.sharing + source) + 2 * value * planes + grad + winner + saved
-    parts = work.sharing // plan["channels"]  # of each gate's gradient, added up by a kernel
-    scheduled = gates // plan["channels"] + gates // work.sharing + 2 * source
-    if parts > 1:
-        scheduled += 2 * (gates // plan["channels"]) // value * state
-    scheduled += value * planes * (1 if "x" in kept else sweeps)
-    scheduled += winner * (1 if "winner" in kept else sweeps)
-    scheduled += grad if not merges or "grad" in kept else sweeps * grad
-    scheduled += value * planes + saved + (0 if "running sum" in kept else running * state)
-    if sweeps > 1 and plan["split"]:
-        scheduled += 2 * sweeps * state * planes
-    return minimum, scheduled
+    merges, keeps = work.merge != "none", work.save or work.backward
+    inputs = (3 * work.sweeps * value * planes) // work.sharing + (work.sweeps * value * planes) * work.source
+    out = value * planes * (1 if merges else work.sweeps)
+    minimum = inputs + value * planes + out
+    if work.backward:
+        minimum += inputs + value * planes  # their gradients, and that of out in its place
+    if keeps:
+        minimum += planes * merges + n * channels * checkpoint_values(height, width, work.direction) * state
+    return minimum, plan["bytes"]

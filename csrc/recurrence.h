@@ -44,20 +44,23 @@ SPN_HD T minus_signed(T value, T g, T shared) {
   return g == T(0) ? value : value - signed_shared;
 }
 
-// 1 / value from an estimate: a Newton step squares the relative error.
+// 1 / value from an estimate of 4 / value: a Newton step squares the relative error. The quarter keeps the estimate of
+// every float a normal number. Of infinity the estimate is 0 and the error NaN, which fmax replaces: 1 / infinity is 0.
 template <typename T>
 SPN_HD T refined_reciprocal(T value, T estimate) {
-  return std::fma(estimate, std::fma(-value, estimate, T(1)), estimate);
+  const T quarter = T(0.25) * value;
+  const T error = std::fmax(std::fma(-quarter, estimate, T(1)), T(-0.5));
+  return std::fma(estimate, error, estimate) * T(0.25);
 }
 
-// 1 / value. On a GPU, of floats up to 2^126, from the device's estimate: a division's branch for other values would
-// keep the compiler from working on several lines at once.
+// 1 / value, for value >= 1e-30 or NaN. On a GPU, of floats, from the device's estimate: a division's branch for other
+// values would keep the compiler from working on several lines at once.
 template <typename T>
 SPN_HD T reciprocal(T value) {
 #ifdef __CUDA_ARCH__
   if constexpr (sizeof(T) == sizeof(float)) {
     float estimate;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(estimate) : "f"(value));
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(estimate) : "f"(T(0.25) * value));
     return refined_reciprocal(value, estimate);
   }
 #endif
@@ -131,6 +134,8 @@ SPN_HD Taps<T> gate_adjoint(T a, T x, Taps<T> previous, bool has_minus, bool has
 
 // abs   p_k = g_k / max(1, sum |g|)       over all three taps; |p| sums to at most 1 (Gershgorin: the sweep is stable)
 // unit  p_k = g_k / max(sum |g|, 1e-4)    over all three taps
+// Finite gates whose sum overflows the state's dtype have p = 0; p of an infinite gate is NaN, of finite ones beside it
+// 0.
 template <Normalize kMode, typename T>
 SPN_HD T absolute_floor() {
   return kMode == Normalize::abs ? T(1) : T(1e-4);

@@ -50,11 +50,6 @@ inline ScalarType state_type(DType dtype) {
   return dtype == DType::float64 ? ScalarType::Double : ScalarType::Float;
 }
 
-// Kernels follow addresses: on another device they would find something else there, or nothing.
-inline void check_device(const Tensor& t, const Tensor& x, const char* name) {
-  STD_TORCH_CHECK(t.device() == x.device(), name, " must be on x's device");
-}
-
 inline Problem make_problem(const Tensor& x, const Tensor& gates, const std::optional<Tensor>& source,
                             const std::string& direction, const std::string& normalize, const std::string& merge) {
   Problem p;
@@ -76,13 +71,11 @@ inline Problem make_problem(const Tensor& x, const Tensor& gates, const std::opt
                       p.channels % p.gate_groups == 0 && gates.size(4) == p.height && gates.size(5) == p.width,
                   "gates do not fit x");
   STD_TORCH_CHECK(gates.scalar_type() == x.scalar_type(), "gates and x differ in dtype");
-  check_device(gates, x, "gates");
   if (source) {
     STD_TORCH_CHECK(source->dim() == 5 && source->size(0) == p.batch && source->size(1) == p.directions &&
                         p.channels % p.source_groups == 0 && source->size(3) == p.height &&
                         source->size(4) == p.width && source->scalar_type() == x.scalar_type(),
                     "source does not fit x");
-    check_device(*source, x, "source");
   }
   return p;
 }
@@ -144,9 +137,6 @@ struct BackwardCall {
         winner(as_contiguous(winner_)),
         checkpoints(as_contiguous(checkpoints_)) {
     static_cast<Problem&>(args) = make_problem(x, gates, source, direction, normalize, merge);
-    check_device(grad, x, "grad");
-    check_device(winner, x, "winner");
-    check_device(checkpoints, x, "checkpoints");
     grad_x = torch::stable::new_empty(x, x.sizes());
     grad_gates = torch::stable::new_empty(gates, gates.sizes());
     grad_source = source ? torch::stable::new_empty(*source, source->sizes())

@@ -146,8 +146,15 @@ library.impl("propagate_backward", _reference_backward, "CompositeExplicitAutogr
 # ---- Fake -----------------------------------------------------------------------------------------------------------
 
 
+def _check_devices(x: Tensor, **others: Tensor | None) -> None:
+    for name, value in others.items():
+        if value is not None and value.device != x.device:
+            raise ValueError(f"{name} must be on x's device {x.device}, got {value.device}")
+
+
 @torch.library.register_fake("spn::propagate", lib=library)
 def _propagate_fake(x, gates, source, direction, normalize, merge, save):
+    _check_devices(x, gates=gates, source=source)
     n, channels, height, width = x.shape
     directions = reference.sweeps_of(direction)
     out = x.new_empty((n, len(directions), channels, height, width) if merge == "none" else x.shape)
@@ -163,6 +170,7 @@ def _propagate_fake(x, gates, source, direction, normalize, merge, save):
 
 @torch.library.register_fake("spn::propagate_backward", lib=library)
 def _propagate_backward_fake(grad, x, gates, source, winner, checkpoints, direction, normalize, merge):
+    _check_devices(x, gates=gates, source=source, grad=grad, winner=winner, checkpoints=checkpoints)
     grad_source = x.new_empty((0,)) if source is None else source.new_empty(source.shape)
     return x.new_empty(x.shape), gates.new_empty(gates.shape), grad_source
 

@@ -22,7 +22,7 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
   const int thread = threadIdx.x, warp_start = thread / kWarp * kWarp;
   const int positions = static_cast<int>(in.sweep.positions);
   BackwardWalk item(b, in.sweep, plan), ahead = item;
-  const bool carries = item.segments.count > 1 || plan.channels > 1;
+  const bool carries = item.segments.count > 1 || plan.channels > 1 || plan.chunks > 1;
   Stages at, ahead_at;
   T received = T(0);
 
@@ -75,6 +75,12 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
         compute_tile(std::false_type{});
       }
       const Pieces own = own_pieces();
+      // A part of a sum lies in a plane of its own kind.
+      const auto pieces_of = [&](const GradientPlane<S>& to) {
+        const Segment segment = item.segment();
+        const Sweep sweep = to.wide ? part_sweep(b, plan, in.direction) : in.sweep;
+        return Pieces(sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
+      };
       if (!plan.resident) {
         merger.write(in.target, memory.grad_x(at.channel()), own, shift);
       } else if (in.direction + 1 == b.directions) {
@@ -82,21 +88,23 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
         send_sum<S, kPiece>(memory.sum(item.channel), kept, in.target.narrow + shift, own);
       }
       if (item.last_of_gates()) {
+        const Pieces lane = pieces_of(in.grad_gates[0]);
         for (int tap = 0; tap < 3; ++tap) {
           const T* sums = memory.sums.gates ? memory.sum_gates() + tap * Memory::kTile : nullptr;
-          send_out<S>(memory.tile(at.gates(), Memory::gates + tap), sums, in.grad_gates[tap], own, 0);
+          send_out<S>(memory.tile(at.gates(), Memory::gates + tap), sums, in.grad_gates[tap], lane, 0);
         }
       }
       if (in.source && item.last_of_source()) {
         const T* sums = memory.sums.source ? memory.sum_source() : nullptr;
-        send_out<S>(memory.source(at.source()), sums, in.grad_source, own, source_shift(b, item.channel));
+        send_out<S>(memory.source(at.source()), sums, in.grad_source, pieces_of(in.grad_source),
+                    source_shift(b, item.channel));
       }
       item.next();
-      if (item.done()) break;
+      if (item.done(in.first_line)) break;
     } else {
       --missing;
     }
-    if (!ahead.done()) {
+    if (!ahead.done(in.first_line)) {
       ahead_at.next(plan.stages, ahead.first_of_gates(), ahead.first_of_source());
       bring_item<S, kPiece>(b, plan, in, memory, ahead, ahead_at);
     }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "backward_memory.h"
+#include "cost.h"
+#include "parts.h"
 
 namespace spn {
 namespace cuda {
@@ -13,55 +15,127 @@ inline int64_t sharing_source(const Problem& p) {
   return p.source_groups ? p.channels / p.source_groups : 1;
 }
 
-template <typename S>
-bool place_backward(Plan& plan, const Problem& p, const Limits& limits, int stages, int resident) {
-  using Memory = BackwardMemory<S>;
-  plan.resident = resident;
-  const bool placed = place(plan, p, limits, kThreads<S>, stages,
-                            Memory::thread_bytes(p, plan.channels, stages, resident), Memory::fixed_bytes(p, plan));
-  return placed && !(resident && plan.threads < std::max(p.height, p.width));  // walked whole lines at a time
+inline Moved backward_moves(const BackwardArgs& b, const Plan& plan) {
+  const int64_t value = value_bytes(b.dtype), state = state_bytes(b.dtype);
+  const int64_t planes = b.batch * b.channels * b.plane(), sweeps = b.directions;
+  const auto once_or_each = [&](int on_chip) { return plan.resident > on_chip ? 1 : sweeps; };
+  using Memory = BackwardMemory<float>;  // which planes are kept is the same for every dtype
+  const int64_t maps = sweeps * planes;  // values of one tap's gates, or of sources, if no channels shared them
+  Moved moved{};
+  // What channels share is read once for those of a block, and its gradient leaves once for all, or in parts.
+  const auto shared = [&](int64_t arrays, int64_t sharing) {
+    const int64_t parts = std::max<int64_t>(1, sharing / plan.channels),
+                  run = std::min<int64_t>(sharing, plan.channels);
+    moved.bytes += arrays * maps * value / run;
+    const int64_t grads = arrays * maps * value / sharing;
+    if (parts == 1) {
+      moved.bytes += grads;
+      return;
+    }
+    const int64_t partial = arrays * maps * state / run;
+    moved.bytes += partial;
+    moved.after += partial + grads;
+    moved.launches_after += plan.chunks;
+  };
+  shared(3, sharing_gates(b));
+  if (b.source_groups) shared(1, sharing_source(b));
+  moved.launches_after += plan.chunks - 1;
+  moved.bytes += value * planes * once_or_each(Memory::kept_x);
+  if (b.merge == Merge::max) moved.bytes += planes * once_or_each(Memory::kept_winner);
+  moved.bytes += value * planes * (b.merge == Merge::none ? sweeps : once_or_each(Memory::kept_grad));
+  moved.bytes += b.batch * b.channels * b.checkpoint_offset(b.directions) * state;
+  if (plan.split) {
+    moved.bytes += sweeps * state * planes;
+    moved.after += sweeps * state * planes + value * planes;
+    ++moved.launches_after;
+  } else {
+    moved.bytes += value * planes + (plan.resident ? 0 : 2 * (sweeps - 1) * state * planes);
+  }
+  return moved;
 }
 
-// Two stages before resident planes: with one, the multiprocessor waits for every tile.
+// Parts of sums may take as much room as x in the state's dtype, and a little in any case.
+inline int64_t room_for_parts(const Problem& p, const Limits& limits) {
+  return std::max(limits.least_room, p.batch * p.channels * p.plane() * state_bytes(p.dtype));
+}
+
+// Bytes of all parts of sums over channels, of gates' gradients alone or sources' too.
+inline int64_t part_bytes(const Problem& p, const Plan& plan, bool gates, bool source) {
+  const int64_t arrays = (gates ? 3 : 0) + (source ? 1 : 0);
+  return p.batch * p.channels / plan.channels * p.directions * arrays * part_values(p, plan.chunks) *
+         state_bytes(p.dtype);
+}
+
+// As few chunks as let the parts fit in their room. Only tasks of a single sweep can stop and go on.
+inline int chunks_for(const Problem& p, Plan plan, const Limits& limits, bool gates, bool source) {
+  if (p.directions > 1 && !plan.split) return 1;
+  const int64_t room = room_for_parts(p, limits);
+  int64_t most = std::numeric_limits<int>::max();
+  for (int d = 0; d < p.directions; ++d) most = std::min(most, tile_count(p.sweep(d).lines));
+  plan.chunks = 1;
+  const int64_t wanted = part_bytes(p, plan, gates, source) / room;
+  plan.chunks = static_cast<int>(std::min(most, std::max<int64_t>(1, wanted)));
+  while (plan.chunks < most && part_bytes(p, plan, gates, source) > room) ++plan.chunks;
+  return plan.chunks;
+}
+
+// A plan for as much of the machine as `limits` say; none where it does not fit.
 template <typename S>
-bool place_backward(Plan& plan, const Problem& p, const Limits& limits) {
-  const bool may_reside = p.directions > 1 && !plan.split;
-  for (const int stages : {2, 1}) {
-    for (int resident = may_reside ? BackwardMemory<S>::kept_all : 0; resident >= 0; --resident) {
-      if (place_backward<S>(plan, p, limits, stages, resident)) return true;
+Plan place_backward(const BackwardArgs& b, const Limits& limits, int channels, bool split, int resident, int stages) {
+  using Memory = BackwardMemory<S>;
+  Plan plan{};
+  plan.resident = resident;
+  plan.piece = piece_of(b, {b.grad, b.x, b.gates, b.source, b.winner, b.grad_x, b.grad_gates, b.grad_source});
+  plan.resident_pitch = static_cast<int>(resident_pitch(b, plan.piece));
+  divide(plan, b, channels, split);
+  const bool gates = sharing_gates(b) > channels, source = sharing_source(b) > channels;
+  plan.chunks = gates || source ? chunks_for(b, plan, limits, gates, source) : 1;
+  const bool placed =
+      place(plan, b, limits, stages, Memory::thread_bytes(b, channels, stages, resident), Memory::fixed_bytes(b, plan));
+  // Planes on chip are walked whole lines at a time.
+  if (!placed || (resident && plan.threads < std::max(b.height, b.width))) return {};
+  reserve_carry(plan, b, limits);
+  const int64_t state = state_bytes(b.dtype), planes = b.batch * b.channels * b.plane() * state;
+  if (split) plan.planes = reserve(plan, planes * b.directions);
+  const bool running = b.directions > 1 && !split && !resident;
+  if (running && state > value_bytes(b.dtype)) plan.planes = reserve(plan, planes);
+  if (gates) plan.partial_gates = reserve(plan, part_bytes(b, plan, true, false));
+  if (source) plan.partial_source = reserve(plan, part_bytes(b, plan, false, true));
+  return plan;
+}
+
+// How many bytes the workspace may take beside what sweeps need: carried lines, a plane of sums for each sweep.
+inline int64_t workspace_bound(const Problem& p, const Plan& plan, const Limits& limits) {
+  const int64_t planes = p.batch * p.channels * p.plane() * state_bytes(p.dtype);
+  const int64_t carry = plan.carry_in_shared ? 0 : plan.blocks * plan.carry_values * state_bytes(p.dtype);
+  return planes * (plan.split ? p.directions : 1) + carry + room_for_parts(p, limits) + 1024;
+}
+
+inline Choice choose_backward(const BackwardArgs& b, const Limits& limits) {
+  Choice best;
+  const int64_t gates = sharing_gates(b), source = sharing_source(b);
+  const auto divides = [](int64_t few, int64_t many) { return many % few == 0; };
+  with_width(b.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    // Channels that share gates follow each other in a block, all or a part of them.
+    for (int64_t channels = gates; channels >= 1; --channels) {
+      if (!divides(channels, gates) || !(divides(channels, source) || divides(source, channels))) continue;
+      const int count = static_cast<int>(channels);
+      for_plans<S>(b, limits, count, BackwardMemory<S>::kept_all,
+                   [&](const Limits& share, bool split, int kept, int stages) {
+                     const Plan plan = place_backward<S>(b, share, count, split, kept, stages);
+                     if (!plan.threads) return;
+                     const Pass pass = kept ? Pass::backward_on_chip : Pass::backward;
+                     const Cost cost = cost_of(b, plan, limits, pass, backward_moves(b, plan));
+                     best.offer(plan, cost, workspace_bound(b, plan, limits));
+                   });
     }
-  }
-  return false;
+  });
+  return best;
 }
 
 inline Plan plan_backward(const BackwardArgs& b, const Limits& limits) {
-  Plan plan{};
-  plan.piece = piece_of(b, {b.grad, b.x, b.gates, b.source, b.winner, b.grad_x, b.grad_gates, b.grad_source});
-  plan.resident_pitch = static_cast<int>(resident_pitch(b, plan.piece));
-  const int64_t gates = sharing_gates(b), source = sharing_source(b);
-  const auto divides = [](int64_t few, int64_t many) { return many % few == 0; };
-  // Channels that share gates follow each other in a block, as many as leave a block for each multiprocessor.
-  with_width(b.dtype, [&](auto zero) {
-    using S = decltype(zero);
-    for (int64_t channels = gates; channels >= 1; --channels) {
-      if (!divides(channels, gates) || !(divides(channels, source) || divides(source, channels))) continue;
-      const int64_t tasks = b.batch * b.channels / channels * b.directions;
-      if (channels > 1 && tasks * 8 < limits.multiprocessors * 7) continue;
-      divide(plan, b, limits, static_cast<int>(channels));
-      if (place_backward<S>(plan, b, limits)) return;
-    }
-    plan.threads = 0;
-  });
-  reserve_carry(plan, b, limits);
-  const int64_t state = state_bytes(b.dtype), planes = b.batch * b.channels * b.plane() * state;
-  if (plan.split) plan.planes = reserve(plan, planes * b.directions);
-  const bool running = b.directions > 1 && !plan.split && !plan.resident;
-  if (running && state > value_bytes(b.dtype)) plan.planes = reserve(plan, planes);
-  // What a block knows only a part of: the parts are added up afterwards.
-  const int64_t parts = planes / plan.channels * b.directions;
-  if (gates > plan.channels) plan.partial_gates = reserve(plan, parts * 3);
-  if (source > plan.channels) plan.partial_source = reserve(plan, parts);
-  return plan;
+  return choose_backward(b, limits).plan;
 }
 
 }  // namespace cuda

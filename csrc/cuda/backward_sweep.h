@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backward_plan.h"
+#include "parts.h"
 #include "result.h"
 
 namespace spn {
@@ -18,6 +19,7 @@ struct BackwardSweep {
   GradientPlane<S> grad_gates[3], grad_source;
   T grad_scale;
   uint8_t direction;
+  int first_line;  // of the launch's chunk
   Target<S> target;
 };
 static_assert(2 * sizeof(BackwardSweep<double>) <= kHeaderBytes, "two sweeps fit the header");
@@ -40,11 +42,13 @@ SPN_DEVICE BackwardSweep<S> backward_sweep(const BackwardArgs& b, const Plan& pl
   in.winner = b.merge == Merge::max ? b.winner + index * plane : nullptr;
   in.grad_scale = merge_scale<T>(b);
   in.direction = static_cast<uint8_t>(d);
+  in.first_line = static_cast<int>(Chunk(in.sweep.lines, plan).first);
   const int64_t values = b.checkpoint_offset(b.directions);
   in.checkpoints = static_cast<const T*>(b.checkpoints) + index * values + b.checkpoint_offset(d);
 
-  // Parts of sums, of each block's channels together: (N, D, 3, C / channels, H, W), and (N, D, C / channels, H, W).
+  // Parts of sums, of each block's channels together: (N, D, 3, C / channels), and (N, D, C / channels).
   const int64_t parts = b.channels / plan.channels, c_part = c / plan.channels;
+  const int64_t part_plane = part_values(b, plan.chunks);
   T* partial_gates = reinterpret_cast<T*>(plan.workspace + plan.partial_gates);
   T* partial_source = reinterpret_cast<T*>(plan.workspace + plan.partial_source);
   for (int tap = 0; tap < 3; ++tap) {
@@ -52,14 +56,14 @@ SPN_DEVICE BackwardSweep<S> backward_sweep(const BackwardArgs& b, const Plan& pl
     in.gates[tap] = static_cast<const S*>(b.gates) + gate_plane * plane;
     in.grad_gates[tap] = {static_cast<S*>(b.grad_gates) + gate_plane * plane, nullptr};
     if (b.channels / b.gate_groups > plan.channels) {
-      in.grad_gates[tap].wide = partial_gates + (((n * b.directions + d) * 3 + tap) * parts + c_part) * plane;
+      in.grad_gates[tap].wide = partial_gates + (((n * b.directions + d) * 3 + tap) * parts + c_part) * part_plane;
     }
   }
   in.grad_source = {nullptr, nullptr};
   if (b.source) {
     in.grad_source.narrow = static_cast<S*>(b.grad_source) + b.source_plane(n, d, c) * plane;
     if (b.channels / b.source_groups > plan.channels) {
-      in.grad_source.wide = partial_source + ((n * b.directions + d) * parts + c_part) * plane;
+      in.grad_source.wide = partial_source + ((n * b.directions + d) * parts + c_part) * part_plane;
     }
   }
 

@@ -2,11 +2,13 @@
 #pragma once
 
 #include "backward_plan.h"
+#include "parts.h"
 
 namespace spn {
 namespace cuda {
 
-// The items of a sweep: its tiles from the last to the first, of each tile the segments, of each segment the channels.
+// The items of a sweep: its chunk's tiles from the last to the first, of each tile the segments, of each segment the
+// channels.
 struct BackwardWalk {
   Segments segments;
   int positions, channels, source_run;  // channels in a row that share a source
@@ -17,14 +19,14 @@ struct BackwardWalk {
         positions(static_cast<int>(s.positions)),
         channels(plan.channels),
         source_run(1),
-        t0(static_cast<int>(s.lines - 1) / kLines * kLines) {
+        t0(static_cast<int>((Chunk(s.lines, plan).end - 1) / kLines * kLines)) {
     if (p.source_groups) {
       const int sharing = static_cast<int>(p.channels / p.source_groups);
       source_run = sharing < channels ? sharing : channels;
     }
   }
   SPN_DEVICE Segment segment() const { return Segment(segments, number, positions); }
-  SPN_DEVICE bool done() const { return t0 < 0; }
+  SPN_DEVICE bool done(int first_line) const { return t0 < first_line; }
   SPN_DEVICE void next() {
     if (++channel < channels) return;
     channel = 0;

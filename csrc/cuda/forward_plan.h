@@ -1,7 +1,7 @@
 // The forward pass's plan: host code; and where its blocks keep what in shared memory.
 #pragma once
 
-#include "plan.h"
+#include "cost.h"
 #include "tile.h"
 
 namespace spn {
@@ -59,38 +59,66 @@ struct ForwardMemory {
   SPN_DEVICE T* line(int t) const { return lines + (t & 1) * line_pitch; }
 };
 
-template <typename S>
-bool place_forward(Plan& plan, const Problem& p, const Limits& limits, int stages, int resident) {
-  using Memory = ForwardMemory<S>;
-  plan.resident = resident;
-  const bool placed =
-      place(plan, p, limits, kThreads<S>, stages, Memory::thread_bytes(p, stages), Memory::fixed_bytes(p, plan));
-  return placed && !(resident && plan.carry_values);  // a plane on chip is walked whole lines at a time
+// Gates and sources are counted for each channel that reads them, whether or not a cache answers.
+inline Moved forward_moves(const ForwardArgs& f, const Plan& plan) {
+  const int64_t value = value_bytes(f.dtype), state = state_bytes(f.dtype);
+  const int64_t planes = f.batch * f.channels * f.plane(), sweeps = f.directions;
+  const bool merges = sweeps > 1 && f.merge != Merge::none;
+  const int64_t out = value * planes * (merges ? 1 : sweeps), winner = f.winner ? planes : 0;
+  const int64_t saved = f.checkpoints ? f.batch * f.channels * f.checkpoint_offset(f.directions) * state : 0;
+  Moved moved{};
+  moved.bytes =
+      (f.source_groups ? 4 : 3) * sweeps * value * planes + value * planes * (plan.resident ? 1 : sweeps) + saved;
+  if (merges && plan.split) {
+    moved.bytes += sweeps * state * planes;
+    moved.after = sweeps * state * planes + out + winner;
+    moved.launches_after = 1;
+    return moved;
+  }
+  moved.bytes += out;
+  if (!merges) return moved;
+  if (!plan.resident) moved.bytes += 2 * (sweeps - 1) * planes * (plan.merges_narrow ? value : state);
+  moved.bytes += 5 * winner;  // the second sweep writes who won, the third and fourth read and write it
+  return moved;
 }
 
-inline Plan plan_forward(const ForwardArgs& f, const Limits& limits) {
+// A plan with `stages` stages for as much of the machine as `limits` say; none where it does not fit.
+template <typename S>
+Plan place_forward(const ForwardArgs& f, const Limits& limits, bool split, int resident, int stages) {
+  using Memory = ForwardMemory<S>;
   Plan plan{};
-  divide(plan, f, limits, 1);
+  plan.chunks = 1;
+  plan.resident = resident;
   plan.piece = piece_of(f, {f.x, f.gates, f.source, f.out, f.winner});
+  divide(plan, f, 1, split);
   const bool merges = f.directions > 1 && f.merge != Merge::none;
   const bool wider = state_bytes(f.dtype) > value_bytes(f.dtype);
   // The maximum of rounded values is the rounded maximum; only which direction won could differ.
-  plan.merges_narrow = merges && !plan.split && wider && f.merge == Merge::max && !f.winner;
-  with_width(f.dtype, [&](auto zero) {
-    using S = decltype(zero);
-    const bool may_reside = merges && !plan.split;
-    for (const int resident : {2, 0}) {
-      for (const int stages : {2, 1}) {
-        if ((may_reside || !resident) && place_forward<S>(plan, f, limits, stages, resident)) return;
-      }
-    }
-    plan.threads = 0;
-  });
+  plan.merges_narrow = merges && !split && wider && f.merge == Merge::max && !f.winner;
+  const bool placed = place(plan, f, limits, stages, Memory::thread_bytes(f, stages), Memory::fixed_bytes(f, plan));
+  if (!placed || (resident && plan.carry_values)) return {};  // a plane on chip is walked whole lines at a time
   reserve_carry(plan, f, limits);
   const int64_t planes = f.batch * f.channels * f.plane() * state_bytes(f.dtype);
-  if (merges && plan.split) plan.planes = reserve(plan, planes * f.directions);
-  if (merges && !plan.split && !plan.resident && wider && !plan.merges_narrow) plan.planes = reserve(plan, planes);
+  if (merges && split) plan.planes = reserve(plan, planes * f.directions);
+  if (merges && !split && !resident && wider && !plan.merges_narrow) plan.planes = reserve(plan, planes);
   return plan;
+}
+
+inline Choice choose_forward(const ForwardArgs& f, const Limits& limits) {
+  Choice best;
+  with_width(f.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    for_plans<S>(f, limits, 1, 2, [&](const Limits& share, bool split, int kept, int stages) {
+      if (kept == 1) return;  // x and the running merge, or none
+      const Plan plan = place_forward<S>(f, share, split, kept, stages);
+      if (plan.threads) best.offer(plan, cost_of(f, plan, limits, Pass::forward, forward_moves(f, plan)));
+    });
+  });
+  return best;
+}
+
+inline Plan plan_forward(const ForwardArgs& f, const Limits& limits) {
+  return choose_forward(f, limits).plan;
 }
 
 }  // namespace cuda

@@ -38,12 +38,30 @@ int64_t merge_blocks(int64_t values) {
   return std::min((values + kMergeThreads - 1) / kMergeThreads, kMaxBlocks);
 }
 
-// grad = the sum of `parts` partial gradients for each of its planes.
+// grad = the sum of `parts` partial gradients for each of its planes, of the launch's chunk.
 template <typename S>
-cudaError_t sum_parts(const void* partial, void* grad, const BackwardArgs& b, int64_t planes, int64_t parts,
-                      cudaStream_t stream) {
-  return launch(sum_parts_kernel<S>, merge_blocks(planes * b.plane()), kMergeThreads, 0, stream, static_cast<S*>(grad),
-                static_cast<const StateOf<S>*>(partial), planes, parts, b.plane());
+cudaError_t sum_parts(const Problem& p, const Plan& plan, void* grad, int64_t partial, int64_t planes_of_sweep,
+                      int64_t parts, cudaStream_t stream) {
+  const int64_t values = p.batch * p.directions * planes_of_sweep * part_values(p, plan.chunks);
+  return launch(sum_parts_kernel<S>, merge_blocks(values), kMergeThreads, 0, stream, p, plan, static_cast<S*>(grad),
+                reinterpret_cast<const StateOf<S>*>(plan.workspace + partial), planes_of_sweep, parts);
+}
+
+// The sweeps of a chunk, and the sums of which their blocks have parts.
+template <typename S>
+cudaError_t backward_chunk(const BackwardArgs& b, const Plan& plan, cudaStream_t stream) {
+  cudaError_t error = with_piece<S>(plan, [&](auto piece) {
+    return launch(backward_kernel<S, decltype(piece)::value>, plan.blocks, plan.threads,
+                  kHeaderBytes + plan.scratch_bytes, stream, b, plan);
+  });
+  const int64_t gates = sharing_gates(b) / plan.channels, source = sharing_source(b) / plan.channels;
+  if (error == cudaSuccess && gates > 1) {
+    error = sum_parts<S>(b, plan, b.grad_gates, plan.partial_gates, 3 * b.gate_groups, gates, stream);
+  }
+  if (error == cudaSuccess && source > 1) {
+    error = sum_parts<S>(b, plan, b.grad_source, plan.partial_source, b.source_groups, source, stream);
+  }
+  return error;
 }
 
 }  // namespace
@@ -66,24 +84,14 @@ cudaError_t backward(const BackwardArgs& b, Plan plan, void* workspace, cudaStre
   plan.workspace = static_cast<unsigned char*>(workspace);
   return with_dtype(b.dtype, [&](auto zero) {
     using S = decltype(zero);
-    cudaError_t error = with_piece<S>(plan, [&](auto piece) {
-      return launch(backward_kernel<S, decltype(piece)::value>, plan.blocks, plan.threads,
-                    kHeaderBytes + plan.scratch_bytes, stream, b, plan);
-    });
+    cudaError_t error = cudaSuccess;
+    for (plan.chunk = plan.chunks - 1; plan.chunk >= 0 && error == cudaSuccess; --plan.chunk) {
+      error = backward_chunk<S>(b, plan, stream);
+    }
     if (error == cudaSuccess && plan.split) {
       const auto* planes = reinterpret_cast<const StateOf<S>*>(plan.workspace + plan.planes);
       error =
           launch(add_kernel<S>, merge_blocks(b.batch * b.channels * b.plane()), kMergeThreads, 0, stream, b, planes);
-    }
-    const int64_t gates = sharing_gates(b) / plan.channels, source = sharing_source(b) / plan.channels;
-    const int64_t sweeps = b.batch * b.directions;
-    if (error == cudaSuccess && gates > 1) {
-      const void* partial = plan.workspace + plan.partial_gates;
-      error = sum_parts<S>(partial, b.grad_gates, b, sweeps * 3 * b.gate_groups, gates, stream);
-    }
-    if (error == cudaSuccess && source > 1) {
-      const void* partial = plan.workspace + plan.partial_source;
-      error = sum_parts<S>(partial, b.grad_source, b, sweeps * b.source_groups, source, stream);
     }
     return error;
   });

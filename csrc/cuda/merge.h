@@ -3,6 +3,7 @@
 // One thread a value, neighbouring threads neighbouring values.
 #pragma once
 
+#include "parts.h"
 #include "result.h"
 
 namespace spn {
@@ -53,20 +54,26 @@ add_kernel(BackwardArgs b, const StateOf<S>* planes) {
   }
 }
 
-// grad (planes, H, W) = sum over the parts of partial (planes, parts, H, W).
+// grad (N, D, planes of a sweep, H, W), of the launch's chunk, = sum over the parts of partial (N, D, planes of a
+// sweep, parts, values of a part).
 template <typename S>
 SPN_KERNEL(kMergeThreads, 4)
-sum_parts_kernel(S* grad, const StateOf<S>* partial, int64_t planes, int64_t parts, int64_t plane) {
+sum_parts_kernel(Problem p, Plan plan, S* grad, const StateOf<S>* partial, int64_t planes_of_sweep, int64_t parts) {
   using T = StateOf<S>;
-  const int64_t size = planes * plane;
+  const int64_t values = part_values(p, plan.chunks);
+  const int64_t size = p.batch * p.directions * planes_of_sweep * values;
 #pragma unroll 1
   for (int64_t o = int64_t{blockIdx.x} * kMergeThreads + threadIdx.x; o < size;
        o += int64_t{gridDim.x} * kMergeThreads) {
-    const T* first = partial + o / plane * parts * plane + o % plane;
+    const int64_t plane = o / values, i = o % values;
+    const Part part(p, plan, static_cast<int>(plane / planes_of_sweep % p.directions));
+    const int64_t row = i / part.pitch, column = i % part.pitch;
+    if (row >= part.rows || column >= part.columns) continue;
+    const T* first = partial + plane * parts * values + i;
     T total = load(first);
 #pragma unroll 4
-    for (int64_t part = 1; part < parts; ++part) total += load(first + part * plane);
-    store(grad + o, static_cast<S>(total));
+    for (int64_t k = 1; k < parts; ++k) total += load(first + k * values);
+    store(grad + plane * p.plane() + (part.row + row) * p.width + part.column + column, static_cast<S>(total));
   }
 }
 

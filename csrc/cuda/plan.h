@@ -2,8 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
+#include <tuple>
 #include <type_traits>
 
 #include "../problem.h"
@@ -23,18 +26,36 @@ constexpr int kThreads = sizeof(S) == 8 ? 256 : 384;
 constexpr int64_t kHeaderBytes = 512;  // of shared memory: where two sweeps' pointers are kept
 constexpr int64_t kMaxBlocks = int64_t{1} << 30;
 
-// What the device offers. `shared_bytes` is what a block may use beyond the header.
+// What the device offers.
 struct Limits {
-  int64_t shared_bytes;
+  int64_t shared_bytes;  // of a block, beyond the header
   int multiprocessors;
-  int threads;
+  int threads;                             // of a block
+  int64_t shared_of_multiprocessor;        // for the blocks that share it
+  int64_t shared_reserved;                 // that each of them takes besides
+  double bytes_per_clock;                  // that a copy moves, read and written
+  int64_t least_room = int64_t{32} << 20;  // bytes that parts of sums may take in any case
 };
+
+constexpr int kMostTogether = 4;  // blocks that a plan puts on a multiprocessor
+
+// What a block may use where `together` of them share a multiprocessor.
+template <typename S>
+Limits share_of(const Limits& limits, int together) {
+  Limits share = limits;
+  share.threads = std::min(limits.threads, kThreads<S> / together / 32 * 32);
+  const int64_t shared = limits.shared_of_multiprocessor / together - limits.shared_reserved - kHeaderBytes;
+  share.shared_bytes = std::min(limits.shared_bytes, together > 1 ? shared / 16 * 16 : limits.shared_bytes);
+  return share;
+}
 
 struct Plan {
   int threads;            // of a block, one position each at a time; none where shared memory is too small
   int stages;             // 2: the next tile arrives while this one is computed
   int piece;              // neighbouring values that can be moved at once
   int channels;           // that a block takes one after the other, tile by tile; backward only
+  int chunks;             // launches that a sweep's tiles are cut into; backward only: see parts.h
+  int chunk;              // of this launch; the last comes first
   bool split;             // each sweep is a task of its own
   int resident;           // arrays that stay in shared memory from sweep to sweep: see the pass's memory
   int resident_pitch;     // values from row to row of those, backward: see resident.h
@@ -78,12 +99,11 @@ inline int64_t reserve(Plan& plan, int64_t bytes) {
   return offset;
 }
 
-// Tasks of `channels` channels each. Few of them run their sweeps side by side, and merge the planes afterwards.
-inline void divide(Plan& plan, const Problem& p, const Limits& limits, int channels) {
-  const int64_t planes = p.batch * p.channels / channels;
+// Tasks of `channels` channels each: all sweeps of them one after the other, or with `split` each of its own.
+inline void divide(Plan& plan, const Problem& p, int channels, bool split) {
   plan.channels = channels;
-  plan.split = p.directions > 1 && (p.merge == Merge::none || planes * 2 <= limits.multiprocessors);
-  plan.tasks = planes * (plan.split ? p.directions : 1);
+  plan.split = split;
+  plan.tasks = p.batch * p.channels / channels * (split ? p.directions : 1);
   plan.blocks = std::min(plan.tasks, kMaxBlocks);
 }
 
@@ -109,36 +129,57 @@ inline int threads_for(const Problem& p, int most) {
   return static_cast<int>(round_up(threads, 32));
 }
 
-// Sets threads and scratch for `stages` stages: `thread_bytes` for each thread and `fixed_bytes` for all. Fails where
-// shared memory leaves fewer threads than segments need.
-inline bool place(Plan& plan, const Problem& p, const Limits& limits, int max_threads, int stages, int64_t thread_bytes,
+// Sets threads and scratch for `stages` stages: `thread_bytes` for each thread and `fixed_bytes` for all. Carried lines
+// stay in shared memory where that leaves threads enough. Fails where there are fewer threads than segments need.
+inline bool place(Plan& plan, const Problem& p, const Limits& limits, int stages, int64_t thread_bytes,
                   int64_t fixed_bytes) {
   int64_t longest = 1;
   for (int d = 0; d < p.directions; ++d) longest = std::max(longest, p.sweep(d).positions);
-  const auto most_threads = [&] {
-    const int64_t room = (limits.shared_bytes - fixed_bytes) / thread_bytes;
-    return static_cast<int>(std::min<int64_t>({room, limits.threads, max_threads}) / 32 * 32);
+  const auto most_threads = [&](int64_t carry_bytes) {
+    const int64_t room = (limits.shared_bytes - fixed_bytes - carry_bytes) / thread_bytes;
+    return static_cast<int>(std::min<int64_t>(room, limits.threads) / 32 * 32);
   };
-  int most = most_threads();
-  plan.carry_values = 0;
-  if (most < longest || plan.channels > 1) {
-    plan.carry_values = 2 * plan.channels * longest;
-    const int64_t carry_bytes = round_up(plan.carry_values * state_bytes(p.dtype), 16);
-    plan.carry_in_shared = carry_bytes <= limits.shared_bytes / 8;
-    if (plan.carry_in_shared) fixed_bytes += carry_bytes;
-    most = most_threads();
-  }
-  if (most < 32 || (most < longest && most < 2 * kLines + 32)) return false;
+  const auto take = [&](int64_t carry_bytes) {
+    const int most = most_threads(carry_bytes);
+    if (most < 32 || (most < longest && most < 2 * kLines + 32)) return false;
+    plan.threads = threads_for(p, most);
+    plan.scratch_bytes = fixed_bytes + carry_bytes + plan.threads * thread_bytes;
+    return true;
+  };
   plan.stages = stages;
-  plan.threads = threads_for(p, most);
-  plan.scratch_bytes = fixed_bytes + plan.threads * thread_bytes;
-  return true;
+  plan.carry_values = 0;
+  plan.carry_in_shared = false;
+  if (most_threads(0) < longest || plan.channels > 1 || plan.chunks > 1) {
+    plan.carry_values = 2 * plan.channels * longest;
+    const int64_t bytes = round_up(plan.carry_values * state_bytes(p.dtype), 16);
+    plan.carry_in_shared = plan.chunks == 1 && bytes <= limits.shared_bytes / 8 && take(bytes);
+    if (plan.carry_in_shared) return true;
+  }
+  return take(0);
 }
 
-// Room for carried lines in global memory, where shared memory has none.
+// visit(share, split, kept, stages) for each way to cut a pass whose blocks take `channels` channels: what a block has
+// of a multiprocessor, whether sweeps are tasks of their own, how many arrays stay on chip from sweep to sweep, stages.
+template <typename S, typename Visit>
+void for_plans(const Problem& p, const Limits& limits, int64_t channels, int most_kept, Visit visit) {
+  for (const bool split : {false, true}) {
+    if (split ? p.directions == 1 : p.directions > 1 && p.merge == Merge::none) continue;
+    const int64_t tasks = p.batch * p.channels / channels * (split ? p.directions : 1);
+    for (int together = 1; together <= kMostTogether; ++together) {
+      if (tasks <= int64_t{limits.multiprocessors} * (together - 1)) break;  // there are no more to share with
+      const Limits share = share_of<S>(limits, together);
+      for (int kept = split || p.directions == 1 ? 0 : most_kept; kept >= 0; --kept) {
+        for (const int stages : {2, 1}) visit(share, split, kept, stages);
+      }
+    }
+  }
+}
+
+// Room for carried lines in global memory, where shared memory has none: of as many blocks as run at a time, or of all
+// where the next launch goes on from there.
 inline void reserve_carry(Plan& plan, const Problem& p, const Limits& limits) {
   if (plan.carry_values == 0 || plan.carry_in_shared) return;
-  plan.blocks = std::min<int64_t>(plan.blocks, limits.multiprocessors * 8);
+  if (plan.chunks == 1) plan.blocks = std::min<int64_t>(plan.blocks, limits.multiprocessors * 8);
   plan.carry = reserve(plan, plan.blocks * plan.carry_values * state_bytes(p.dtype));
 }
 

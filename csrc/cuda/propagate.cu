@@ -5,26 +5,32 @@
 #include <torch/csrc/stable/accelerator.h>
 
 #include "../torch_args.h"
+#include "limits.h"
 
 namespace spn {
 
 namespace {
 
 void check(cudaError_t error, const char* what) {
-  STD_TORCH_CHECK(error == cudaSuccess, what, ": ", cudaGetErrorString(error));
+  STD_TORCH_CHECK(cuda::taken(error) == cudaSuccess, what, ": ", cudaGetErrorString(error));
+}
+
+// The index of the one device that all are on. Torch calls these operators where any tensor is on a GPU, and kernels
+// follow plain pointers.
+int32_t device_of(const Tensor& x, std::initializer_list<std::pair<const char*, const Tensor*>> others) {
+  STD_TORCH_CHECK(x.is_cuda(), "x must be on the GPU that the other tensors are on");
+  const int32_t device = x.get_device_index();
+  for (const auto& [name, tensor] : others) {
+    STD_TORCH_CHECK(!tensor || (tensor->is_cuda() && tensor->get_device_index() == device), name,
+                    " must be on x's device cuda:", device);
+  }
+  return device;
 }
 
 cudaStream_t current_stream(int32_t device) {
   void* stream = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
   return static_cast<cudaStream_t>(stream);
-}
-
-cuda::Limits limits_of(int32_t device) {
-  int shared = 0, multiprocessors = 0;
-  check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "shared memory");
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "multiprocessors");
-  return {shared - cuda::kHeaderBytes, multiprocessors, 1024};
 }
 
 // Lines and positions are counted in 32 bits, offsets in 64.
@@ -41,12 +47,14 @@ Tensor workspace_of(const cuda::Plan& plan, const Tensor& like) {
 std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates, const std::optional<Tensor> source,
                                              std::string direction, std::string normalize, std::string merge,
                                              bool save) {
-  const int32_t device = x.get_device_index();
+  const int32_t device = device_of(x, {{"gates", &gates}, {"source", source ? &*source : nullptr}});
   const torch::stable::accelerator::DeviceGuard guard(device);
   ForwardCall call(x, gates, source, direction, normalize, merge, save);
   if (!call.empty()) {
     check_sides(call.args);
-    const cuda::Plan plan = cuda::plan_forward(call.args, limits_of(device));
+    cuda::Limits limits;
+    check(cuda::read_limits(device, limits), "spn::propagate");
+    const cuda::Plan plan = cuda::plan_forward(call.args, limits);
     Tensor workspace = workspace_of(plan, call.x);
     check(cuda::forward(call.args, plan, workspace.mutable_data_ptr(), current_stream(device)), "spn::propagate");
   }
@@ -57,12 +65,18 @@ std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const T
                                                       const std::optional<Tensor> source, const Tensor winner,
                                                       const Tensor checkpoints, std::string direction,
                                                       std::string normalize, std::string merge) {
-  const int32_t device = x.get_device_index();
+  const int32_t device = device_of(x, {{"gates", &gates},
+                                       {"source", source ? &*source : nullptr},
+                                       {"grad", &grad},
+                                       {"winner", &winner},
+                                       {"checkpoints", &checkpoints}});
   const torch::stable::accelerator::DeviceGuard guard(device);
   BackwardCall call(grad, x, gates, source, winner, checkpoints, direction, normalize, merge);
   if (!call.empty()) {
     check_sides(call.args);
-    const cuda::Plan plan = cuda::plan_backward(call.args, limits_of(device));
+    cuda::Limits limits;
+    check(cuda::read_limits(device, limits), "spn::propagate_backward");
+    const cuda::Plan plan = cuda::plan_backward(call.args, limits);
     Tensor workspace = workspace_of(plan, call.x);
     check(cuda::backward(call.args, plan, workspace.mutable_data_ptr(), current_stream(device)),
           "spn::propagate_backward");

@@ -23,6 +23,9 @@ struct alignas(kCount * sizeof(V)) Pack {
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <mutex>
+#include <set>
+#include <utility>
 
 // A kernel of blocks of at most `threads`, `blocks` of which a multiprocessor shall hold.
 #define SPN_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
@@ -88,7 +91,8 @@ SPN_DEVICE const T& published(const T* object) {
 }
 
 // Copies kBytes from global to shared memory, or zeros where there is nothing to copy; other threads may see them after
-// copy_wait and a barrier.
+// copy_wait and a barrier. The second cache fetches whole lines of 128 bytes: a row of a horizontal sweep's tile is a
+// part of one, and the rest is of the next tile.
 template <int kBytes>
 SPN_DEVICE void copy_async(void* shared, const void* global, bool there) {
   static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "what the device can copy asynchronously");
@@ -96,9 +100,11 @@ SPN_DEVICE void copy_async(void* shared, const void* global, bool there) {
   const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   const int bytes = there ? kBytes : 0;
   if constexpr (kBytes == 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(bytes) : "memory");
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(bytes)
+                 : "memory");
   } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(address), "l"(global), "n"(kBytes), "r"(bytes)
+    asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], %2, %3;" ::"r"(address), "l"(global), "n"(kBytes),
+                 "r"(bytes)
                  : "memory");
   }
 #else
@@ -121,18 +127,43 @@ SPN_DEVICE void copy_wait() {
 #endif
 }
 
+// The error, which CUDA forgets: it would otherwise be reported as that of whoever asks next.
+inline cudaError_t taken(cudaError_t error) {
+  if (error != cudaSuccess) cudaGetLastError();
+  return error;
+}
+
+// Lets blocks of the kernel have all the shared memory of the current device. Set once, and not to what a launch needs:
+// another thread may be about to launch the kernel with more.
+inline cudaError_t allow_shared_memory(const void* kernel) {
+  static std::mutex mutex;
+  static std::set<std::pair<const void*, int> > allowed;
+  int device = 0, bytes = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (error != cudaSuccess || allowed.count({kernel, device})) return error;
+  error = cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error == cudaSuccess) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  // Several blocks share a multiprocessor only if its first cache leaves them the room.
+  if (error == cudaSuccess) {
+    error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+  }
+  if (error == cudaSuccess) allowed.insert({kernel, device});
+  return error;
+}
+
 template <typename... Args>
 cudaError_t launch(void (*kernel)(Args...), int64_t blocks, int threads, int64_t shared_bytes, cudaStream_t stream,
                    Args... args) {
-  constexpr int64_t kWithoutAsking = 48 << 10;
-  if (shared_bytes > kWithoutAsking) {
-    const cudaError_t error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
-    if (error != cudaSuccess) return error;
+  const void* function = reinterpret_cast<const void*>(kernel);
+  if (shared_bytes > 0) {
+    const cudaError_t error = allow_shared_memory(function);
+    if (error != cudaSuccess) return taken(error);
   }
   void* pointers[] = {&args...};
-  return cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
-                          dim3(static_cast<unsigned>(threads)), pointers, static_cast<size_t>(shared_bytes), stream);
+  return taken(cudaLaunchKernel(function, dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)),
+                                pointers, static_cast<size_t>(shared_bytes), stream));
 }
 
 }  // namespace cuda

@@ -30,6 +30,10 @@ NORMALIZATIONS = ("none", "abs", "unit", "sigmoid")
 MERGES = ("none", "max", "mean", "sum")
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 CHECKPOINT_LINES = 16
+HEADER = 512  # bytes of shared memory that a block has besides
+RESERVED = 1 << 10  # that the device takes of each block
+# Bytes a clock: with so slow a memory plans move the fewest bytes, with so fast a one they spread over multiprocessors.
+SLOW, FAST = 0.01, 1e9
 
 CXX = os.environ.get("CXX", "g++")
 FLAGS = ["-std=c++17", "-g1", "-fPIC", "-Wall", "-Wno-unknown-pragmas", "-DSPN_EMULATOR"]
@@ -162,6 +166,9 @@ class Machine:
     shared_bytes: int = (227 << 10) - 512
     multiprocessors: int = 1  # more planes than half of it: the sweeps of a plane run one after the other
     threads: int = 1024
+    shared_of_multiprocessor: int | None = None  # what one block of shared_bytes takes
+    bytes_per_clock: float = SLOW
+    least_room: int = 32 << 20  # bytes that parts of sums may take in any case
     seed: int = 0
     check: bool = True
     count: bool = False
@@ -181,7 +188,13 @@ class Machine:
             "without_barrier",
             "fault",
         )
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | {
+            "shared_of_multiprocessor": self.shared_of_multiprocessor
+            or self.shared_bytes + HEADER + RESERVED,
+            "shared_reserved": RESERVED,
+            "least_room": self.least_room,
+            "bytes_per_clock": self.bytes_per_clock,
+        }
 
     def _run(self, name: str, problem: dict, inputs: dict, outputs: dict) -> None:
         arrays = [

@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 import torch
 from cases import Case, check
-from kernel_emulator import ROOT, Build, KernelError, Machine, Mutation
+from kernel_emulator import FAST, ROOT, Build, KernelError, Machine, Mutation
 
 
 def barriers() -> list[str]:
@@ -70,7 +70,11 @@ MUTATIONS = (
     Mutation("backward.h", "in.direction + 1 == b.directions", "in.direction + 2 == b.directions",
              "grad_x leaves before the last sweep"),
     Mutation("resident.h", "line < lines", "line <= lines", "a line beyond the map"),
-    Mutation("merge.h", "part < parts", "part + 1 < parts", "a part of a sum forgotten"),
+    Mutation("merge.h", "k < parts", "k + 1 < parts", "a part of a sum forgotten"),
+    Mutation("backward.h", "plan.chunks > 1", "false", "a chunk forgets what the one after it sends"),
+    Mutation("backward_sweep.h", "Chunk(in.sweep.lines, plan).first", "0", "a chunk takes those before it too"),
+    Mutation("parts.h", "s.line_stride < 0 ? s.lines - chunk.end : chunk.first", "chunk.first",
+             "a mirrored sweep's parts lie elsewhere"),
 )  # fmt: skip
 # These cost time alone: the counts of test_traffic.py have to notice them.
 NO_SPREAD = Mutation("tile.h", "row / kRowsOfBanks % kPiecesOfRow * kTogether", "0", "lanes meet in banks")
@@ -89,12 +93,19 @@ def ties(machine: Machine) -> None:
 
 
 # Lines across warps, segments, planes on chip, all or some of them, channels that share gates, alone and in parts; one
-# stage and two; several tasks a block.
+# stage and two; several tasks a block; parts in chunks of lines.
 CASES = (
     (Case(37, 40, channels=1, gate_groups=1), Machine()),
     (Case(20, 100, channels=2, gate_groups=1), Machine(threads=96)),
-    (Case(32, 18, channels=2, gate_groups=1, source_groups=2), Machine(multiprocessors=100)),
+    (
+        Case(32, 18, channels=2, gate_groups=1, source_groups=2),
+        Machine(multiprocessors=100, bytes_per_clock=FAST),
+    ),
     (Case(70, 41, channels=1, gate_groups=1), Machine(shared_bytes=33000)),
+    (
+        Case(40, 70, channels=4, gate_groups=1, source_groups=1),
+        Machine(multiprocessors=16, bytes_per_clock=FAST, least_room=0),
+    ),
     (Case(2, 32, batch=9, channels=18, gate_groups=1), Machine(shared_bytes=29500)),
 )
 

@@ -22,8 +22,10 @@ from cuda_cases import CHOSEN, RUNS, Run, gpu_seconds
 from kernel_emulator import DTYPES, ROOT, Machine, problem_of
 from operator_cases import DIRECTIONS, NORMALIZATIONS, Case
 
+from benchmarks.devices import H200
+
 CASES_FILE = ROOT / "tests" / "spn" / "cuda_cases.py"
-HOPPER = Machine(shared_bytes=(227 << 10) - 512, multiprocessors=132)
+HOPPER = H200.machine()
 
 # What is searched for kinds. Planes that leave multiprocessors idle, about as many as there are, several for each:
 BATCHES = (1, 2, 5, 9, 17, 34, 67, 133, 270, 1100)
@@ -70,7 +72,6 @@ def kinds_of_plan(name: str, save: bool, case: Case, dtype: torch.dtype, plan: d
             ("merges in the tensors' dtype", plan["merges_narrow"]),
             (f"shared gates {shared}", name == "backward" and sharing > 1),
             ("in chunks of lines", plan.get("chunks", 1) > 1),
-            ("several blocks a multiprocessor", plan.get("blocks_per_multiprocessor", 1) > 1),
         )
         if holds
     )
@@ -133,7 +134,15 @@ def reachable() -> dict[Case, dict[torch.dtype, frozenset[Kind]]]:
     """Kinds of the cheapest problem for each set of them."""
     cheapest: dict[tuple, Case] = {}
     for case in problems():
-        kinds = tuple(frozenset(kinds_of_plans(case, dtype)) for dtype in DTYPES)
+        by_dtype = {
+            dtype: frozenset(kinds_of_plans(case, dtype)) for dtype in DTYPES if dtype != torch.float16
+        }
+        # A plan looks at a dtype's width alone.
+        by_dtype[torch.float16] = frozenset(
+            tuple("float16" if word == "bfloat16" else word for word in kind)
+            for kind in by_dtype[torch.bfloat16]
+        )
+        kinds = tuple(by_dtype[dtype] for dtype in DTYPES)
         key = (kinds, case.source_groups > 0)
         if key not in cheapest or gpu_seconds(case) < gpu_seconds(cheapest[key]):
             cheapest[key] = case

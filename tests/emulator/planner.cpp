@@ -18,11 +18,19 @@ struct Addresses {
   }
 };
 
-py::dict described(const cuda::Plan& plan) {
+py::dict described(const cuda::Choice& choice) {
+  const auto& [plan, cost, beyond] = choice;
   py::dict d;
   describe(plan, d);
   d["tasks"] = plan.tasks;
   d["blocks"] = plan.blocks;
+  d["bytes"] = cost.bytes;
+  d["together"] = cost.together;
+  d["rounds"] = cost.rounds;
+  d["memory_cycles"] = cost.memory;
+  d["computing_cycles"] = cost.computing;
+  d["cycles"] = cost.cycles;
+  d["beyond_bound"] = beyond;
   return d;
 }
 
@@ -36,7 +44,7 @@ py::dict plan_forward(const py::dict& problem, const py::dict& limits, bool save
   f.out = allocated();
   f.winner = allocated.operator()<uint8_t>(save && f.merge == Merge::max);
   f.checkpoints = allocated(save);
-  return described(cuda::plan_forward(f, limits_of(limits)));
+  return described(cuda::choose_forward(f, limits_of(limits)));
 }
 
 py::dict plan_backward(const py::dict& problem, const py::dict& limits, int64_t offset) {
@@ -52,7 +60,7 @@ py::dict plan_backward(const py::dict& problem, const py::dict& limits, int64_t 
   b.grad_x = allocated();
   b.grad_gates = allocated();
   b.grad_source = allocated(b.source_groups > 0);
-  return described(cuda::plan_backward(b, limits_of(limits)));
+  return described(cuda::choose_backward(b, limits_of(limits)));
 }
 
 }  // namespace

@@ -25,7 +25,15 @@ inline Problem problem_of(const pybind11::dict& d) {
 }
 
 inline cuda::Limits limits_of(const pybind11::dict& d) {
-  return {d["shared_bytes"].cast<int64_t>(), d["multiprocessors"].cast<int>(), d["threads"].cast<int>()};
+  cuda::Limits limits;
+  limits.shared_bytes = d["shared_bytes"].cast<int64_t>();
+  limits.multiprocessors = d["multiprocessors"].cast<int>();
+  limits.threads = d["threads"].cast<int>();
+  limits.shared_of_multiprocessor = d["shared_of_multiprocessor"].cast<int64_t>();
+  limits.shared_reserved = d["shared_reserved"].cast<int64_t>();
+  limits.bytes_per_clock = d["bytes_per_clock"].cast<double>();
+  limits.least_room = d["least_room"].cast<int64_t>();
+  return limits;
 }
 
 inline void describe(const cuda::Plan& plan, pybind11::dict& d) {
@@ -35,6 +43,7 @@ inline void describe(const cuda::Plan& plan, pybind11::dict& d) {
   d["channels"] = plan.channels;
   d["carry_values"] = plan.carry_values;
   d["carry_in_shared"] = plan.carry_in_shared;
+  d["chunks"] = plan.chunks;
   d["split"] = plan.split;
   d["resident"] = plan.resident;
   d["merges_narrow"] = plan.merges_narrow;

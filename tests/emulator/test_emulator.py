@@ -98,7 +98,7 @@ for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
     check(Case(19, 36, channels=2, gate_groups=1, source_groups=2, dtype=dtype), Machine(build=sanitized))
     check(Case(7, 69, dtype=dtype), Machine(build=sanitized, shared_bytes=65024, threads=64))
     check(Case(21, 30, channels=1, gate_groups=1, dtype=dtype), Machine(build=sanitized, shared_bytes=36 << 10))
-    check(Case(18, 33, dtype=dtype, merge="mean"), Machine(build=sanitized, multiprocessors=99))
+    check(Case(18, 33, dtype=dtype, merge="mean"), Machine(build=sanitized, multiprocessors=99, bytes_per_clock=1e9))
 print("sanitized runs are clean")
 """
 

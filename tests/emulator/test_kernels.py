@@ -9,21 +9,22 @@ import torch
 from cases import DIRECTIONS, DTYPES, MERGES, NORMALIZATIONS, Case, check
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_emulator import KernelError, Machine, can_build, problem_of
+from kernel_emulator import FAST, SLOW, KernelError, Machine, can_build, problem_of
 
 import spn
 
 pytestmark = pytest.mark.skipif(not can_build(), reason="no C++ compiler for the emulator")
 
 # Room for everything; segments; the least shared memory of a device; a little more, for some planes; sweeps side
-# by side; channels in parts.
+# by side; channels in parts; chunks of them.
 MACHINES = {
     "large": Machine(),
     "few threads": Machine(threads=64),
     "little shared memory": Machine(shared_bytes=(64 << 10) - 512, threads=96),
     "some planes on chip": Machine(shared_bytes=(72 << 10) - 512),
-    "sweeps side by side": Machine(multiprocessors=1000),
-    "some multiprocessors": Machine(multiprocessors=8, threads=64),
+    "sweeps side by side": Machine(multiprocessors=1000, bytes_per_clock=FAST),
+    "little room for parts": Machine(multiprocessors=40, threads=64, bytes_per_clock=FAST, least_room=0),
+    "some multiprocessors": Machine(multiprocessors=8, threads=64, bytes_per_clock=FAST),
 }
 
 
@@ -143,9 +144,32 @@ def test_lines_longer_than_shared_memory_carries(dtype: torch.dtype):
 def test_channels_that_share_gates(source_groups: int, multiprocessors: int, channels: int):
     """All in one block, in parts whose gradients are added up afterwards, or each alone."""
     case = Case(18, 33, channels=4, gate_groups=1, source_groups=source_groups)
-    machine = Machine(multiprocessors=multiprocessors)
+    machine = Machine(multiprocessors=multiprocessors, bytes_per_clock=SLOW if multiprocessors == 1 else FAST)
     assert plan_of("backward", case, machine)["channels"] == channels
     check(case, machine)
+
+
+@pytest.mark.parametrize("shape", [(64, 48), (33, 100), (50, 17), (70, 64)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("direction", [*DIRECTIONS, "four_way"])
+def test_parts_in_chunks_of_lines(direction: str, dtype: torch.dtype, shape: tuple[int, int]):
+    """As many launches as parts need that fit in their room; the same sums, bit for bit."""
+    case = Case(
+        *shape,
+        channels=4,
+        gate_groups=1,
+        source_groups=1,
+        direction=direction,
+        merge="max" if direction == "four_way" else "none",
+        dtype=dtype,
+    )
+    little = Machine(multiprocessors=40, bytes_per_clock=FAST, least_room=0)
+    much = replace(little, least_room=1 << 30)
+    in_chunks, at_once = (plan_of("backward", case, machine) for machine in (little, much))
+    assert in_chunks["chunks"] > 1 and at_once["chunks"] == 1
+    assert in_chunks["channels"] == at_once["channels"] < 4
+    assert in_chunks["workspace_bytes"] < at_once["workspace_bytes"]
+    assert all(torch.equal(a, b) for a, b in zip(check(case, little), check(case, much), strict=True))
 
 
 def test_a_device_with_too_little_shared_memory_is_an_error():

@@ -1,0 +1,40 @@
+"""GPUs by their data sheets: what the plans of csrc/cuda would be told on each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .schedule import Machine, kernel_emulator
+
+COPY = 0.88  # assumed: of the data sheet's bandwidth, what a copy reaches (csrc/cuda/limits.h assumes it too)
+
+
+@dataclass(frozen=True)
+class Device:
+    name: str
+    multiprocessors: int
+    shared_kilobytes: int  # of a block
+    terabytes: float  # a second
+    gigahertz: float
+
+    def machine(self) -> Machine:
+        block = self.shared_kilobytes << 10
+        return Machine(
+            shared_bytes=block - kernel_emulator.HEADER,
+            multiprocessors=self.multiprocessors,
+            # A multiprocessor has what it keeps for itself of one block more, from sm_80 on.
+            shared_of_multiprocessor=block + (kernel_emulator.RESERVED if self.shared_kilobytes > 64 else 0),
+            bytes_per_clock=COPY * self.terabytes * 1e3 / self.gigahertz,
+        )
+
+    def milliseconds(self, cycles: float) -> float:
+        return cycles / self.gigahertz / 1e6
+
+
+T4 = Device("T4", 40, 64, 0.32, 1.59)
+A100 = Device("A100 80GB", 108, 163, 2.04, 1.41)
+H100 = Device("H100 SXM", 132, 227, 3.35, 1.75)
+H200 = Device("H200", 132, 227, 4.80, 1.75)
+RTX_5090 = Device("RTX 5090", 170, 99, 1.79, 2.41)
+
+DEVICES = (A100, H100, H200)

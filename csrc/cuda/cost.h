@@ -1,0 +1,126 @@
+// What a plan should take, by count alone: of the plans that a pass could take, it takes the one that should take
+// least.
+//
+// A round is as many tasks as run at a time. It takes as long as the longer of two, or both where neither overlaps the
+// other, because a multiprocessor has one block with one stage:
+//
+//   memory      bytes that its tasks move / bytes of a clock cycle
+//   computing   lines that a block walks x cycles of a line. Its warps keep step, so a line takes all their
+//   instructions
+//               and then what the line waits for: shared memory there and back, dependent arithmetic, a barrier. Other
+//               blocks on the multiprocessor work meanwhile.
+//
+// docs/cuda.md says what is counted and what is assumed. Plain host code.
+#pragma once
+
+#include "plan.h"
+
+namespace spn {
+namespace cuda {
+
+struct Cost {
+  int64_t bytes;  // that the schedule moves
+  int together;   // blocks that share a multiprocessor
+  int64_t rounds;
+  double memory;     // clock cycles
+  double computing;  // clock cycles
+  double cycles;
+};
+
+// Instructions of a warp for a line, by benchmarks/instructions.py: pieces of 4, 2 and 1 values, the mean of horizontal
+// and vertical sweeps. Of values of 8 bytes it knows none: assumed twice those of 4.
+enum class Pass : int { forward, backward, backward_on_chip };
+inline double instructions_of(Pass pass, int piece, int bytes) {
+  constexpr int kCounted[3][2][3] = {
+      {{47, 55, 76}, {54, 63, 106}}, {{126, 168, 228}, {140, 163, 258}}, {{136, 158, 178}, {150, 164, 189}}};
+  const int counted = kCounted[static_cast<int>(pass)][bytes == 2 ? 1 : 0][piece == 4 ? 0 : piece == 2 ? 1 : 2];
+  return bytes == 8 ? 2 * counted : counted;
+}
+
+constexpr double kBranches = 1.1;                // assumed: what those counts leave out
+constexpr double kLineLatency[] = {65, 2 * 75};  // assumed: forward; backward, which walks lines twice
+constexpr double kTileLatency = 300;             // assumed: what a tile's first and last lines wait for
+constexpr double kLaunchCycles = 5000;           // assumed: of each kernel after the first
+constexpr double kBytesOfMultiprocessor = 64;    // assumed: the most that one moves in a cycle
+constexpr int kSchedulers = 4;
+
+// What a pass moves: in its kernel, and in those that join afterwards what blocks computed apart.
+struct Moved {
+  int64_t bytes, after;
+  int launches_after;
+};
+
+inline Cost cost_of(const Problem& p, const Plan& plan, const Limits& limits, Pass pass, const Moved& moved) {
+  Cost cost{};
+  cost.bytes = moved.bytes + moved.after;
+  const int64_t shared = kHeaderBytes + plan.scratch_bytes + limits.shared_reserved;
+  const int most = (p.dtype == DType::float64 ? kThreads<double> : kThreads<float>) / plan.threads;
+  cost.together =
+      static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(limits.shared_of_multiprocessor / shared, most)));
+
+  // Lines of a task: with sweeps of their own the mean of all, and the longest, for which a last round waits.
+  double all = 0, longest = 0;
+  for (int d = 0; d < p.directions; ++d) {
+    const Sweep s = p.sweep(d);
+    const double lines = static_cast<double>(round_up(s.lines, kLines)) * Segments(s.positions, plan.threads).count;
+    all += lines;
+    longest = std::max(longest, lines);
+  }
+  const double mean = plan.split ? all / p.directions : all;
+  if (!plan.split) longest = all;
+
+  const double warps = plan.threads / 32.0;
+  const double issue = instructions_of(pass, plan.piece, value_bytes(p.dtype)) * kBranches;
+  const double latency = kLineLatency[pass == Pass::forward ? 0 : 1] + kTileLatency / kLines;
+  const auto issued = [&](int blocks) { return std::ceil(blocks * warps / kSchedulers) * issue; };
+  const auto add_round = [&](double tasks, int blocks, double lines) {
+    const double computing = plan.channels * lines * std::max(issued(blocks), issued(1) + latency);
+    const double active = std::min<double>(tasks, limits.multiprocessors);
+    const double rate = std::min(limits.bytes_per_clock, active * kBytesOfMultiprocessor);
+    const double memory = static_cast<double>(moved.bytes) * tasks / plan.tasks / rate;
+    const bool overlap = plan.stages == 2 || blocks > 1;
+    cost.memory += memory;
+    cost.computing += computing;
+    cost.cycles += overlap ? std::max(memory, computing) : memory + computing;
+  };
+  const int64_t a_round = int64_t{limits.multiprocessors} * cost.together;
+  const int64_t rounds = plan.tasks / a_round, left = plan.tasks % a_round;
+  if (rounds > 0) {
+    add_round(static_cast<double>(rounds * a_round), cost.together, static_cast<double>(rounds) * mean);
+  }
+  if (left > 0) {
+    const int blocks = static_cast<int>((left + limits.multiprocessors - 1) / limits.multiprocessors);
+    add_round(static_cast<double>(left), blocks, longest);
+  }
+  cost.rounds = rounds + (left > 0);
+  const double after = static_cast<double>(moved.after) / limits.bytes_per_clock;
+  cost.memory += after;
+  cost.cycles += after + moved.launches_after * kLaunchCycles;
+  return cost;
+}
+
+// A plane for each sweep, which are merged afterwards, takes four times the room of x: it has to save a fifth.
+constexpr double kPriceOfPlanes = 1.25;
+
+// The best of the plans that are offered: those within the bound on their workspace come first, then counts what they
+// should take.
+struct Choice {
+  Plan plan{};
+  Cost cost{};
+  int64_t beyond = 0;  // the bound
+
+  void offer(const Plan& other, const Cost& its, int64_t workspace_bound = std::numeric_limits<int64_t>::max()) {
+    const int64_t over = std::max<int64_t>(0, other.workspace_bytes - workspace_bound);
+    const auto rank = [](int64_t bytes, const Plan& p, const Cost& c) {
+      const double price = p.split ? kPriceOfPlanes : 1;
+      return std::make_tuple(bytes, c.cycles * price, c.memory + c.computing, c.bytes);
+    };
+    if (plan.threads && rank(over, other, its) >= rank(beyond, plan, cost)) return;
+    plan = other;
+    cost = its;
+    beyond = over;
+  }
+};
+
+}  // namespace cuda
+}  // namespace spn
