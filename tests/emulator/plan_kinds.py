@@ -1,4 +1,4 @@
-"""Which kinds of plans the CUDA kernels take on a Hopper GPU, and which of them tests/spn/cuda_cases.py reaches.
+"""Which kinds of plans the CUDA kernels take on Hopper GPUs, and which of them tests/spn/cuda_cases.py reaches.
 
 ``python tests/emulator/plan_kinds.py`` lists the kinds, each with a case that reaches it, and proposes cases for those
 that none reaches; ``--write`` puts cases that reach every kind into cuda_cases.py. Needs a C++ compiler and no GPU.
@@ -21,13 +21,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "spn"))
 
 import torch
 from cuda_cases import CHOSEN, RUNS, Run, gpu_seconds
-from kernel_emulator import DTYPES, ROOT, Machine, problem_of
+from kernel_emulator import DTYPES, ROOT, problem_of
 from operator_cases import DIRECTIONS, NORMALIZATIONS, Case
 
-from benchmarks.devices import H200
+from benchmarks.devices import H100, H200
 
 CASES_FILE = ROOT / "tests" / "spn" / "cuda_cases.py"
-HOPPER = H200.machine()
+# Their memories differ, and so what a plan should keep on chip.
+HOPPER = (H100, H200)
 
 # What is searched for kinds. Planes that leave multiprocessors idle, about as many as there are, several for each:
 BATCHES = (1, 2, 5, 9, 17, 34, 67, 133, 270, 1100)
@@ -101,17 +102,17 @@ def kinds_of_options(case: Case, dtype: torch.dtype) -> Iterator[Kind]:
         yield name, _short(dtype), f"normalize {case.normalize}", form
 
 
-def kinds_of_plans(case: Case, dtype: torch.dtype, machine: Machine = HOPPER) -> set[Kind]:
-    """Of the forward pass without and with gradients, and of the backward pass."""
+def kinds_of_plans(case: Case, dtype: torch.dtype) -> set[Kind]:
+    """Of the forward pass without and with gradients, and of the backward pass, on each device."""
     merge = case.merge or "none" if case.direction == "four_way" else "none"
     problem = problem_of(
         case.shape, dtype, case.direction, case.normalize, merge, case.groups, case.source_groups
     )
     found: set[Kind] = set()
-    for name, save in PASSES:
-        plan = machine.plan(name, problem, save=save)
+    for device, (name, save) in product(HOPPER, PASSES):
+        plan = device.machine().plan(name, problem, save=save)
         if plan["threads"]:
-            found.update(kinds_of_plan(name, save, case, dtype, plan))
+            found.update((device.name, *kind) for kind in kinds_of_plan(name, save, case, dtype, plan))
     return found
 
 
