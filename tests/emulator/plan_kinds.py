@@ -10,8 +10,10 @@ import argparse
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
-from itertools import count, product
+from heapq import heapify, heappop, heappush
+from itertools import cycle, product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -25,8 +27,8 @@ from operator_cases import DIRECTIONS, NORMALIZATIONS, Case
 from benchmarks.devices import H100, H200
 
 CASES_FILE = ROOT / "tests" / "spn" / "cuda_cases.py"
-# The same but for their memory, which decides between plans.
-MACHINES = {device.name.split()[0]: device.machine() for device in (H100, H200)}
+# Their memories differ, and so what a plan should keep on chip.
+HOPPER = (H100, H200)
 
 # What is searched for kinds. Planes that leave multiprocessors idle, about as many as there are, several for each:
 BATCHES = (1, 2, 5, 9, 17, 34, 67, 133, 270, 1100)
@@ -37,7 +39,7 @@ CHANNELS = ((1, 1), (2, 1), (4, 1), (4, 2), (16, 1), (64, 1))
 SIDES = (
     *((20, 21), (20, 22), (20, 24), (64, 64), (100, 101), (112, 112), (100, 150), (128, 128), (128, 130), (150, 151)),
     *((150, 150), (160, 160), (168, 168), (200, 200), (200, 201), (200, 202), (230, 232)),
-    *((20, 400), (20, 401), (20, 402), (2, 3660), (2, 3661), (2, 3662)),
+    *((20, 400), (20, 401), (20, 402), (2, 1900), (2, 1901), (2, 1902), (2, 3660), (2, 3661), (2, 3662)),
 )  # fmt: skip
 MOST_VALUES = 12_000_000  # of x: more would take tests long
 
@@ -101,16 +103,16 @@ def kinds_of_options(case: Case, dtype: torch.dtype) -> Iterator[Kind]:
 
 
 def kinds_of_plans(case: Case, dtype: torch.dtype) -> set[Kind]:
-    """Of the forward pass without and with gradients, and of the backward pass, on each machine."""
+    """Of the forward pass without and with gradients, and of the backward pass, on each device."""
     merge = case.merge or "none" if case.direction == "four_way" else "none"
     problem = problem_of(
         case.shape, dtype, case.direction, case.normalize, merge, case.groups, case.source_groups
     )
     found: set[Kind] = set()
-    for (machine, limits), (name, save) in product(MACHINES.items(), PASSES):
-        plan = limits.plan(name, problem, save=save)
+    for device, (name, save) in product(HOPPER, PASSES):
+        plan = device.machine().plan(name, problem, save=save)
         if plan["threads"]:
-            found.update((*kind, machine) for kind in kinds_of_plan(name, save, case, dtype, plan))
+            found.update((device.name, *kind) for kind in kinds_of_plan(name, save, case, dtype, plan))
     return found
 
 
@@ -135,7 +137,15 @@ def reachable() -> dict[Case, dict[torch.dtype, frozenset[Kind]]]:
     """Kinds of the cheapest problem for each set of them."""
     cheapest: dict[tuple, Case] = {}
     for case in problems():
-        kinds = tuple(frozenset(kinds_of_plans(case, dtype)) for dtype in DTYPES)
+        by_dtype = {
+            dtype: frozenset(kinds_of_plans(case, dtype)) for dtype in DTYPES if dtype != torch.float16
+        }
+        # A plan looks at a dtype's width alone.
+        by_dtype[torch.float16] = frozenset(
+            tuple("float16" if word == "bfloat16" else word for word in kind)
+            for kind in by_dtype[torch.bfloat16]
+        )
+        kinds = tuple(by_dtype[dtype] for dtype in DTYPES)
         key = (kinds, case.source_groups > 0)
         if key not in cheapest or gpu_seconds(case) < gpu_seconds(cheapest[key]):
             cheapest[key] = case
@@ -163,28 +173,33 @@ def reached(runs: Iterable[Run]) -> dict[Kind, Run]:
 
 def proposals(missing: set[Kind]) -> Iterator[Run]:
     """Runs that reach them all: again and again the one that reaches most for its time."""
-    for turn in count():
-        if not missing:
-            return
-        # What needs none in particular takes all normalisations in turn.
-        first = turn % len(NORMALIZATIONS)
-        normalizations = NORMALIZATIONS[first:] + NORMALIZATIONS[:first]
-        best, best_new, best_value = None, set(), 0.0
-        for case, by_dtype in reachable().items():
-            new = {dtype: kinds & missing for dtype, kinds in by_dtype.items() if kinds & missing}
-            for normalize in normalizations:
-                candidate = case.with_(normalize=normalize)
-                with_options = {
-                    dtype: new.get(dtype, set()) | (missing & set(kinds_of_options(candidate, dtype)))
-                    for dtype in DTYPES
-                }
-                dtypes = tuple(dtype for dtype in DTYPES if with_options[dtype])
-                value = sum(map(len, with_options.values())) / gpu_seconds(candidate, dtypes)
-                if value > best_value:
-                    best, best_value = Run(candidate, dtypes), value
-                    best_new = set().union(*with_options.values())
-        missing = missing - best_new
-        yield best
+    problems = list(reachable().items())
+
+    def gain(index: int) -> tuple[float, Run | None]:
+        case, by_dtype = problems[index]
+        new = {dtype: len(kinds & missing) for dtype, kinds in by_dtype.items() if kinds & missing}
+        if not new:
+            return 0.0, None
+        return sum(new.values()) / gpu_seconds(case, tuple(new)), Run(case, tuple(new))
+
+    # What a problem gains only falls: one that still gains as much as the others once did is the best.
+    heap = [(-gain(index)[0], index) for index in range(len(problems))]
+    heapify(heap)
+    normalizations = cycle(NORMALIZATIONS)
+    while heap:
+        _, index = heappop(heap)
+        value, run = gain(index)
+        if run and heap and value < -heap[0][0]:
+            heappush(heap, (-value, index))
+        elif run:
+            run = replace(run, case=run.case.with_(normalize=next(normalizations)))
+            missing = missing - reached([run]).keys()
+            yield run
+    for normalize, source_groups in product(NORMALIZATIONS, (0, 1)):
+        case = Case((1, 1, 20, 21), 1, source_groups, "four_way", normalize, "mean")
+        dtypes = tuple(dtype for dtype in DTYPES if missing.intersection(kinds_of_options(case, dtype)))
+        if dtypes:
+            yield Run(case, dtypes)
 
 
 def source_of(run: Run) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import pytest
 from kernel_emulator import can_build
-from plan_kinds import MACHINES, RUNS, all_kinds, kinds_of_plans, proposals, reached, source_of
+from plan_kinds import RUNS, all_kinds, kinds_of_plans, proposals, reached, source_of
 
 pytestmark = pytest.mark.skipif(not can_build(), reason="no C++ compiler for the planner")
 
@@ -26,8 +24,8 @@ def test_the_cuda_tests_reach_every_kind_of_plan():
 def test_no_case_is_refused():
     for run in RUNS:
         for dtype in run.dtypes:
-            names = {(kind[0], kind[-1]) for kind in kinds_of_plans(run.case, dtype)}
-            assert names == set(product(("forward", "backward"), MACHINES)), run
+            names = {kind[1] for kind in kinds_of_plans(run.case, dtype)}
+            assert names == {"forward", "backward"}, run
 
 
 def test_the_search_finds_what_the_kernels_are_known_to_do():

@@ -85,19 +85,20 @@ class Reference:
         elif case.direction != "four_way":
             self.merged = self.hidden
         self.grad = draw(*(case.shape if self.merged is None else self.merged.shape))
-        self._gradients = None
+        self._winner = self._gradients = None
 
     def inputs(self, dtype: torch.dtype) -> list[Tensor]:
         return [t.detach().to(dtype) for t in self.leaves]
 
     def chosen(self, winner: Tensor) -> Tensor:
-        """A rounding decides between values that are nearly equal: gradients follow the kernel's choice."""
         return self.hidden.gather(1, winner.long().unsqueeze(1)).squeeze(1)
 
-    def gradients(self, out: Tensor) -> tuple[Tensor, ...]:
-        if out is not self.merged:
-            return torch.autograd.grad(out, self.leaves, self.grad, retain_graph=True)
-        if self._gradients is None:
+    def gradients(self, winner: Tensor | None) -> tuple[Tensor, ...]:
+        """With "max" a rounding decides between values that are nearly equal: gradients follow the kernel's choice."""
+        known = self._gradients is not None and (winner is None or torch.equal(winner, self._winner))
+        if not known:
+            out = self.merged if winner is None else self.chosen(winner)
+            self._winner = winner
             self._gradients = torch.autograd.grad(out, self.leaves, self.grad, retain_graph=True)
         return self._gradients
 
@@ -106,16 +107,16 @@ class Reference:
 reference_of = lru_cache(maxsize=1)(Reference)
 
 
-@pytest.mark.parametrize(
-    ("case", "dtype"),
-    [pytest.param(run.case, dtype, id=f"{run}-{dtype}") for run in RUNS for dtype in run.dtypes],
-)
+# What stands in for a GPU makes the same problem of several.
+PROBLEMS = dict.fromkeys((GPU.sized(run.case), dtype) for run in RUNS for dtype in run.dtypes)
+
+
+@pytest.mark.parametrize(("case", "dtype"), PROBLEMS, ids=str)
 def test_every_kind_of_plan(gpu: Gpu, case: Case, dtype: torch.dtype):
-    case = gpu.sized(case)
     reference = reference_of(case, gpu.device)
     inputs = reference.inputs(dtype)
     out, grads = gradients(case, inputs, reference.grad.to(dtype))
-    expected = reference.merged
+    expected, winner = reference.merged, None
     if expected is None:
         tensors, options = options_of(case, inputs)
         saved_out, winner, _ = propagate(*tensors, *options, True)
@@ -126,7 +127,7 @@ def test_every_kind_of_plan(gpu: Gpu, case: Case, dtype: torch.dtype):
     assert_close(out, expected, dtype, "out")
     assert torch.equal(case(*inputs), out), "saving for the backward pass changes the result"
     names = ("x", "gates", "source")
-    for name, got, wanted in zip(names, grads, reference.gradients(expected), strict=False):
+    for name, got, wanted in zip(names, grads, reference.gradients(winner), strict=False):
         assert_close(got, wanted, dtype, f"gradient of {name}")
 
 
@@ -356,9 +357,9 @@ def test_tensors_of_two_devices_are_refused(gpu: Gpu, elsewhere: str):
     arguments = dict(zip(names, (out, *tensors, winner, checkpoints), strict=True))
     arguments[elsewhere] = arguments[elsewhere].cpu()
     if elsewhere in ("x", "gates", "source"):
-        with pytest.raises(RuntimeError, match="device"):
+        with pytest.raises(RuntimeError, match="must be on"):
             propagate(*(arguments[name] for name in ("x", "gates", "source")), *options, True)
-    with pytest.raises(RuntimeError, match="device"):
+    with pytest.raises(RuntimeError, match="must be on"):
         propagate_backward(*arguments.values(), *options)
     gpu.synchronize()
 
@@ -597,28 +598,32 @@ def bytes_of(*tensors: Tensor) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
-# Planes that are streamed, stay on chip, have their sweeps side by side; the planes' worth of float32 that the forward
-# pass may take beside its result.
+# Streamed, on chip, few planes, one sweep.
 MEMORY_CASES = [
-    (Case((100, 1, 256, 256), groups=1), torch.float32, 0),
-    (Case((100, 1, 256, 256), groups=1), torch.bfloat16, 0),
-    (Case((200, 1, 128, 128), groups=1), torch.float32, 0),
-    (Case((1, 8, 256, 256), groups=8), torch.float32, 4),
-    (Case((100, 1, 256, 256), groups=1, direction="left_to_right"), torch.bfloat16, 0),
+    (Case((100, 1, 256, 256), groups=1), torch.float32),
+    (Case((100, 1, 256, 256), groups=1), torch.bfloat16),
+    (Case((200, 1, 128, 128), groups=1), torch.float32),
+    (Case((1, 8, 256, 256), groups=8), torch.float32),
+    (Case((100, 1, 256, 256), groups=1, direction="left_to_right"), torch.bfloat16),
 ]
 
 
-@pytest.mark.parametrize(("case", "dtype", "planes"), MEMORY_CASES, ids=str)
-def test_memory_of_a_call_without_gradients(gpu: Gpu, case: Case, dtype: torch.dtype, planes: int):
+def workspace_of(case: Case, out: Tensor) -> int:
+    """The most that sweeps may take: a plane each, in the state's dtype. One sweep alone needs none."""
+    return 4 * 4 * out.numel() if case.direction == "four_way" else 0
+
+
+@pytest.mark.parametrize(("case", "dtype"), MEMORY_CASES, ids=str)
+def test_memory_of_a_call_without_gradients(gpu: Gpu, case: Case, dtype: torch.dtype):
     case = gpu.sized(case)
     inputs = case.inputs(dtype, gpu.device)
     out, left, most = gpu.memory(lambda: case(*inputs))
     assert left == bytes_of(out)
-    assert most <= left + planes * 4 * out.numel()
+    assert most <= left + workspace_of(case, out)
 
 
-@pytest.mark.parametrize(("case", "dtype", "planes"), MEMORY_CASES, ids=str)
-def test_memory_of_training(gpu: Gpu, case: Case, dtype: torch.dtype, planes: int):
+@pytest.mark.parametrize(("case", "dtype"), MEMORY_CASES, ids=str)
+def test_memory_of_training(gpu: Gpu, case: Case, dtype: torch.dtype):
     """Beside its inputs and result a call keeps line 16, 32, ... of each sweep, and who won."""
     case = gpu.sized(case)
     inputs = case.inputs(dtype, gpu.device, requires_grad=True)
@@ -628,24 +633,24 @@ def test_memory_of_training(gpu: Gpu, case: Case, dtype: torch.dtype, planes: in
     assert checkpoints.numel() <= (4 if case.lead else 1) * out.numel() / 16
     assert winner.numel() == (out.numel() if case.direction == "four_way" else 0)
     assert left == bytes_of(out, winner, checkpoints)
-    running = 0 if dtype == torch.float32 else 1  # sum or maximum, not rounded
-    assert most <= left + max(planes, running) * 4 * out.numel()
+    assert most <= left + workspace_of(case, out)
     del winner, checkpoints
     grad = torch.randn_like(out)
     grads, left, most = gpu.memory(lambda: torch.autograd.grad(out, inputs, grad, retain_graph=True))
     assert left == bytes_of(*grads)
-    assert most <= left + max(planes, running) * 4 * out.numel()
+    assert most <= left + workspace_of(case, out)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 8])
-def test_memory_of_shared_gates_is_bounded(gpu: Gpu, batch: int):
-    """Parts of sums take no more than ten times x, in float32."""
-    case = gpu.sized(Case((batch, 64, 128, 128), groups=1))
+@pytest.mark.parametrize("shape", [(1, 64, 512, 512), (8, 8, 512, 512)], ids=str)
+def test_memory_of_shared_gates_is_bounded(gpu: Gpu, shape: tuple[int, int, int, int]):
+    """Parts of sums take no more than x in float32, or 32 MB."""
+    case = gpu.sized(Case(shape, groups=1))
     inputs = case.inputs(torch.float32, gpu.device, requires_grad=True)
     out = case(*inputs)
     grad = torch.randn_like(out)
     _, left, most = gpu.memory(lambda: torch.autograd.grad(out, inputs, grad, retain_graph=True))
-    assert most <= left + 10 * bytes_of(out)
+    carried = 1 << 20
+    assert most <= left + workspace_of(case, out) + max(bytes_of(out), 32 << 20) + carried
 
 
 # ---- Sizes beyond 32 bits ---------------------------------------------------------------------------------------
