@@ -102,11 +102,12 @@ CASES = (
         Machine(multiprocessors=100, bytes_per_clock=FAST),
     ),
     (Case(70, 41, channels=1, gate_groups=1), Machine(shared_bytes=33000)),
+    (Case(70, 41, channels=1, gate_groups=1), Machine(shared_bytes=58000)),
     (
         Case(40, 70, channels=4, gate_groups=1, source_groups=1),
         Machine(multiprocessors=16, bytes_per_clock=FAST, least_room=400_000),
     ),
-    (Case(2, 32, batch=9, channels=18, gate_groups=1), Machine(shared_bytes=29500)),
+    (Case(2, 32, batch=9, channels=18, gate_groups=1), Machine(shared_bytes=40250)),
 )
 
 

@@ -55,15 +55,14 @@ def test_every_problem_has_a_plan(dtype: torch.dtype, device: Device):
             assert plan["beyond_bound"] == 0 or may_be_beyond_bound(problem, dtype, device), problem
 
 
-@pytest.mark.parametrize("planes", [133, 136, 140, 200])
-@pytest.mark.parametrize("side", [128, 1024])
-def test_a_few_planes_more_than_multiprocessors_are_one_round(side: int, planes: int):
-    """With a block for each multiprocessor a second round would leave most of them idle."""
-    work = Pass((1, planes, side, side))
-    plan = plan_of(work, H200.machine())
+@pytest.mark.parametrize("planes", [133, 136, 140])
+@pytest.mark.parametrize(("side", "most"), [(128, 1.75), (1024, 1.1)])
+def test_a_few_planes_more_than_multiprocessors_are_one_round(side: int, most: float, planes: int):
+    """With a block for each multiprocessor a second round would take as long as the first."""
+    plan = plan_of(Pass((1, planes, side, side)), H200.machine())
     assert not plan["split"] and plan["rounds"] == 1 and plan["together"] >= 2
     fewer = plan_of(Pass((1, 132, side, side)), H200.machine())
-    assert plan["cycles"] < 1.25 * planes / 132 * fewer["cycles"]
+    assert plan["cycles"] < most * fewer["cycles"]
 
 
 def test_as_many_planes_as_multiprocessors_have_one_each():
