@@ -44,24 +44,16 @@ SPN_HD T minus_signed(T value, T g, T shared) {
   return g == T(0) ? value : value - signed_shared;
 }
 
-// 1 / value from an estimate of 4 / value: a Newton step squares the relative error. The quarter keeps the estimate of
-// every float a normal number. Of infinity the estimate is 0 and the error NaN, which fmax replaces: 1 / infinity is 0.
-template <typename T>
-SPN_HD T refined_reciprocal(T value, T estimate) {
-  const T quarter = T(0.25) * value;
-  const T error = std::fmax(std::fma(-quarter, estimate, T(1)), T(-0.5));
-  return std::fma(estimate, error, estimate) * T(0.25);
-}
-
-// 1 / value, for value >= 1e-30 or NaN. On a GPU, of floats, from the device's estimate: a division's branch for other
-// values would keep the compiler from working on several lines at once.
+// 1 / value, for value >= 1e-30 or NaN; 0 for infinity. On a GPU, of floats, within an ulp or two: a division's branches
+// would keep the compiler from working on several lines at once. The device flushes subnormal results, which 4 / value
+// has for no float.
 template <typename T>
 SPN_HD T reciprocal(T value) {
 #ifdef __CUDA_ARCH__
   if constexpr (sizeof(T) == sizeof(float)) {
-    float estimate;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(estimate) : "f"(T(0.25) * value));
-    return refined_reciprocal(value, estimate);
+    float result;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(0.25f * value));
+    return 0.25f * result;
   }
 #endif
   return T(1) / value;

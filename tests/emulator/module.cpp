@@ -5,7 +5,6 @@
 #include <map>
 #include <new>
 
-#include "../../csrc/recurrence.h"
 #include "emulator.h"
 #include "faults.h"
 #include "python.h"
@@ -132,5 +131,4 @@ PYBIND11_MODULE(spn_emulator, m) {
   m.def("forward", &spn::forward);
   m.def("backward", &spn::backward);
   m.def("fault", &spn::fault);
-  m.def("refined_reciprocal", py::vectorize(&spn::refined_reciprocal<float>));
 }

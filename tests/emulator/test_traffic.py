@@ -56,7 +56,7 @@ def test_larger_planes_on_chip(backward: bool, shape: tuple[int, int, int, int])
 
 
 def machine_that_keeps(work: Pass, arrays: int) -> Machine:
-    """With the least shared memory that both passes fit in and that keeps so many arrays of the backward pass on chip."""
+    """With the least shared memory for both passes that keeps so many arrays of the backward pass on chip."""
     for size in range(10_000, 230_000, 500):
         machine = replace(ON_CHIP, shared_bytes=size)
         forward, backward = plan_of(replace(work, backward=False, save=True), machine), plan_of(work, machine)
