@@ -38,7 +38,7 @@ OPTIONS = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+\b", TEXT)) - OTHERS)
 
 @pytest.fixture(scope="module")
 def known_options():
-    """Those of every command of the pipeline, and what the benchmarks' sources spell out."""
+    """Those of every command of the pipeline, and what the sources of other scripts spell out."""
 
     def options(parser):
         for action in parser._actions:
@@ -50,8 +50,9 @@ def known_options():
     # A command's options are there when it is the one that is called.
     calls = ([], ["refine"], ["tables"], ["train", "spn"])
     pipeline = {option for argv in calls for option in options(_parser(argv))}
-    benchmarks = "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
-    return pipeline | set(re.findall(r'"(--[a-z-]+)"', benchmarks))
+    folders = (ROOT / "benchmarks", ROOT / "tests" / "emulator")
+    scripts = "".join(path.read_text() for folder in folders for path in folder.glob("*.py"))
+    return pipeline | set(re.findall(r'"(--[a-z-]+)"', scripts))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
