@@ -78,7 +78,7 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
       // A part of a sum lies in a plane of its own kind.
       const auto pieces_of = [&](const GradientPlane<S>& to) {
         const Segment segment = item.segment();
-        const Sweep sweep = to.wide ? part_sweep(b, plan, in.direction) : in.sweep;
+        const Sweep& sweep = to.wide ? in.part : in.sweep;
         return Pieces(sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
       };
       if (!plan.resident) {

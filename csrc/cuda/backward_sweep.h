@@ -13,6 +13,7 @@ template <typename S>
 struct BackwardSweep {
   using T = StateOf<S>;
   Sweep sweep;
+  Sweep part;  // the same over a part of a sum
   const S *gates[3], *x, *grad, *source;
   const uint8_t* winner;  // null where all of grad is this sweep's
   const T* checkpoints;
@@ -35,6 +36,7 @@ SPN_DEVICE BackwardSweep<S> backward_sweep(const BackwardArgs& b, const Plan& pl
 
   BackwardSweep<S> in;
   in.sweep = b.sweep(d);
+  in.part = part_sweep(b, plan, d);
   in.x = static_cast<const S*>(b.x) + index * plane;
   in.source = b.source ? static_cast<const S*>(b.source) + b.source_plane(n, d, c) * plane : nullptr;
   const int64_t grad_plane = b.merge == Merge::none ? (n * b.directions + d) * b.channels + c : index;

@@ -23,7 +23,7 @@ using StateOf = std::conditional_t<sizeof(S) == 8, double, float>;
 template <typename S>
 constexpr int kThreads = sizeof(S) == 8 ? 256 : 384;
 
-constexpr int64_t kHeaderBytes = 512;  // of shared memory: where two sweeps' pointers are kept
+constexpr int64_t kHeaderBytes = 640;  // of shared memory: where two sweeps' pointers are kept
 constexpr int64_t kMaxBlocks = int64_t{1} << 30;
 
 // What the device offers.

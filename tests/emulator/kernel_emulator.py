@@ -30,7 +30,7 @@ NORMALIZATIONS = ("none", "abs", "unit", "sigmoid")
 MERGES = ("none", "max", "mean", "sum")
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 CHECKPOINT_LINES = 16
-HEADER = 512  # bytes of shared memory that a block has besides
+HEADER = 640  # bytes of shared memory that a block has besides
 RESERVED = 1 << 10  # that the device takes of each block
 # Bytes a clock: with so slow a memory plans move the fewest bytes, with so fast a one they spread over multiprocessors.
 SLOW, FAST = 0.01, 1e9
