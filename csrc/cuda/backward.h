@@ -63,41 +63,35 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
       at.next(plan.stages, item.first_of_gates(), item.first_of_source());
       wait_for_tile(plan.stages);  // other lanes wait too, at the first barrier
       const int64_t shift = item.channel * b.plane();
-      const auto own_pieces = [&] {
+      // The warp's pieces of what the item owns, of a plane or of a part of a sum.
+      const auto own_pieces = [&](const Sweep& sweep) {
         const Segment segment = item.segment();
-        return Pieces(in.sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
+        return Pieces(sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
       };
       Merger<S, kPiece, false> merger;
       if (plan.resident) {
         compute_tile(std::true_type{});
       } else {
-        merger.read(in.target, own_pieces(), shift);
+        merger.read(in.target, own_pieces(in.sweep), shift);
         compute_tile(std::false_type{});
       }
-      const Pieces own = own_pieces();
-      // A part of a sum lies in a plane of its own kind.
-      const auto pieces_of = [&](const GradientPlane<S>& to) {
-        const Segment segment = item.segment();
-        const Sweep& sweep = to.wide ? in.part : in.sweep;
-        return Pieces(sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
-      };
       if (!plan.resident) {
-        merger.write(in.target, memory.grad_x(at.channel()), own, shift);
+        merger.write(in.target, memory.grad_x(at.channel()), own_pieces(in.sweep), shift);
       } else if (in.direction + 1 == b.directions) {
         const Pieces kept(resident_sweep(b, plan, in.direction), item.t0, warp_start, 0, positions);
-        send_sum<S, kPiece>(memory.sum(item.channel), kept, in.target.narrow + shift, own);
+        send_sum<S, kPiece>(memory.sum(item.channel), kept, in.target.narrow + shift, own_pieces(in.sweep));
       }
       if (item.last_of_gates()) {
-        const Pieces lane = pieces_of(in.grad_gates[0]);
+        const Pieces own = own_pieces(in.to_gates);
         for (int tap = 0; tap < 3; ++tap) {
           const T* sums = memory.sums.gates ? memory.sum_gates() + tap * Memory::kTile : nullptr;
-          send_out<S>(memory.tile(at.gates(), Memory::gates + tap), sums, in.grad_gates[tap], lane, 0);
+          send_out<S>(memory.tile(at.gates(), Memory::gates + tap), sums, in.grad_gates[tap], own, 0);
         }
       }
       if (in.source && item.last_of_source()) {
+        const Pieces own = own_pieces(in.to_source);
         const T* sums = memory.sums.source ? memory.sum_source() : nullptr;
-        send_out<S>(memory.source(at.source()), sums, in.grad_source, pieces_of(in.grad_source),
-                    source_shift(b, item.channel));
+        send_out<S>(memory.source(at.source()), sums, in.grad_source, own, source_shift(b, item.channel));
       }
       item.next();
       if (item.done(in.first_line)) break;
@@ -127,7 +121,7 @@ backward_kernel(BackwardArgs b, Plan plan) {
   int turn = 0;
   for (int64_t task = blockIdx.x; task < plan.tasks; task += gridDim.x) {
     for (int d = 0; d < sweeps_a_task; ++d, turn ^= 1) {
-      if (threadIdx.x == 0) publish(sweeps + turn, backward_sweep<S>(b, plan, task, d));
+      if (threadIdx.x == 0) fill_sweep(to_publish(sweeps + turn), b, plan, task, d);
       SPN_BARRIER(3);  // the sweep's pointers are there; the sweep before has left its sum
       run_backward<S, kPiece>(b, plan, published(sweeps + turn), memory);
     }

@@ -13,7 +13,7 @@ template <typename S>
 struct BackwardSweep {
   using T = StateOf<S>;
   Sweep sweep;
-  Sweep part;  // the same over a part of a sum
+  Sweep to_gates, to_source;  // the same over planes of their gradients, or over parts of them
   const S *gates[3], *x, *grad, *source;
   const uint8_t* winner;  // null where all of grad is this sweep's
   const T* checkpoints;
@@ -27,16 +27,14 @@ static_assert(2 * sizeof(BackwardSweep<double>) <= kHeaderBytes, "two sweeps fit
 
 // Sweep d of task `task`; with plan.split, the task's only one.
 template <typename S>
-SPN_DEVICE BackwardSweep<S> backward_sweep(const BackwardArgs& b, const Plan& plan, int64_t task, int d) {
+SPN_DEVICE void fill_sweep(BackwardSweep<S>& in, const BackwardArgs& b, const Plan& plan, int64_t task, int d) {
   using T = StateOf<S>;
   const int64_t part = plan.split ? task / b.directions : task;
   const int64_t index = part * plan.channels;  // of the first plane (n, c)
   const int64_t plane = b.plane(), n = index / b.channels, c = index % b.channels;
   if (plan.split) d = static_cast<int>(task % b.directions);
 
-  BackwardSweep<S> in;
   in.sweep = b.sweep(d);
-  in.part = part_sweep(b, plan, d);
   in.x = static_cast<const S*>(b.x) + index * plane;
   in.source = b.source ? static_cast<const S*>(b.source) + b.source_plane(n, d, c) * plane : nullptr;
   const int64_t grad_plane = b.merge == Merge::none ? (n * b.directions + d) * b.channels + c : index;
@@ -53,18 +51,22 @@ SPN_DEVICE BackwardSweep<S> backward_sweep(const BackwardArgs& b, const Plan& pl
   const int64_t part_plane = part_values(b, plan.chunks);
   T* partial_gates = reinterpret_cast<T*>(plan.workspace + plan.partial_gates);
   T* partial_source = reinterpret_cast<T*>(plan.workspace + plan.partial_source);
+  const bool gate_parts = b.channels / b.gate_groups > plan.channels;
+  const bool source_parts = b.source && b.channels / b.source_groups > plan.channels;
+  in.to_gates = gate_parts ? part_sweep(b, plan, d) : in.sweep;
+  in.to_source = source_parts ? part_sweep(b, plan, d) : in.sweep;
   for (int tap = 0; tap < 3; ++tap) {
     const int64_t gate_plane = b.gate_plane(n, d, tap, c);
     in.gates[tap] = static_cast<const S*>(b.gates) + gate_plane * plane;
     in.grad_gates[tap] = {static_cast<S*>(b.grad_gates) + gate_plane * plane, nullptr};
-    if (b.channels / b.gate_groups > plan.channels) {
+    if (gate_parts) {
       in.grad_gates[tap].wide = partial_gates + (((n * b.directions + d) * 3 + tap) * parts + c_part) * part_plane;
     }
   }
   in.grad_source = {nullptr, nullptr};
   if (b.source) {
     in.grad_source.narrow = static_cast<S*>(b.grad_source) + b.source_plane(n, d, c) * plane;
-    if (b.channels / b.source_groups > plan.channels) {
+    if (source_parts) {
       in.grad_source.wide = partial_source + ((n * b.directions + d) * parts + c_part) * part_plane;
     }
   }
@@ -74,11 +76,11 @@ SPN_DEVICE BackwardSweep<S> backward_sweep(const BackwardArgs& b, const Plan& pl
   in.target = {nullptr, nullptr, nullptr, nullptr, nullptr, false, static_cast<uint8_t>(d), T(1)};
   if (plan.split) {
     in.target.wide = planes + (d * b.batch * b.channels + index) * plane;
-    return in;
+    return;
   }
   if (plan.resident) {  // the last sweep's sum alone leaves the chip
     in.target.narrow = grad_x;
-    return in;
+    return;
   }
   T* running = planes + index * plane;
   if constexpr (sizeof(S) == sizeof(T)) running = reinterpret_cast<T*>(grad_x);
@@ -88,7 +90,6 @@ SPN_DEVICE BackwardSweep<S> backward_sweep(const BackwardArgs& b, const Plan& pl
   } else {
     in.target.narrow = grad_x;
   }
-  return in;
 }
 
 }  // namespace cuda

@@ -138,7 +138,7 @@ forward_kernel(ForwardArgs f, Plan plan) {
   int turn = 0;
   for (int64_t task = blockIdx.x; task < plan.tasks; task += gridDim.x) {
     for (int d = 0; d < sweeps_a_task; ++d, turn ^= 1) {
-      if (threadIdx.x == 0) publish(sweeps + turn, forward_sweep<S>(f, plan, memory, task, d));
+      if (threadIdx.x == 0) fill_sweep(to_publish(sweeps + turn), f, plan, memory, task, d);
       SPN_BARRIER(3);  // the sweep's pointers are there; the sweep before has left x and its merge
       run_forward<S, kPiece>(f, plan, published(sweeps + turn), memory);
     }

@@ -24,14 +24,13 @@ static_assert(2 * sizeof(ForwardSweep<double>) <= kHeaderBytes, "two sweeps fit 
 
 // Sweep d of task `task`; with plan.split, the task's only one.
 template <typename S>
-SPN_DEVICE ForwardSweep<S> forward_sweep(const ForwardArgs& f, const Plan& plan, const ForwardMemory<S>& memory,
-                                         int64_t task, int d) {
+SPN_DEVICE void fill_sweep(ForwardSweep<S>& in, const ForwardArgs& f, const Plan& plan, const ForwardMemory<S>& memory,
+                           int64_t task, int d) {
   using T = StateOf<S>;
   const int64_t index = plan.split ? task / f.directions : task;  // of the plane (n, c)
   const int64_t plane = f.plane(), n = index / f.channels, c = index % f.channels;
   if (plan.split) d = static_cast<int>(task % f.directions);
 
-  ForwardSweep<S> in;
   in.sweep = f.sweep(d);
   for (int tap = 0; tap < 3; ++tap) in.gates[tap] = static_cast<const S*>(f.gates) + f.gate_plane(n, d, tap, c) * plane;
   in.x = static_cast<const S*>(f.x) + index * plane;
@@ -72,7 +71,6 @@ SPN_DEVICE ForwardSweep<S> forward_sweep(const ForwardArgs& f, const Plan& plan,
     in.target.scale = merge_scale<T>(f);
     in.target.winner = f.winner ? f.winner + index * plane : nullptr;
   }
-  return in;
 }
 
 }  // namespace cuda

@@ -79,10 +79,10 @@ SPN_DEVICE void store_whole(T* address, const T& value) {
   }
 }
 
-// One thread leaves an object in shared memory; its block's threads read from it after a barrier.
+// One thread fills an object in shared memory; its block's threads read from it after a barrier.
 template <typename T>
-SPN_DEVICE void publish(T* object, const T& value) {
-  *object = value;
+SPN_DEVICE T& to_publish(T* object) {
+  return *object;
 }
 
 template <typename T>

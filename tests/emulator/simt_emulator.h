@@ -84,9 +84,9 @@ void store_whole(T* address, const T& value, const char* file = __builtin_FILE()
 }
 
 template <typename T>
-void publish(T* object, const T& value, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+T& to_publish(T* object, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   emulator::on_write(object, sizeof(T), {file, line});
-  *object = value;
+  return *object;
 }
 
 template <typename T>
