@@ -25,11 +25,16 @@ class Device:
         return Machine(
             shared_bytes=block - kernel_emulator.HEADER,
             multiprocessors=self.multiprocessors,
-            # A multiprocessor has what it keeps for itself of one block more, from sm_80 on.
-            shared_of_multiprocessor=block + (kernel_emulator.RESERVED if self.shared_kilobytes > 64 else 0),
+            shared_of_multiprocessor=block + self.shared_reserved,
+            shared_reserved=self.shared_reserved,
             bytes_per_clock=COPY * self.terabytes * 1e3 / self.gigahertz,
             launch_cycles=LAUNCH_CYCLES,
         )
+
+    @property
+    def shared_reserved(self) -> int:
+        """Bytes that the device takes of each block's shared memory: from sm_80 on it has so much more than a block."""
+        return kernel_emulator.RESERVED if self.shared_kilobytes > 64 else 0
 
     def milliseconds(self, cycles: float) -> float:
         return cycles / self.gigahertz / 1e6

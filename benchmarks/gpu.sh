@@ -53,8 +53,7 @@ if [ -z "${CAPABILITY:-}" ]; then
   exit 2
 fi
 TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-$CAPABILITY}
-ARCHITECTURE=${TORCH_CUDA_ARCH_LIST%%[; +]*}
-ARCHITECTURE=sm_${ARCHITECTURE//./}
+ARCHITECTURE=sm_${CAPABILITY//./}
 MAX_JOBS=${MAX_JOBS:-$(nproc)}
 # A folder for each state of the sources and tools.
 sources() {

@@ -276,10 +276,13 @@ int main(int count, char** arguments) {
   const double seconds = count > 1 && !only_list ? std::atof(arguments[1]) : 1e9;
   const auto start = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
+  int shared = 1 << 30;  // that a block of this device may use
+  if (!only_list) check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), "shared memory");
   const std::vector<Chosen> order = in_order_of_worth();
   size_t ran = 0;
   for (const Chosen& chosen : order) {
     if (elapsed() > seconds) break;
+    if (chosen.trial.limits.shared_bytes + cuda::kHeaderBytes > shared) continue;
     print(++ran, chosen.trial);
     if (!only_list) {
       run(chosen.trial);

@@ -22,7 +22,6 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
   const int thread = threadIdx.x, warp_start = thread / kWarp * kWarp;
   const int positions = static_cast<int>(in.sweep.positions);
   BackwardWalk item(b, in.sweep, plan), ahead = item;
-  const bool carries = item.segments.count > 1 || plan.channels > 1 || plan.chunks > 1;
   Stages at, ahead_at;
   T received = T(0);
 
@@ -37,15 +36,17 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
     const BackwardLines<S, decltype(source)::value, Planes> tile{
         b, in, memory, at, planes, item.t0, j > 0, j + 1 < positions, item.first_of_gates(), item.first_of_source()};
     tile.up();
-    T* const carry = memory.carry() + item.channel * 2 * positions + j;
-    const int parity = item.t0 / kLines & 1;
+    // Two lines for each channel, which tiles read and write in turn.
+    const auto carry = [&](int tile) {
+      return memory.carry() + (int64_t{item.channel} * 2 + (tile & 1)) * positions + j;
+    };
     if (item.t0 + kLines >= in.sweep.lines) {
       received = T(0);
-    } else if (carries) {
-      received = inside ? load(carry + parity * positions) : T(0);
+    } else if (in.carries) {
+      received = inside ? load(carry(item.t0 / kLines)) : T(0);
     }
     tile.down(received);
-    if (carries && owns) store(carry + (parity ^ 1) * positions, received);
+    if (in.carries && owns) store(carry(item.t0 / kLines + 1), received);
     SPN_WARP_BARRIER(0);
   };
   const auto compute_tile = [&](auto resident) {

@@ -66,9 +66,9 @@ inline int64_t part_bytes(const Problem& p, const Plan& plan, bool gates, bool s
          state_bytes(p.dtype);
 }
 
-// As few chunks as let the parts fit in their room. Only tasks of a single sweep can stop and go on.
+// As few chunks as let the parts fit in their room. Only a block whose one task is a single sweep can stop and go on.
 inline int chunks_for(const Problem& p, Plan plan, const Limits& limits, bool gates, bool source) {
-  if (p.directions > 1 && !plan.split) return 1;
+  if ((p.directions > 1 && !plan.split) || plan.tasks > kMaxBlocks) return 1;
   const int64_t room = room_for_parts(p, limits);
   int64_t most = std::numeric_limits<int>::max();
   for (int d = 0; d < p.directions; ++d) most = std::min(most, tile_count(p.sweep(d).lines));
@@ -77,6 +77,13 @@ inline int chunks_for(const Problem& p, Plan plan, const Limits& limits, bool ga
   plan.chunks = static_cast<int>(std::min(most, std::max<int64_t>(1, wanted)));
   while (plan.chunks < most && part_bytes(p, plan, gates, source) > room) ++plan.chunks;
   return plan.chunks;
+}
+
+// Maps of x in the state's dtype that sweeps leave to each other, or to the kernel that adds them up.
+inline int64_t maps_of_sums(const Problem& p, const Plan& plan) {
+  if (plan.split) return p.directions;
+  const bool running = p.directions > 1 && !plan.resident;
+  return running && state_bytes(p.dtype) > value_bytes(p.dtype) ? 1 : 0;
 }
 
 // A plan for as much of the machine as `limits` say; none where it does not fit.
@@ -96,40 +103,48 @@ Plan place_backward(const BackwardArgs& b, const Limits& limits, int channels, b
   if (!placed || (resident && plan.threads < std::max(b.height, b.width))) return {};
   reserve_carry(plan, b, limits);
   const int64_t state = state_bytes(b.dtype), planes = b.batch * b.channels * b.plane() * state;
-  if (split) plan.planes = reserve(plan, planes * b.directions);
-  const bool running = b.directions > 1 && !split && !resident;
-  if (running && state > value_bytes(b.dtype)) plan.planes = reserve(plan, planes);
+  if (const int64_t maps = maps_of_sums(b, plan)) plan.planes = reserve(plan, planes * maps);
   if (gates) plan.partial_gates = reserve(plan, part_bytes(b, plan, true, false));
   if (source) plan.partial_source = reserve(plan, part_bytes(b, plan, false, true));
   return plan;
 }
 
-// How many bytes the workspace may take beside what sweeps need: carried lines, a plane of sums for each sweep.
+// How many bytes the workspace may take: maps of sums, carried lines, parts as far as there is room for them.
 inline int64_t workspace_bound(const Problem& p, const Plan& plan, const Limits& limits) {
   const int64_t planes = p.batch * p.channels * p.plane() * state_bytes(p.dtype);
   const int64_t carry = plan.carry_in_shared ? 0 : plan.blocks * plan.carry_values * state_bytes(p.dtype);
-  return planes * (plan.split ? p.directions : 1) + carry + room_for_parts(p, limits) + 1024;
+  return planes * maps_of_sums(p, plan) + carry + room_for_parts(p, limits) + 1024;
+}
+
+// visit(channels) for each number of channels that a block could take one after the other: some that share gates.
+template <typename Visit>
+void for_channels(const Problem& p, Visit visit) {
+  const int64_t gates = sharing_gates(p), source = sharing_source(p);
+  const auto offer = [&](int64_t channels) {
+    const bool fits = channels % source == 0 || source % channels == 0;
+    if (fits && channels <= std::numeric_limits<int>::max()) visit(static_cast<int>(channels));
+  };
+  for (int64_t few = 1; few * few <= gates; ++few) {
+    if (gates % few != 0) continue;
+    offer(gates / few);
+    if (few * few != gates) offer(few);
+  }
 }
 
 inline Choice choose_backward(const BackwardArgs& b, const Limits& limits) {
   Choice best;
-  const int64_t gates = sharing_gates(b), source = sharing_source(b);
-  const auto divides = [](int64_t few, int64_t many) { return many % few == 0; };
   with_width(b.dtype, [&](auto zero) {
     using S = decltype(zero);
-    // Channels that share gates follow each other in a block, all or a part of them.
-    for (int64_t channels = gates; channels >= 1; --channels) {
-      if (!divides(channels, gates) || !(divides(channels, source) || divides(source, channels))) continue;
-      const int count = static_cast<int>(channels);
-      for_plans<S>(b, limits, count, BackwardMemory<S>::kept_all,
+    for_channels(b, [&](int channels) {
+      for_plans<S>(b, limits, channels, BackwardMemory<S>::kept_all,
                    [&](const Limits& share, bool split, int kept, int stages) {
-                     const Plan plan = place_backward<S>(b, share, count, split, kept, stages);
+                     const Plan plan = place_backward<S>(b, share, channels, split, kept, stages);
                      if (!plan.threads) return;
                      const Pass pass = kept ? Pass::backward_on_chip : Pass::backward;
                      const Cost cost = cost_of(b, plan, limits, pass, backward_moves(b, plan));
                      best.offer(plan, cost, workspace_bound(b, plan, limits));
                    });
-    }
+    });
   });
   return best;
 }

@@ -20,6 +20,7 @@ struct BackwardSweep {
   GradientPlane<S> grad_gates[3], grad_source;
   T grad_scale;
   uint8_t direction;
+  bool carries;    // lines go on from tile to tile in memory
   int first_line;  // of the launch's chunk
   Target<S> target;
 };
@@ -42,6 +43,8 @@ SPN_DEVICE void fill_sweep(BackwardSweep<S>& in, const BackwardArgs& b, const Pl
   in.winner = b.merge == Merge::max ? b.winner + index * plane : nullptr;
   in.grad_scale = merge_scale<T>(b);
   in.direction = static_cast<uint8_t>(d);
+  const bool alone = plan.channels == 1 && plan.chunks == 1 && in.sweep.positions <= plan.threads;
+  in.carries = in.sweep.lines > kLines && !alone;
   in.first_line = static_cast<int>(Chunk(in.sweep.lines, plan).first);
   const int64_t values = b.checkpoint_offset(b.directions);
   in.checkpoints = static_cast<const T*>(b.checkpoints) + index * values + b.checkpoint_offset(d);

@@ -1,14 +1,14 @@
 // What a plan should take, by count alone: of the plans that a pass could take, it takes the one that should take
 // least.
 //
-// A round is as many tasks as run at a time. It takes as long as the longer of two, or both where neither overlaps the
-// other, because a multiprocessor has one block with one stage:
+// A round is as many tasks as run at a time. It takes the longer of two. With one block and one stage on a
+// multiprocessor nothing overlaps, and it takes their sum.
 //
-//   memory      bytes that its tasks move / bytes of a clock cycle
-//   computing   lines that a block walks x cycles of a line. Its warps keep step, so a line takes all their
-//   instructions
-//               and then what the line waits for: shared memory there and back, dependent arithmetic, a barrier. Other
-//               blocks on the multiprocessor work meanwhile.
+//   memory     bytes that its tasks move / bytes of a clock cycle
+//
+//   computing  lines that a block walks x cycles of a line. All warps issue their instructions for the line; then the
+//              line waits for shared memory, dependent arithmetic and a barrier. Other blocks on the multiprocessor
+//              work meanwhile.
 //
 // docs/cuda.md says what is counted and what is assumed. Plain host code.
 #pragma once
@@ -52,7 +52,7 @@ struct Moved {
 inline Cost cost_of(const Problem& p, const Plan& plan, const Limits& limits, Pass pass, const Moved& moved) {
   Cost cost{};
   cost.bytes = moved.bytes + moved.after;
-  const int64_t shared = kHeaderBytes + plan.scratch_bytes + limits.shared_reserved;
+  const int64_t shared = round_up(kHeaderBytes + plan.scratch_bytes + limits.shared_reserved, kSharedUnit);
   const int most = (p.dtype == DType::float64 ? kThreads<double> : kThreads<float>) / plan.threads;
   cost.together =
       static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(limits.shared_of_multiprocessor / shared, most)));
@@ -98,7 +98,7 @@ inline Cost cost_of(const Problem& p, const Plan& plan, const Limits& limits, Pa
   return cost;
 }
 
-// A plane for each sweep, which are merged afterwards, takes four times the room of x: it has to save a fifth.
+// A split plan needs four times the room of x, so it must save a fifth of the time.
 constexpr double kPriceOfPlanes = 1.25;
 
 // The best of the plans that are offered: those within the bound on their workspace come first, then counts what they

@@ -25,6 +25,7 @@ static __global__ void empty_kernel() {}
 inline std::string ask_missing_code() {
   cudaFuncAttributes attributes;
   const cudaError_t error = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&empty_kernel));
+  if (error != cudaSuccess) cudaGetLastError();  // the next launch would report it
   switch (error) {
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorInvalidDeviceFunction:
@@ -33,9 +34,7 @@ inline std::string ask_missing_code() {
     case cudaErrorInvalidPtx:
     case cudaErrorUnsupportedPtxVersion:
     case cudaErrorJitCompilerNotFound:
-    case cudaErrorJitCompilationDisabled:
-      cudaGetLastError();  // the next launch would report it
-      return cudaGetErrorString(error);
+    case cudaErrorJitCompilationDisabled: return cudaGetErrorString(error);
     default: return "";  // any other error is for the launch to report
   }
 }

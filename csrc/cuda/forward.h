@@ -91,7 +91,7 @@ SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const Forwar
     } else {
       tile.template run<false>(h);
     }
-    if (owns && carries) store(carry + (parity ^ 1) * positions, h);
+    if (owns && carries && t0 + kLines < item.lines) store(carry + (parity ^ 1) * positions, h);
     if (owns && in.checkpoints && t0 + kLines < item.lines) {
       store(in.checkpoints + static_cast<int64_t>(t0 / kLines) * positions + j, h);
     }

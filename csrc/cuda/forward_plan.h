@@ -96,7 +96,8 @@ Plan place_forward(const ForwardArgs& f, const Limits& limits, bool split, int r
   // The maximum of rounded values is the rounded maximum; only which direction won could differ.
   plan.merges_narrow = merges && !split && wider && f.merge == Merge::max && !f.winner;
   const bool placed = place(plan, f, limits, stages, Memory::thread_bytes(f, stages), Memory::fixed_bytes(f, plan));
-  if (!placed || (resident && plan.carry_values)) return {};  // a plane on chip is walked whole lines at a time
+  // Planes on chip are walked whole lines at a time.
+  if (!placed || (resident && plan.threads < std::max(f.height, f.width))) return {};
   reserve_carry(plan, f, limits);
   const int64_t planes = f.batch * f.channels * f.plane() * state_bytes(f.dtype);
   if (merges && split) plan.planes = reserve(plan, planes * f.directions);

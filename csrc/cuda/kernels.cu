@@ -26,7 +26,6 @@ cudaError_t with_dtype(DType dtype, Visit visit) {
 // visit(std::integral_constant<int, plan.piece>)
 template <typename S, typename Visit>
 cudaError_t with_piece(const Plan& plan, Visit visit) {
-  if (plan.threads == 0) return cudaErrorLaunchOutOfResources;
   if constexpr (kTogether<S> == 4) {
     if (plan.piece == 4) return visit(std::integral_constant<int, 4>{});
   }
@@ -42,9 +41,10 @@ int64_t merge_blocks(int64_t values) {
 template <typename S>
 cudaError_t sum_parts(const Problem& p, const Plan& plan, void* grad, int64_t partial, int64_t planes_of_sweep,
                       int64_t parts, cudaStream_t stream) {
-  const int64_t values = p.batch * p.directions * planes_of_sweep * part_values(p, plan.chunks);
-  return launch(sum_parts_kernel<S>, merge_blocks(values), kMergeThreads, 0, stream, p, plan, static_cast<S*>(grad),
-                reinterpret_cast<const StateOf<S>*>(plan.workspace + partial), planes_of_sweep, parts);
+  const int64_t slabs = p.batch * p.directions * planes_of_sweep * slabs_of(part_values(p, plan.chunks));
+  return launch(sum_parts_kernel<S>, std::min(slabs, kMaxBlocks), kMergeThreads, 0, stream, p, plan,
+                static_cast<S*>(grad), reinterpret_cast<const StateOf<S>*>(plan.workspace + partial), planes_of_sweep,
+                parts);
 }
 
 // The sweeps of a chunk, and the sums of which their blocks have parts.
@@ -67,6 +67,7 @@ cudaError_t backward_chunk(const BackwardArgs& b, const Plan& plan, cudaStream_t
 }  // namespace
 
 cudaError_t forward(const ForwardArgs& f, Plan plan, void* workspace, cudaStream_t stream) {
+  if (plan.threads == 0) return cudaErrorLaunchOutOfResources;
   plan.workspace = static_cast<unsigned char*>(workspace);
   return with_dtype(f.dtype, [&](auto zero) {
     using S = decltype(zero);
@@ -81,6 +82,7 @@ cudaError_t forward(const ForwardArgs& f, Plan plan, void* workspace, cudaStream
 }
 
 cudaError_t backward(const BackwardArgs& b, Plan plan, void* workspace, cudaStream_t stream) {
+  if (plan.threads == 0) return cudaErrorLaunchOutOfResources;
   plan.workspace = static_cast<unsigned char*>(workspace);
   return with_dtype(b.dtype, [&](auto zero) {
     using S = decltype(zero);

@@ -50,13 +50,15 @@ inline cudaError_t describe_limits(int device, std::string& text) {
   int kilohertz = 0;
   cudaError_t error = read_limits(device, limits);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, device);
+  if (error != cudaSuccess) return error;
   std::ostringstream stream;
   stream << "shared_bytes=" << limits.shared_bytes << " multiprocessors=" << limits.multiprocessors
          << " threads=" << limits.threads << " shared_of_multiprocessor=" << limits.shared_of_multiprocessor
-         << " bytes_per_clock=" << limits.bytes_per_clock << " launch_cycles=" << limits.launch_cycles
+         << " shared_reserved=" << limits.shared_reserved << " bytes_per_clock=" << limits.bytes_per_clock
+         << " least_room=" << limits.least_room << " launch_cycles=" << limits.launch_cycles
          << " kilohertz=" << kilohertz;
   text = stream.str();
-  return error;
+  return cudaSuccess;
 }
 
 }  // namespace cuda

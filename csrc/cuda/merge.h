@@ -10,6 +10,11 @@ namespace spn {
 namespace cuda {
 
 constexpr int kMergeThreads = 256;
+constexpr int64_t kSlab = 16 * kMergeThreads;  // values of a part that a block adds up
+
+SPN_HD int64_t slabs_of(int64_t values) {
+  return (values + kSlab - 1) / kSlab;
+}
 
 // out = merge over d of planes (D, N, C, H, W), and which direction won.
 template <typename S>
@@ -55,25 +60,34 @@ add_kernel(BackwardArgs b, const StateOf<S>* planes) {
 }
 
 // grad (N, D, planes of a sweep, H, W), of the launch's chunk, = sum over the parts of partial (N, D, planes of a
-// sweep, parts, values of a part).
+// sweep, parts, values of a part). A block takes a slab of a part's values, so that divisions are shared by many.
 template <typename S>
 SPN_KERNEL(kMergeThreads, 4)
 sum_parts_kernel(Problem p, Plan plan, S* grad, const StateOf<S>* partial, int64_t planes_of_sweep, int64_t parts) {
   using T = StateOf<S>;
-  const int64_t values = part_values(p, plan.chunks);
-  const int64_t size = p.batch * p.directions * planes_of_sweep * values;
+  const int64_t values = part_values(p, plan.chunks), slabs = slabs_of(values);
+  const int64_t tasks = p.batch * p.directions * planes_of_sweep * slabs;
 #pragma unroll 1
-  for (int64_t o = int64_t{blockIdx.x} * kMergeThreads + threadIdx.x; o < size;
-       o += int64_t{gridDim.x} * kMergeThreads) {
-    const int64_t plane = o / values, i = o % values;
+  for (int64_t task = blockIdx.x; task < tasks; task += gridDim.x) {
+    const int64_t plane = task / slabs, begin = task % slabs * kSlab, rest = values - begin;
     const Part part(p, plan, static_cast<int>(plane / planes_of_sweep % p.directions));
-    const int64_t row = i / part.pitch, column = i % part.pitch;
-    if (row >= part.rows || column >= part.columns) continue;
-    const T* first = partial + plane * parts * values + i;
-    T total = load(first);
+    const int end = static_cast<int>(rest < kSlab ? rest : kSlab);
+    const T* first = partial + plane * parts * values + begin;
+    S* const origin = grad + plane * p.plane() + part.row * p.width + part.column;
+    int64_t row = (begin + threadIdx.x) / part.pitch, column = (begin + threadIdx.x) % part.pitch;
+    const int64_t rows = kMergeThreads / part.pitch, columns = kMergeThreads % part.pitch;  // from value to value
+#pragma unroll 1
+    for (int i = threadIdx.x; i < end; i += kMergeThreads) {
+      if (row < part.rows && column < part.columns) {
+        T total = load(first + i);
 #pragma unroll 4
-    for (int64_t k = 1; k < parts; ++k) total += load(first + k * values);
-    store(grad + plane * p.plane() + (part.row + row) * p.width + part.column + column, static_cast<S>(total));
+        for (int64_t k = 1; k < parts; ++k) total += load(first + i + k * values);
+        store(origin + row * p.width + column, static_cast<S>(total));
+      }
+      row += rows;
+      column += columns;
+      if (column >= part.pitch) column -= part.pitch, ++row;
+    }
   }
 }
 

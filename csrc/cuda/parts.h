@@ -1,4 +1,5 @@
-// Sums of which a block knows a part: gradients of gates and sources that more channels share than a block takes.
+// Sums over channels that several blocks share, each with one part: gradients of gates and sources that more channels
+// share than a block takes.
 //
 // Each block leaves its part in the workspace, and a kernel adds the parts up in their order (merge.h). Where all of
 // them would take too much room, the pass is cut into launches that take a chunk of each sweep's tiles, the last first:

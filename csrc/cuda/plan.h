@@ -24,6 +24,7 @@ template <typename S>
 constexpr int kThreads = sizeof(S) == 8 ? 256 : 384;
 
 constexpr int64_t kHeaderBytes = 640;  // of shared memory: where two sweeps' pointers are kept
+constexpr int64_t kSharedUnit = 128;   // bytes: shared memory is given out in such units
 constexpr int64_t kMaxBlocks = int64_t{1} << 30;
 
 // What the device offers.
@@ -38,15 +39,17 @@ struct Limits {
   double launch_cycles = 5000;             // assumed: of each kernel after the first
 };
 
-constexpr int kMostTogether = 4;  // blocks that a plan puts on a multiprocessor
+constexpr int kMostTogether = 4;                   // blocks that a plan puts on a multiprocessor
+constexpr int kMostBlocks = kThreads<float> / 32;  // that its registers hold: of a warp each
 
 // What a block may use where `together` of them share a multiprocessor.
 template <typename S>
 Limits share_of(const Limits& limits, int together) {
   Limits share = limits;
   share.threads = std::min(limits.threads, kThreads<S> / together / 32 * 32);
-  const int64_t shared = limits.shared_of_multiprocessor / together - limits.shared_reserved - kHeaderBytes;
-  share.shared_bytes = std::min(limits.shared_bytes, together > 1 ? shared / 16 * 16 : limits.shared_bytes);
+  const int64_t shared =
+      limits.shared_of_multiprocessor / together / kSharedUnit * kSharedUnit - limits.shared_reserved - kHeaderBytes;
+  if (together > 1) share.shared_bytes = std::min(limits.shared_bytes, shared);
   return share;
 }
 
@@ -56,7 +59,7 @@ struct Plan {
   int piece;              // neighbouring values that can be moved at once
   int channels;           // that a block takes one after the other, tile by tile; backward only
   int chunks;             // launches that a sweep's tiles are cut into; backward only: see parts.h
-  int chunk;              // of this launch; the last comes first
+  int chunk;              // that this launch computes; launches go from the last to the first
   bool split;             // each sweep is a task of its own
   int resident;           // arrays that stay in shared memory from sweep to sweep: see the pass's memory
   int resident_pitch;     // values from row to row of those, backward: see resident.h
@@ -137,7 +140,7 @@ inline bool place(Plan& plan, const Problem& p, const Limits& limits, int stages
   int64_t longest = 1;
   for (int d = 0; d < p.directions; ++d) longest = std::max(longest, p.sweep(d).positions);
   const auto most_threads = [&](int64_t carry_bytes) {
-    const int64_t room = (limits.shared_bytes - fixed_bytes - carry_bytes) / thread_bytes;
+    const int64_t room = std::max<int64_t>(0, limits.shared_bytes - fixed_bytes - carry_bytes) / thread_bytes;
     return static_cast<int>(std::min<int64_t>(room, limits.threads) / 32 * 32);
   };
   const auto take = [&](int64_t carry_bytes) {
@@ -147,13 +150,21 @@ inline bool place(Plan& plan, const Problem& p, const Limits& limits, int stages
     plan.scratch_bytes = fixed_bytes + carry_bytes + plan.threads * thread_bytes;
     return true;
   };
+  // The longest line that goes on from tile to tile: a sweep of one tile has none.
+  int64_t carried = 0;
+  for (int d = 0; d < p.directions; ++d) {
+    const Sweep s = p.sweep(d);
+    const bool carries = s.positions > most_threads(0) || plan.channels > 1 || plan.chunks > 1;
+    if (carries && s.lines > kLines) carried = std::max(carried, s.positions);
+  }
   plan.stages = stages;
-  plan.carry_values = 0;
+  plan.carry_values = 2 * plan.channels * carried;
   plan.carry_in_shared = false;
-  if (most_threads(0) < longest || plan.channels > 1 || plan.chunks > 1) {
-    plan.carry_values = 2 * plan.channels * longest;
-    const int64_t bytes = round_up(plan.carry_values * state_bytes(p.dtype), 16);
+  if (carried > 0) {
+    // Threads that carried lines displace may make another sweep's lines too long for a block.
+    const int64_t all = 2 * plan.channels * longest, bytes = round_up(all * state_bytes(p.dtype), 16);
     plan.carry_in_shared = plan.chunks == 1 && bytes <= limits.shared_bytes / 8 && take(bytes);
+    if (plan.carry_in_shared) plan.carry_values = all;
     if (plan.carry_in_shared) return true;
   }
   return take(0);
@@ -180,7 +191,7 @@ void for_plans(const Problem& p, const Limits& limits, int64_t channels, int mos
 // where the next launch goes on from there.
 inline void reserve_carry(Plan& plan, const Problem& p, const Limits& limits) {
   if (plan.carry_values == 0 || plan.carry_in_shared) return;
-  if (plan.chunks == 1) plan.blocks = std::min<int64_t>(plan.blocks, limits.multiprocessors * 8);
+  if (plan.chunks == 1) plan.blocks = std::min<int64_t>(plan.blocks, limits.multiprocessors * kMostBlocks);
   plan.carry = reserve(plan, plan.blocks * plan.carry_values * state_bytes(p.dtype));
 }
 

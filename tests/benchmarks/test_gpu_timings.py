@@ -16,8 +16,8 @@ from benchmarks.devices import H100
 
 def test_limits_are_what_the_library_says():
     text = (
-        "shared_bytes=231936 multiprocessors=132 threads=1024 shared_of_multiprocessor=233472 "
-        "bytes_per_clock=1490.2 launch_cycles=5000 kilohertz=1980000"
+        "shared_bytes=231808 multiprocessors=132 threads=1024 shared_of_multiprocessor=233472 "
+        "shared_reserved=1024 bytes_per_clock=1490.2 least_room=33554432 launch_cycles=5000 kilohertz=1980000"
     )
     machine, gigahertz = gpu.limits_of(text)
     expected = replace(H100.machine(), bytes_per_clock=1490.2)

@@ -167,6 +167,7 @@ class Machine:
     multiprocessors: int = 1  # more planes than half of it: the sweeps of a plane run one after the other
     threads: int = 1024
     shared_of_multiprocessor: int = 0  # no room for two blocks
+    shared_reserved: int = RESERVED
     bytes_per_clock: float = SLOW
     least_room: int = 32 << 20  # bytes that parts of sums may take in any case
     launch_cycles: float = 0
@@ -191,7 +192,7 @@ class Machine:
         )
         return {name: getattr(self, name) for name in names} | {
             "shared_of_multiprocessor": self.shared_of_multiprocessor,
-            "shared_reserved": RESERVED,
+            "shared_reserved": self.shared_reserved,
             "least_room": self.least_room,
             "launch_cycles": self.launch_cycles,
             "bytes_per_clock": self.bytes_per_clock,

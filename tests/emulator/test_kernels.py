@@ -186,8 +186,13 @@ def test_parts_in_chunks_of_lines(direction: str, dtype: torch.dtype, shape: tup
 
 def test_a_device_with_too_little_shared_memory_is_an_error():
     x, gates, _ = Case(40, 40).tensors()
+    options = ("four_way", "abs", "max")
+    out, winner, checkpoints = Machine().propagate(x, gates, None, *options, True)
+    little = Machine(shared_bytes=1000)
     with pytest.raises(KernelError, match="too little shared memory"):
-        Machine(shared_bytes=1000).propagate(x, gates, None, "four_way", "abs", "max", False)
+        little.propagate(x, gates, None, *options, False)
+    with pytest.raises(KernelError, match="too little shared memory"):
+        little.propagate_backward(out, x, gates, None, winner, checkpoints, *options)
 
 
 @pytest.mark.parametrize("machine", ["large", "little shared memory", "sweeps side by side"])
