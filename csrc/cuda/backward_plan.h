@@ -68,7 +68,7 @@ inline int64_t part_bytes(const Problem& p, const Plan& plan, bool gates, bool s
 
 // As few chunks as let the parts fit in their room. Only a block whose one task is a single sweep can stop and go on.
 inline int chunks_for(const Problem& p, Plan plan, const Limits& limits, bool gates, bool source) {
-  if ((p.directions > 1 && !plan.split) || plan.tasks > kMaxBlocks) return 1;
+  if ((p.directions > 1 && !plan.split) || plan.tasks > limits.blocks) return 1;
   const int64_t room = room_for_parts(p, limits);
   int64_t most = std::numeric_limits<int>::max();
   for (int d = 0; d < p.directions; ++d) most = std::min(most, tile_count(p.sweep(d).lines));
@@ -94,7 +94,7 @@ Plan place_backward(const BackwardArgs& b, const Limits& limits, int channels, b
   plan.resident = resident;
   plan.piece = piece_of(b, {b.grad, b.x, b.gates, b.source, b.winner, b.grad_x, b.grad_gates, b.grad_source});
   plan.resident_pitch = static_cast<int>(resident_pitch(b, plan.piece));
-  divide(plan, b, channels, split);
+  divide(plan, b, limits, channels, split);
   const bool gates = sharing_gates(b) > channels, source = sharing_source(b) > channels;
   plan.chunks = gates || source ? chunks_for(b, plan, limits, gates, source) : 1;
   const bool placed =

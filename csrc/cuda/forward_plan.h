@@ -90,7 +90,7 @@ Plan place_forward(const ForwardArgs& f, const Limits& limits, bool split, int r
   plan.chunks = 1;
   plan.resident = resident;
   plan.piece = piece_of(f, {f.x, f.gates, f.source, f.out, f.winner});
-  divide(plan, f, 1, split);
+  divide(plan, f, limits, 1, split);
   const bool merges = f.directions > 1 && f.merge != Merge::none;
   const bool wider = state_bytes(f.dtype) > value_bytes(f.dtype);
   // The maximum of rounded values is the rounded maximum; only which direction won could differ.

@@ -37,6 +37,7 @@ struct Limits {
   double bytes_per_clock;                  // that a copy moves, read and written
   int64_t least_room = int64_t{32} << 20;  // bytes that parts of sums may take in any case
   double launch_cycles = 5000;             // assumed: of each kernel after the first
+  int64_t blocks = kMaxBlocks;             // of a launch
 };
 
 constexpr int kMostTogether = 4;                   // blocks that a plan puts on a multiprocessor
@@ -104,11 +105,11 @@ inline int64_t reserve(Plan& plan, int64_t bytes) {
 }
 
 // Tasks of `channels` channels each: all sweeps of them one after the other, or with `split` each of its own.
-inline void divide(Plan& plan, const Problem& p, int channels, bool split) {
+inline void divide(Plan& plan, const Problem& p, const Limits& limits, int channels, bool split) {
   plan.channels = channels;
   plan.split = split;
   plan.tasks = p.batch * p.channels / channels * (split ? p.directions : 1);
-  plan.blocks = std::min(plan.tasks, kMaxBlocks);
+  plan.blocks = std::min(plan.tasks, limits.blocks);
 }
 
 // The most neighbouring values, at most 16 bytes, that divide rows and are aligned in every array.

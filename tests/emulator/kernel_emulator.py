@@ -171,6 +171,7 @@ class Machine:
     bytes_per_clock: float = SLOW
     least_room: int = 32 << 20  # bytes that parts of sums may take in any case
     launch_cycles: float = 0
+    blocks: int = 1 << 30  # of a launch
     seed: int = 0
     check: bool = True
     count: bool = False
@@ -195,6 +196,7 @@ class Machine:
             "shared_reserved": self.shared_reserved,
             "least_room": self.least_room,
             "launch_cycles": self.launch_cycles,
+            "blocks": self.blocks,
             "bytes_per_clock": self.bytes_per_clock,
         }
 

@@ -38,7 +38,8 @@ MUTATIONS = (
     Mutation("forward.h", "store(carry + (parity ^ 1) * positions, h)", "store(carry + parity * positions, h)",
              "carried line overwritten while it is read"),
     Mutation("forward.h", "plan.stages == 2", "false", "two tiles in one place"),
-    Mutation("forward.h", "t0 + kLines < item.lines", "t0 + kLines <= item.lines", "a line is saved that nobody needs"),
+    Mutation("forward.h", "in.checkpoints && t0 + kLines < item.lines",
+             "in.checkpoints && t0 + kLines <= item.lines", "a line is saved that nobody needs"),
     Mutation("forward.h", "++d, turn ^= 1", "++d", "a sweep's pointers overwritten while they are read"),
     Mutation("segments.h", "positions <= threads ? 0 : kLines", "positions <= threads ? 0 : kLines / 2",
              "half the halo"),
@@ -107,7 +108,7 @@ CASES = (
         Case(40, 70, channels=4, gate_groups=1, source_groups=1),
         Machine(multiprocessors=16, bytes_per_clock=FAST, least_room=400_000),
     ),
-    (Case(2, 32, batch=9, channels=18, gate_groups=1), Machine(shared_bytes=40250)),
+    (Case(2, 32, batch=9, channels=18, gate_groups=1), Machine(shared_bytes=40250, blocks=4)),
 )
 
 

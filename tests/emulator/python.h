@@ -33,6 +33,7 @@ inline cuda::Limits limits_of(const pybind11::dict& d) {
   limits.shared_reserved = d["shared_reserved"].cast<int64_t>();
   limits.bytes_per_clock = d["bytes_per_clock"].cast<double>();
   limits.launch_cycles = d["launch_cycles"].cast<double>();
+  limits.blocks = d["blocks"].cast<int64_t>();
   limits.least_room = d["least_room"].cast<int64_t>();
   return limits;
 }
