@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from .schedule import Machine, kernel_emulator
 
 COPY = 0.88  # assumed: of the data sheet's bandwidth, what a copy reaches (csrc/cuda/limits.h assumes it too)
-
-
 LAUNCH_CYCLES = 5000  # assumed: of each kernel after the first (csrc/cuda/plan.h)
 
 
