@@ -76,23 +76,24 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
         merger.read(in.target, own_pieces(in.sweep), shift);
         compute_tile(std::false_type{});
       }
+      const Pieces own = own_pieces(in.sweep);
       if (!plan.resident) {
-        merger.write(in.target, memory.grad_x(at.channel()), own_pieces(in.sweep), shift);
+        merger.write(in.target, memory.grad_x(at.channel()), own, shift);
       } else if (in.direction + 1 == b.directions) {
         const Pieces kept(resident_sweep(b, plan, in.direction), item.t0, warp_start, 0, positions);
-        send_sum<S, kPiece>(memory.sum(item.channel), kept, in.target.narrow + shift, own_pieces(in.sweep));
+        send_sum<S, kPiece>(memory.sum(item.channel), kept, in.target.narrow + shift, own);
       }
       if (item.last_of_gates()) {
-        const Pieces own = own_pieces(in.to_gates);
+        const Pieces to = in.grad_gates[0].wide ? own_pieces(in.part) : own;
         for (int tap = 0; tap < 3; ++tap) {
           const T* sums = memory.sums.gates ? memory.sum_gates() + tap * Memory::kTile : nullptr;
-          send_out<S>(memory.tile(at.gates(), Memory::gates + tap), sums, in.grad_gates[tap], own, 0);
+          send_out<S>(memory.tile(at.gates(), Memory::gates + tap), sums, in.grad_gates[tap], to, 0);
         }
       }
       if (in.source && item.last_of_source()) {
-        const Pieces own = own_pieces(in.to_source);
+        const Pieces to = in.grad_source.wide ? own_pieces(in.part) : own;
         const T* sums = memory.sums.source ? memory.sum_source() : nullptr;
-        send_out<S>(memory.source(at.source()), sums, in.grad_source, own, source_shift(b, item.channel));
+        send_out<S>(memory.source(at.source()), sums, in.grad_source, to, source_shift(b, item.channel));
       }
       item.next();
       if (item.done(in.first_line)) break;

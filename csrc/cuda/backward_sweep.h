@@ -13,7 +13,7 @@ template <typename S>
 struct BackwardSweep {
   using T = StateOf<S>;
   Sweep sweep;
-  Sweep to_gates, to_source;  // the same over planes of their gradients, or over parts of them
+  Sweep part;  // the same over a part of a sum
   const S *gates[3], *x, *grad, *source;
   const uint8_t* winner;  // null where all of grad is this sweep's
   const T* checkpoints;
@@ -56,8 +56,7 @@ SPN_DEVICE void fill_sweep(BackwardSweep<S>& in, const BackwardArgs& b, const Pl
   T* partial_source = reinterpret_cast<T*>(plan.workspace + plan.partial_source);
   const bool gate_parts = b.channels / b.gate_groups > plan.channels;
   const bool source_parts = b.source && b.channels / b.source_groups > plan.channels;
-  in.to_gates = gate_parts ? part_sweep(b, plan, d) : in.sweep;
-  in.to_source = source_parts ? part_sweep(b, plan, d) : in.sweep;
+  in.part = part_sweep(b, plan, d);
   for (int tap = 0; tap < 3; ++tap) {
     const int64_t gate_plane = b.gate_plane(n, d, tap, c);
     in.gates[tap] = static_cast<const S*>(b.gates) + gate_plane * plane;

@@ -32,7 +32,7 @@ struct Cost {
 enum class Pass : int { forward, backward, backward_on_chip };
 inline double instructions_of(Pass pass, int piece, int bytes) {
   constexpr int kCounted[3][2][3] = {
-      {{47, 55, 76}, {54, 63, 105}}, {{131, 173, 232}, {142, 167, 265}}, {{141, 163, 182}, {154, 168, 195}}};
+      {{47, 56, 76}, {54, 63, 106}}, {{132, 173, 232}, {144, 167, 263}}, {{142, 163, 183}, {155, 169, 194}}};
   const int counted = kCounted[static_cast<int>(pass)][bytes == 2 ? 1 : 0][piece == 4 ? 0 : piece == 2 ? 1 : 2];
   return bytes == 8 ? 2 * counted : counted;
 }
