@@ -45,8 +45,8 @@ SPN_HD T minus_signed(T value, T g, T shared) {
 }
 
 // 1 / value, for value >= 1e-30 or NaN; 0 for infinity. On a GPU, of floats, within an ulp or two: the branches of a
-// division would keep the compiler from working on several lines at once. The device flushes subnormal results; no float
-// has a subnormal 4 / value.
+// division would keep the compiler from working on several lines at once. The device flushes subnormal results; no
+// float has a subnormal 4 / value.
 template <typename T>
 SPN_HD T reciprocal(T value) {
 #ifdef __CUDA_ARCH__
