@@ -35,7 +35,7 @@ THREADS = {
     "backward_kernel": 384,
     "merge_kernel": 4 * 256,
     "add_kernel": 4 * 256,
-    "sum_parts_kernel": 4 * 256,
+    "sum_parts_kernel": 2 * 256,
 }
 
 

@@ -62,7 +62,7 @@ add_kernel(BackwardArgs b, const StateOf<S>* planes) {
 // grad (N, D, planes of a sweep, H, W), of the launch's chunk, = sum over the parts of partial (N, D, planes of a
 // sweep, parts, values of a part). A block takes a slab of a part's values, so that divisions are shared by many.
 template <typename S>
-SPN_KERNEL(kMergeThreads, 4)
+SPN_KERNEL(kMergeThreads, 2)
 sum_parts_kernel(Problem p, Plan plan, S* grad, const StateOf<S>* partial, int64_t planes_of_sweep, int64_t parts) {
   using T = StateOf<S>;
   const int64_t values = part_values(p, plan.chunks), slabs = slabs_of(values);
