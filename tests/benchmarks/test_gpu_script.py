@@ -59,14 +59,17 @@ def test_sleeps():
 
 # So much of torch as the pytest plugin asks for: the real one takes seconds to import.
 TORCH = """
+device = str
+
+
 class cuda:
     is_available = staticmethod(lambda: True)
     is_initialized = staticmethod(lambda: True)
     synchronize = staticmethod(lambda: None)
 """
 OPS = """
-class CUDA:
-    loaded, reason = True, "planted"
+def why_reference(device):
+    return None
 """
 
 
@@ -83,7 +86,8 @@ class Script:
         (folder / "torch.py").write_text(TORCH)
         (folder / "spn" / "__init__.py").touch()
         (folder / "spn" / "_ops.py").write_text(OPS)
-        (folder / "setup.py").touch()
+        for name in ("setup.py", "build_kernels.py"):
+            (folder / name).touch()
         (folder / "bin").mkdir()
         nvcc = folder / "bin" / "nvcc"
         nvcc.write_text("#!/bin/sh\n")
@@ -97,7 +101,8 @@ class Script:
     def start(self, stubs: str = "", **variables: str) -> subprocess.Popen:
         (self.folder / "stubs.sh").write_text(STUBS + (stubs or TESTS_STUB))
         environment = {
-            **os.environ,
+            # A worker of pytest-xdist that runs these tests is none of the script's.
+            **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
             "PYTHON": str(self.folder / "bin" / "python"),
             "CUDA_HOME": str(self.folder),
             "SPN_GPU_STUBS": str(self.folder / "stubs.sh"),
@@ -282,7 +287,7 @@ def test_tests_without_a_gpu_fail(script: Script):
     (script.folder / "tests" / "spn" / "test_cuda.py").write_text("def test_passes(): pass")
     status, printed = script.run("true", STAGES="tests")
     assert status == 1, printed
-    assert "torch sees no GPU or no kernels" in script.text("summary.txt")
+    assert "torch sees no GPU" in script.text("summary.txt")
 
 
 def test_skipped_tests_alone_do_not_pass(script: Script):
