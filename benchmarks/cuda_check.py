@@ -163,7 +163,7 @@ def register_rows(kernels: list[Kernel], architectures: list[int]) -> list[dict[
 def shared_rows() -> list[dict[str, object]]:
     """What launches ask for beyond static shared memory, of which the kernels have none."""
     from .devices import A100, H200, RTX_5090, T4
-    from .schedule import Pass, plan_of
+    from .schedule import Pass, kernel_emulator, plan_of
     from .traffic import TARGETS
 
     devices = {"sm_75": T4, "sm_80": A100, "sm_90": H200, "sm_120": RTX_5090}
@@ -174,9 +174,8 @@ def shared_rows() -> list[dict[str, object]]:
             row["shape"] = "x".join(map(str, shape))
             for architecture, device in devices.items():
                 plan = plan_of(Pass(shape, backward=backward), device.machine())
-                row[architecture] = (
-                    f"{plan['threads']} threads, {(plan['scratch_bytes'] + 512) / 1024:.0f} KB"
-                )
+                kilobytes = (plan["scratch_bytes"] + kernel_emulator.HEADER) / 1024
+                row[architecture] = f"{plan['threads']} threads, {kilobytes:.0f} KB"
             rows.append(row)
     return rows
 

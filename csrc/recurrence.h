@@ -126,8 +126,7 @@ SPN_HD Taps<T> gate_adjoint(T a, T x, Taps<T> previous, bool has_minus, bool has
 
 // abs   p_k = g_k / max(1, sum |g|)       over all three taps; |p| sums to at most 1 (Gershgorin: the sweep is stable)
 // unit  p_k = g_k / max(sum |g|, 1e-4)    over all three taps
-// Finite gates whose sum overflows the state's dtype have p = 0; p of an infinite gate is NaN, of finite ones beside it
-// 0.
+// Finite gates whose sum overflows the state's dtype have p = 0. An infinite gate has p = NaN, finite ones beside it 0.
 template <Normalize kMode, typename T>
 SPN_HD T absolute_floor() {
   return kMode == Normalize::abs ? T(1) : T(1e-4);

@@ -169,10 +169,15 @@ for prefix in ("", "reference_"):
 # ---- Fake -----------------------------------------------------------------------------------------------------------
 
 
+def check_device(name: str, value: Tensor, x: Tensor) -> None:
+    if value.device != x.device:
+        raise ValueError(f"{name} must be on x's device {x.device}, got {value.device}")
+
+
 def _check_devices(x: Tensor, **others: Tensor | None) -> None:
     for name, value in others.items():
-        if value is not None and value.device != x.device:
-            raise ValueError(f"{name} must be on x's device {x.device}, got {value.device}")
+        if value is not None:
+            check_device(name, value, x)
 
 
 @torch.library.register_fake("spn::propagate", lib=library)

@@ -225,8 +225,7 @@ def _check_like(name: str, value: Tensor, x: Tensor) -> None:
     _check_tensor(name, value)
     if value.dtype != x.dtype:
         raise TypeError(f"{name} must have x's dtype {_short(x.dtype)}, got {_short(value.dtype)}")
-    if value.device != x.device:
-        raise ValueError(f"{name} must be on x's device {x.device}, got {value.device}")
+    _ops.check_device(name, value, x)
 
 
 def _short(name: torch.dtype | torch.layout) -> str:

@@ -1,5 +1,4 @@
-// What a plan should take, by count alone: of the plans that a pass could take, it takes the one that should take
-// least.
+// What a plan should take, by count alone. The planner chooses the plan that should take least.
 //
 // A round is as many tasks as run at a time. It takes the longer of two. With one block and one stage on a
 // multiprocessor nothing overlaps, and it takes their sum.

@@ -165,14 +165,20 @@ inline bool place(Plan& plan, const Problem& p, const Limits& limits, int stages
     // Threads that carried lines displace may make another sweep's lines too long for a block.
     const int64_t all = 2 * plan.channels * longest, bytes = round_up(all * state_bytes(p.dtype), 16);
     plan.carry_in_shared = plan.chunks == 1 && bytes <= limits.shared_bytes / 8 && take(bytes);
-    if (plan.carry_in_shared) plan.carry_values = all;
-    if (plan.carry_in_shared) return true;
+    if (plan.carry_in_shared) {
+      plan.carry_values = all;
+      return true;
+    }
   }
   return take(0);
 }
 
-// visit(share, split, kept, stages) for each way to cut a pass whose blocks take `channels` channels: what a block has
-// of a multiprocessor, whether sweeps are tasks of their own, how many arrays stay on chip from sweep to sweep, stages.
+// visit(share, split, kept, stages) for each way to cut a pass whose blocks take `channels` channels:
+//
+//   share   what a block has of a multiprocessor
+//   split   whether sweeps are tasks of their own
+//   kept    how many arrays stay on chip from sweep to sweep
+//   stages  of tiles
 template <typename S, typename Visit>
 void for_plans(const Problem& p, const Limits& limits, int64_t channels, int most_kept, Visit visit) {
   for (const bool split : {false, true}) {

@@ -34,6 +34,12 @@ cudaStream_t current_stream(int32_t device) {
   return static_cast<cudaStream_t>(stream);
 }
 
+cuda::Limits limits_of(int32_t device) {
+  cuda::Limits limits;
+  check(cuda::read_limits(device, limits), "the device's limits");
+  return limits;
+}
+
 // Lines and positions are counted in 32 bits, offsets in 64.
 void check_sides(const Problem& p) {
   constexpr int64_t kLongest = (int64_t{1} << 31) - 4096;
@@ -56,9 +62,7 @@ std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates,
   ForwardCall call(x, gates, source, direction, normalize, merge, save);
   if (!call.empty()) {
     check_sides(call.args);
-    cuda::Limits limits;
-    check(cuda::read_limits(device, limits), "spn::propagate");
-    const cuda::Plan plan = cuda::plan_forward(call.args, limits);
+    const cuda::Plan plan = cuda::plan_forward(call.args, limits_of(device));
     Tensor workspace = workspace_of(plan, call.x);
     check(cuda::forward(call.args, plan, workspace.mutable_data_ptr(), current_stream(device)), "spn::propagate");
   }
@@ -82,9 +86,7 @@ std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const T
   BackwardCall call(grad, x, gates, source, winner, checkpoints, direction, normalize, merge);
   if (!call.empty()) {
     check_sides(call.args);
-    cuda::Limits limits;
-    check(cuda::read_limits(device, limits), "spn::propagate_backward");
-    const cuda::Plan plan = cuda::plan_backward(call.args, limits);
+    const cuda::Plan plan = cuda::plan_backward(call.args, limits_of(device));
     Tensor workspace = workspace_of(plan, call.x);
     check(cuda::backward(call.args, plan, workspace.mutable_data_ptr(), current_stream(device)),
           "spn::propagate_backward");
