@@ -11,11 +11,13 @@ from . import reference
 from ._config import show_config
 from ._version import __version__
 from .functional import normalize_gates, propagate, propagate_four_way
-from .guidance import LiteGuidance, VGG16Guidance
+from .guidance import IMAGENET_MEAN, IMAGENET_STD, LiteGuidance, VGG16Guidance
 from .modules import FourWayPropagate, Propagate
 from .refiner import SPNRefiner
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "FourWayPropagate",
     "LiteGuidance",
     "Propagate",

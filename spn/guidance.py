@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LiteGuidance", "VGG16Guidance"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "LiteGuidance", "VGG16Guidance"]
 
-# The mean and deviation of ImageNet's RGB values, to which pretrained VGG weights are tuned.
-IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Mean and standard deviation of ImageNet's RGB values in [0, 1], which pretrained networks expect their input to be
+# normalised by.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def _up(x: Tensor) -> Tensor:
@@ -34,8 +35,8 @@ class _Guidance(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGE_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     def normalized(self, image: Tensor) -> Tensor:
         channels = 4 if self.sees_mask else 3

@@ -1,8 +1,8 @@
 """Video object segmentation around spatial propagation: nets, CRAF, DAVIS data, metrics and a command line.
 
-A frame passes through the modules in this order: ``data`` (or ``synthetic``), ``augment``, ``model``,
-``losses``, ``train``, ``instances``, ``craf``, ``metrics``, ``pipeline``, ``report``. Run it with ``python -m
-vos_pipeline``.
+It has rooms, each of which imports from those before it alone: ``settings``, ``data``, ``evaluation``, ``training``,
+``nets``, ``refiner``, ``temporal``, ``report``, ``pipeline``, ``cli``. A room offers others what its ``__init__``
+exports. Run it with ``python -m vos_pipeline``.
 """
 
 from typing import Any

@@ -22,7 +22,7 @@ import skimage.data
 
 from vos_pipeline import presets
 from vos_pipeline.__main__ import main
-from vos_pipeline.video import write_video
+from vos_pipeline.data import write_video
 
 FRAMES, WIDTH, HEIGHT = 16, 214, 120
 folder = Path(tempfile.mkdtemp())

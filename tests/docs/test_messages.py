@@ -15,8 +15,8 @@ import spn
 from spn import _native, _ops
 from vos_pipeline.__main__ import main
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.presets import get_preset
-from vos_pipeline.run_folder import RunFolder
+from vos_pipeline.pipeline import RunFolder
+from vos_pipeline.settings import get_preset
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "install.md").read_text()

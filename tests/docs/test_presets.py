@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vos_pipeline.presets import PRESETS
+from vos_pipeline.settings import PRESETS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "pipeline.md").read_text()
 HEADER, *ROWS = [

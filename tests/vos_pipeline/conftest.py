@@ -7,11 +7,10 @@ import tiny
 
 from vos_pipeline import __main__ as cli
 from vos_pipeline import pipeline
-from vos_pipeline.images import write_labels
-from vos_pipeline.metrics import Evaluation, score_sequence
-from vos_pipeline.presets import PRESETS
-from vos_pipeline.run_folder import STAGES, RunFolder, RunResult
-from vos_pipeline.synthetic import make_clips
+from vos_pipeline.data import make_clips, write_labels
+from vos_pipeline.evaluation import Evaluation, score_sequence
+from vos_pipeline.pipeline import STAGES, RunFolder, RunResult, stages
+from vos_pipeline.settings import PRESETS
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +48,7 @@ def fake_run(monkeypatch):
 def tiny_preset(monkeypatch):
     """A preset of seconds, without the SPN."""
     monkeypatch.setitem(PRESETS, "tiny", tiny.TINY)
-    monkeypatch.setattr(pipeline, "load_refiner", lambda preset, device: tiny.Unrefined())
+    monkeypatch.setattr(stages, "load_refiner", lambda name, device: tiny.Unrefined())
 
 
 @pytest.fixture

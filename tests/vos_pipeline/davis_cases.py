@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vos_pipeline.images import write_image, write_labels
+from vos_pipeline.data import write_image, write_labels
 
 # A DAVIS root (2016 and 2017, 480p), and masks that some tool predicted for it as <sequence>/%05d.png.
 REAL_ROOT = Path(os.environ.get("SPN_DAVIS_ROOT", "/nowhere"))

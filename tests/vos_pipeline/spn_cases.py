@@ -6,7 +6,7 @@ import torch
 
 from spn.guidance import LiteGuidance
 from spn.refiner import SPNRefiner
-from vos_pipeline.spn_training import SPNTraining
+from vos_pipeline.settings import SPNTraining
 
 TINY = SPNTraining(steps=6, batch=2, size=32, learning_rate=3e-3, checkpoint_every=2)
 

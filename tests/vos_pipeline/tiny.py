@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 from vos_pipeline import pipeline
-from vos_pipeline.augment import Affine, Augmentation
-from vos_pipeline.data import load_davis
-from vos_pipeline.images import write_image, write_labels
-from vos_pipeline.presets import PRESETS, Schedule
+from vos_pipeline.data import load_davis, write_image, write_labels
+from vos_pipeline.pipeline import stages
+from vos_pipeline.settings import PRESETS, Affine, Augmentation, NetSchedule
 
 FRAMES = 4
-BRIEF = Schedule(steps=2, batch=2, learning_rate=1e-3)
+BRIEF = NetSchedule(steps=2, batch=2, learning_rate=1e-3, warmup=50)
 STILL = Augmentation(Affine())
 TINY = dataclasses.replace(
     PRESETS["small"],
@@ -90,5 +89,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    pipeline.load_refiner = lambda preset, device: Unrefined()
+    stages.load_refiner = lambda name, device: Unrefined()
     main()

@@ -1,0 +1,201 @@
+"""Whatever is wrong with the input: one clear line, exit code 1, before any work is done.
+
+What only looks odd (ids with gaps, many objects, objects that appear later) must simply work.
+"""
+
+import dataclasses
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from davis_cases import labels_with
+from PIL import Image
+
+from vos_pipeline import __main__ as cli
+from vos_pipeline.data import load_davis, read_labels, write_labels
+from vos_pipeline.settings import PRESETS
+
+SIZE = (40, 64)
+pytestmark = pytest.mark.usefixtures("tiny_preset")
+
+
+def davis(root, out, *options):
+    return [str(a) for a in ("davis", "--data", root, "--out", out, "--preset", "tiny", *options)]
+
+
+def write_sequence_masks(root, masks, name="pair"):
+    for t, labels in enumerate(masks):
+        write_labels(root / f"Annotations/480p/{name}/{t:05d}.png", labels)
+
+
+# --- input that can not be used: noticed before any work ---------------------------------------------------
+
+
+def remove_frame(root):
+    (root / "JPEGImages/480p/pair/00002.jpg").unlink()
+
+
+def cut_frame(root):
+    path = root / "JPEGImages/480p/pair/00002.jpg"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def shrink_mask(root):
+    write_labels(root / "Annotations/480p/pair/00000.png", labels_with(1, 2))
+
+
+def empty_mask(root):
+    write_labels(root / "Annotations/480p/pair/00000.png", np.zeros(SIZE, np.uint8))
+
+
+def deepen_mask(root):
+    Image.fromarray(labels_with(1, size=SIZE).astype(np.uint16)).save(
+        root / "Annotations/480p/pair/00000.png"
+    )
+
+
+def colour_mask(root):
+    Image.new("RGB", SIZE[::-1], "red").save(root / "Annotations/480p/pair/00000.png")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (remove_frame, "pair/00002.jpg: this frame is missing"),
+        (cut_frame, "pair/00002.jpg: is damaged or cut short"),
+        (shrink_mask, "pair/00000.png: is 30x20, but 00000.jpg is 64x40"),
+        (empty_mask, "pair/00000.png: the first mask is empty"),
+        (
+            deepen_mask,
+            "pair/00000.png: a mask must be an indexed (palette) or 8-bit grey PNG, got a 16-bit image",
+        ),
+        (
+            colour_mask,
+            "pair/00000.png: a mask must be an indexed (palette) or 8-bit grey PNG, got a RGB colour",
+        ),
+    ],
+)
+def test_bad_input_stops_before_any_work(fails, tiny_root, tmp_path, spoil, why):
+    spoil(tiny_root)
+    assert why in fails(davis(tiny_root, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+    if "Annotations" not in why and spoil is not remove_frame:
+        frames, mask = tiny_root / "JPEGImages/480p/pair", tiny_root / "Annotations/480p/pair/00000.png"
+        assert why in fails(
+            ["segment", frames, "--mask", mask, "--out", tmp_path / "out", "--preset", "tiny"]
+        )
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_may_not_be_read(fails, tiny_root, tmp_path, monkeypatch):
+    listdir, folder = os.listdir, tiny_root / "JPEGImages/480p/pair"
+
+    def refuse(path):  # permissions do not stop tiny_root, who runs many tests
+        if Path(path) == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    why = f"{folder}: can not be read as a folder (Permission denied)"
+    assert why in fails(davis(tiny_root, tmp_path / "out"))
+    segment = ["segment", folder, "--mask", tiny_root / "Annotations/480p/pair/00000.png", "--out", tmp_path]
+    assert why in fails(segment)
+
+
+def test_segmenting_one_frame_makes_no_sense(fails, tiny_root, tmp_path):
+    frames = tiny_root / "JPEGImages/480p/pair"
+    for t in range(1, tiny.FRAMES):
+        (frames / f"{t:05d}.jpg").unlink()
+    segment = [
+        "segment",
+        frames,
+        "--mask",
+        tiny_root / "Annotations/480p/pair/00000.png",
+        "--out",
+        tmp_path / "out",
+    ]
+    assert "pair: holds one frame; its mask is given, so there is nothing to segment" in fails(segment)
+
+
+# --- input that is odd but good -----------------------------------------------------------------------------
+
+
+def test_ids_with_gaps(tiny_root, tmp_path, capsys):
+    truth = [
+        np.uint8([0, 3, 254])[read_labels(p)] for p in load_davis(tiny_root, sequences=["pair"])[0].mask_paths
+    ]
+    write_sequence_masks(tiny_root, truth)
+    assert cli.main(davis(tiny_root, tmp_path / "out", "--sequences", "pair")) == 0
+    masks = tmp_path / "out/labels/craf"
+    np.testing.assert_array_equal(read_labels(masks / "pair/00000.png"), truth[0])
+    assert all(set(np.unique(read_labels(p))) <= {0, 3, 254} for p in masks.glob("pair/*.png"))
+    rows = (masks / "per-sequence_results-val.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["pair_3", "pair_254"]
+    assert (
+        cli.main(["evaluate", "--data", str(tiny_root), "--results", str(masks), "--sequences", "pair"]) == 0
+    )
+
+
+def test_an_object_that_the_first_frame_lacks_is_not_asked_for(tiny_root, tmp_path):
+    (pair,) = load_davis(tiny_root, sequences=["pair"])
+    truth = [pair.read_mask(t) for t in range(len(pair))]
+    truth[0][truth[0] == 2] = 0
+    write_sequence_masks(tiny_root, truth)
+    assert cli.main(davis(tiny_root, tmp_path / "out", "--sequences", "pair")) == 0
+    masks = tmp_path / "out/labels/craf"
+    assert all(2 not in read_labels(path) for path in masks.glob("pair/*.png"))
+    assert "pair_2" not in (masks / "per-sequence_results-val.csv").read_text()
+
+
+def test_one_frame_of_a_set_is_its_own_result(tiny_root, tmp_path):
+    for folder, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        for t in range(1, tiny.FRAMES):
+            (tiny_root / f"{folder}/480p/pair/{t:05d}.{suffix}").unlink()
+    assert cli.main(davis(tiny_root, tmp_path / "out")) == 0
+    (result,) = (tmp_path / "out/labels/craf/pair").iterdir()
+    np.testing.assert_array_equal(
+        read_labels(result), read_labels(tiny_root / "Annotations/480p/pair/00000.png")
+    )
+
+
+@pytest.mark.parametrize("model", ["per-object", "per-video"])
+def test_forty_objects(tiny_root, tmp_path, monkeypatch, model):
+    monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(tiny.TINY, model=model))
+    labels = np.zeros(SIZE, np.uint8)
+    for k in range(40):
+        y, x = divmod(k, 8)
+        labels[8 * y : 8 * y + 7, 8 * x : 8 * x + 7] = k + 1
+    write_sequence_masks(tiny_root, [labels] * tiny.FRAMES)
+    assert cli.main(davis(tiny_root, tmp_path / "out", "--sequences", "pair")) == 0
+    rows = (tmp_path / "out/labels/craf/per-sequence_results-val.csv").read_text().splitlines()
+    assert len(rows) == 41 and rows[40].startswith("pair_40,")
+    np.testing.assert_array_equal(read_labels(tmp_path / "out/labels/craf/pair/00000.png"), labels)
+
+
+# --- results that can not be scored -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        (None, "no such file"),
+        (labels_with(1), "is 30x20, but the ground truth is 64x40"),
+        (labels_with(1, 3, size=SIZE), "holds label 3, but the objects of this sequence are (1, 2)"),
+        (np.zeros((*SIZE, 3), np.uint8), "a mask must be an indexed (palette) or 8-bit grey PNG"),
+        (np.zeros(SIZE, np.uint16), "a mask must be an indexed (palette) or 8-bit grey PNG, got a 16-bit"),
+    ],
+)
+def test_evaluate_names_a_bad_result(fails, tiny_root, tmp_path, result, why):
+    for sequence in load_davis(tiny_root):
+        for t, path in enumerate(sequence.mask_paths):
+            write_labels(tmp_path / "results" / sequence.name / path.name, sequence.read_mask(t))
+    bad = tmp_path / "results/pair/00001.png"
+    bad.unlink()
+    if result is not None:
+        Image.fromarray(result).save(bad)
+    assert f"{bad}: {why}" in fails(["evaluate", "--data", tiny_root, "--results", tmp_path / "results"])
+    assert not list((tmp_path / "results").glob("*.csv"))

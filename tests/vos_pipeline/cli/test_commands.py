@@ -1,0 +1,190 @@
+"""What the commands ask of the pipeline and leave behind."""
+
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from vos_pipeline import __main__ as cli
+from vos_pipeline import nets, pipeline
+from vos_pipeline.cli import commands
+from vos_pipeline.data import (
+    davis_palette,
+    frame_rate,
+    load_davis,
+    make_clips,
+    read_image,
+    read_labels,
+    write_labels,
+    write_video,
+)
+from vos_pipeline.pipeline import STAGES
+
+# --- demo, davis, segment -----------------------------------------------------------------------------------
+
+
+def frame_count(video):
+    capture, count = cv2.VideoCapture(str(video)), 0
+    while capture.read()[0]:
+        count += 1
+    return count
+
+
+def assert_palette_masks(folder, sequence):
+    files = sorted((folder / sequence.name).iterdir())
+    assert [file.stem for file in files] == [path.stem for path in sequence.frame_paths]
+    for file in files:
+        with Image.open(file) as image:
+            assert image.mode == "P" and image.size == sequence.size[::-1]
+            assert image.getpalette()[: 3 * 3] == davis_palette()[:3].ravel().tolist()
+
+
+def assert_outputs(out, sequences, text):
+    for sequence in sequences:
+        assert frame_count(out / "overlays" / f"{sequence.name}.mp4") == len(sequence)
+        assert_palette_masks(out / "labels/craf", sequence)
+    page = (out / "report.html").read_text()
+    for stage in STAGES:
+        assert stage in text and stage in page
+    assert str(out / "overlays") in text and str(out / "report.html") in text
+    assert "0.250" in text
+
+
+def test_demo(fake_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "DEMO_FRAMES", 3)
+    monkeypatch.setattr(commands, "DEMO_TRAIN_CLIPS", 2)
+    assert cli.main(["demo", "--out", str(tmp_path)]) == 0
+    (call,) = fake_run
+    assert call.preset == "demo" and call.data_root == tmp_path / "clips" and call.train_sequences is None
+    assert len(load_davis(tmp_path / "clips", set_name="train")) == 2
+    assert_outputs(tmp_path, call.sequences, capsys.readouterr().out)
+
+
+def test_davis(fake_run, clips_root, tmp_path, capsys):
+    argv = [
+        "davis",
+        "--data",
+        clips_root,
+        "--out",
+        tmp_path,
+        "--sequences",
+        "val-01",
+        "--preset",
+        "paper",
+        "--resume",
+    ]
+    assert cli.main([str(a) for a in argv]) == 0
+    (call,) = fake_run
+    assert [s.name for s in call.sequences] == ["val-01"] and call.data_root == clips_root
+    assert call.preset == "paper" and call.resume and call.train_sequences is None
+    text = capsys.readouterr().out
+    assert_outputs(tmp_path, call.sequences, text)
+    final = tmp_path / "labels/craf"
+    assert "submission-val.zip" in text and "global_results-val.csv" in text
+    assert (final / "global_results-val.csv").read_text().startswith("J&F-Mean,")
+    assert "val-01_3," in (final / "per-sequence_results-val.csv").read_text()
+    # What was printed is what the files say.
+    mean = (final / "global_results-val.csv").read_text().splitlines()[1].split(",")
+    assert text.splitlines()[4].split()[-4:] == [mean[1], mean[4], mean[0], "0.250"]
+
+
+def test_davis_without_masks_to_compare_with(fake_run, clips_root, tmp_path, capsys):
+    copy = tmp_path / "test-set"
+    make_clips(copy, clips=1, frames=4, size=(64, 96))
+    for path in (copy / "Annotations/480p/val-00").glob("0000[1-9].png"):
+        path.unlink()
+    assert cli.main(["davis", "--data", str(copy), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[-4:] == ["-", "-", "-", "0.250"]
+    assert not list((tmp_path / "out").rglob("*.csv"))
+    assert (tmp_path / "out/submission-val.zip").is_file()  # a test set is what they are made for
+    assert "<svg" not in (tmp_path / "out/report.html").read_text()
+
+
+def test_the_submission_holds_palette_masks_and_nothing_else(fake_run, clips_root, tmp_path):
+    argv = ["davis", "--data", str(clips_root), "--out", str(tmp_path)]
+    assert cli.main(argv) == 0
+    path, sequences = tmp_path / "submission-val.zip", load_davis(clips_root)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        expected = [f"{s.name}/{frame.stem}.png" for s in sequences for frame in s.frame_paths]
+        assert archive.namelist() == expected
+        archive.extractall(tmp_path / "unpacked")
+    for sequence in sequences:
+        assert_palette_masks(tmp_path / "unpacked", sequence)
+        first = read_labels(tmp_path / "unpacked" / sequence.name / "00003.png")
+        np.testing.assert_array_equal(first, sequence.read_mask(0))
+    before = path.read_bytes()
+    assert cli.main(argv) == 0
+    assert path.read_bytes() == before
+
+
+def test_a_submission_lacks_no_mask(fake_run, fails, clips_root, tmp_path, monkeypatch):
+    run = pipeline.run
+
+    def leave_one_out(*args, **options):
+        result = run(*args, **options)
+        (result.label_dirs["+ CRAF"] / "val-01/00002.png").unlink()
+        return result
+
+    monkeypatch.setattr(pipeline, "run", leave_one_out)
+    why = fails(["davis", "--data", clips_root, "--out", tmp_path])
+    assert "val-01/00002.png: no such file; a submission needs a mask for every frame" in why
+    assert not list(tmp_path.glob("*.zip"))
+
+
+def test_segment_a_folder(fake_run, clips_root, tmp_path, capsys):
+    (clip, _) = load_davis(clips_root)
+    folder = clip.frame_paths[0].parent
+    argv = ["segment", folder, "--mask", clip.mask_paths[0], "--out", tmp_path]
+    assert cli.main([str(a) for a in argv]) == 0
+    (call,) = fake_run
+    assert call.sequences[0].name == "val-00" and len(call.sequences[0]) == 5
+    assert call.train_sequences == []  # nothing to train on but the first frame
+    assert_outputs(tmp_path, call.sequences, capsys.readouterr().out)
+    assert frame_rate(tmp_path / "overlays/val-00.mp4") == 24
+    assert not list(tmp_path.rglob("*.zip"))
+
+    assert cli.main([str(a) for a in (*argv, "--train-data", clips_root)]) == 0
+    assert fake_run[1].data_root == clips_root and fake_run[1].train_sequences is None
+
+
+def test_segment_a_video(fake_run, clips_root, tmp_path, capsys):
+    (clip, _) = load_davis(clips_root)
+    write_video(tmp_path / "in/holiday.mp4", (clip.read_frame(t) for t in range(len(clip))), rate=12.5)
+    argv = ["segment", tmp_path / "in/holiday.mp4", "--mask", clip.mask_paths[0], "--out", tmp_path / "out"]
+    assert cli.main([str(a) for a in argv]) == 0
+    assert_outputs(tmp_path / "out", fake_run[0].sequences, capsys.readouterr().out)
+    assert frame_rate(tmp_path / "out/overlays/holiday.mp4") == pytest.approx(12.5)
+    # The frames that were segmented are those of the video.
+    seen = fake_run[0].sequences[0]
+    for t in range(len(clip)):
+        assert np.abs(seen.read_frame(t).astype(int) - read_image(clip.frame_paths[t])).mean() < 15
+
+
+# --- train, evaluate ----------------------------------------------------------------------------------------
+
+
+def test_train_foreground(clips_root, tmp_path, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(nets, "train_foreground", lambda *args, **options: calls.append((args, options)))
+    argv = ["train", "foreground", "--data", str(clips_root), "--out", str(tmp_path), "--preset", "demo"]
+    assert cli.main(argv) == 0
+    (sequences, preset, checkpoint, compute), options = calls[0]
+    assert [s.name for s in sequences] == ["train-00"] and preset.name == "demo"
+    assert checkpoint == tmp_path / "foreground.pt" and str(checkpoint) in capsys.readouterr().out
+    assert compute.device == "cpu" and options == {"resume": False}
+
+
+def test_evaluate(clips_root, tmp_path, capsys, fails):
+    for sequence in load_davis(clips_root):
+        for path in sequence.mask_paths:
+            write_labels(tmp_path / sequence.name / path.name, read_labels(path))
+    assert cli.main(["evaluate", "--data", str(clips_root), "--results", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "J&F-Mean" in text and "val-01_3" in text and "1.000" in text
+    assert (tmp_path / "global_results-val.csv").is_file()
+    (tmp_path / "val-00/00002.png").unlink()
+    why = fails(["evaluate", "--data", clips_root, "--results", tmp_path])
+    assert why == f"error: {tmp_path}/val-00/00002.png: no such file"

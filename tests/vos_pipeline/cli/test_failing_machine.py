@@ -1,0 +1,140 @@
+"""A machine that fails, or a user who stops it: one clear line, exit code 1, and finished work is kept."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import tiny
+
+from vos_pipeline import __main__ as cli
+from vos_pipeline.data import images
+from vos_pipeline.files import replacing
+
+pytestmark = pytest.mark.usefixtures("tiny_preset")
+
+
+def davis(root, out, *options):
+    return [str(a) for a in ("davis", "--data", root, "--out", out, "--preset", "tiny", *options)]
+
+
+def files_in(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_full_disk_keeps_what_is_finished(fails, tiny_root, tmp_path, monkeypatch):
+    assert cli.main(davis(tiny_root, tmp_path / "unbroken")) == 0
+
+    @contextmanager
+    def full(path):
+        with replacing(path) as file:
+            if path.match("pair/00002.png"):
+                file.write(b"some of it")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            yield file
+
+    monkeypatch.setattr(images, "replacing", full)
+    out = tmp_path / "out"
+    why = fails(davis(tiny_root, out))
+    assert why == (
+        f"error: the disk is full, free some space ({out}/labels/first-mask/pair/00002.png: no space left on "
+        "device): finished work is kept, --resume goes on with it"
+    )
+    finished = files_in(out)
+    assert all(len(finished[Path(f"labels/craf/single/{t:05d}.png")]) for t in range(tiny.FRAMES))
+    assert not [path for path in finished if path.name.startswith(".")]
+
+    monkeypatch.setattr(images, "replacing", replacing)
+    assert cli.main(davis(tiny_root, out, "--resume")) == 0
+    assert files_in(out / "labels") == files_in(tmp_path / "unbroken/labels")
+
+
+# Shells let what they start in the background ignore Ctrl-C, and the tests' own children with it.
+PROGRAM = """
+import dataclasses, signal, sys, time, tiny, torch
+from vos_pipeline.pipeline import stages
+from vos_pipeline.settings import PRESETS
+from vos_pipeline.__main__ import main
+
+class Slow(tiny.Unrefined):
+    def forward(self, image, coarse):
+        time.sleep(0.2)
+        return super().forward(image, coarse)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+torch.set_num_threads(1)
+stages.load_refiner = lambda name, device: Slow()
+long = dataclasses.replace(tiny.BRIEF, steps=10**6)
+PRESETS["tiny"] = tiny.TINY
+PRESETS["long"] = dataclasses.replace(tiny.TINY, instance=long)
+sys.exit(main())
+"""
+
+
+def start(arguments, **options):
+    paths = os.pathsep.join((str(Path(tiny.__file__).parent), *sys.path))
+    return subprocess.Popen(
+        [sys.executable, "-c", options.pop("before", "") + PROGRAM, *arguments],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path, process):
+    for _ in range(10_000):
+        if path.exists():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise TimeoutError(path)
+
+
+def last_line(process):
+    """The last line on stderr of a process that must end with 1, without a traceback."""
+    _, text = process.communicate(timeout=300)
+    assert process.returncode == 1 and "Traceback" not in text, text
+    return text.splitlines()[-1]
+
+
+INTERRUPTED = "error: interrupted: finished work is kept, --resume goes on with it"
+
+
+def test_ctrl_c_while_segmenting(tiny_root, tmp_path):
+    out = tmp_path / "out"
+    process = start(davis(tiny_root, out))
+    wait_for(out / "labels/craf/pair/00001.png", process)
+    process.send_signal(signal.SIGINT)
+    assert last_line(process) == INTERRUPTED
+    finished = files_in(out)
+    assert Path("seconds/single.json") in finished and Path("seconds/pair.json") not in finished
+    assert not [path for path in finished if path.name.startswith(".")]
+
+    assert cli.main(davis(tiny_root, out, "--resume")) == 0
+    after = files_in(out)
+    assert all(after[path] == content for path, content in finished.items())
+    assert Path("labels/craf/pair/00003.png") in after
+
+
+def test_ctrl_c_while_training(tiny_root, tmp_path):
+    out = tmp_path / "out"
+    arguments = davis(tiny_root, out)
+    arguments[arguments.index("tiny")] = "long"
+    process = start(arguments)
+    wait_for(out / "nets/single/foreground.pt", process)
+    process.send_signal(signal.SIGINT)
+    assert last_line(process) == INTERRUPTED
+
+
+def test_a_write_that_fails_half_way_leaves_no_half_file(tiny_root, tmp_path):
+    # As on a full disk, only that the system's reason is another: no file may become longer than this.
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+    process = start(davis(tiny_root, tmp_path / "out"), before=limit)
+    assert last_line(process) == f"error: {tmp_path}/out/nets/foreground.pt: file too large"
+    assert set(files_in(tmp_path / "out")) == {Path("run.json")}

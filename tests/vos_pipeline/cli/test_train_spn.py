@@ -1,0 +1,45 @@
+"""The train spn command: what its options make of it."""
+
+import pytest
+from spn_cases import masked_folder, tiny_refiner
+
+from spn.refiner import SPNRefiner
+from vos_pipeline.__main__ import main
+from vos_pipeline.cli.options import command_line
+from vos_pipeline.cli.train_spn import configuration
+
+
+def run(*options):
+    return main(["train", "spn", "--workers", "0", *map(str, options)])
+
+
+def test_command_trains_on_folders_from_given_weights(tmp_path):
+    images, masks = masked_folder(tmp_path)
+    tiny_refiner().save_pretrained(tmp_path / "start.safetensors")
+    sizes = ["--steps", "2", "--batch", "2", "--size", "32"]
+    folders = ["--images", images, "--masks", masks]
+    out = tmp_path / "out"
+    assert run("--out", out, *folders, "--init", tmp_path / "start.safetensors", *sizes) == 0
+    assert SPNRefiner.from_pretrained(out / "spn.safetensors").config["hidden"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--images", "x"), "--images and --masks belong together"),
+        (("--images", "x", "--masks", "y", "--voc", "z"), "--voc and --images are two training sets"),
+        (("--init", "nowhere.safetensors"), "no refiner 'nowhere.safetensors'"),
+    ],
+)
+def test_options_that_do_not_fit(tmp_path, fails, options, says):
+    assert says in fails(["train", "spn", "--out", tmp_path, *options])
+
+
+def test_the_papers_crops_and_loss_are_the_default_for_voc(tmp_path):
+    def of(*options):
+        config = configuration(command_line().parse_args(["train", "spn", "--out", "x", *options]))
+        return config.size, config.boundary_weight
+
+    assert of() == (160, 3.0)
+    assert of("--voc", "y") == (256, 0)
+    assert of("--voc", "y", "--size", "128", "--boundary-weight", "2") == (128, 2)

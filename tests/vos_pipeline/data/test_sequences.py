@@ -1,0 +1,179 @@
+"""Sequences: DAVIS roots and a user's own video."""
+
+import os
+import pickle
+import re
+
+import numpy as np
+import pytest
+from davis_cases import REAL_ROOT, labels_with, make_root, needs_root, one_line
+
+from vos_pipeline import data
+from vos_pipeline.data import read_image, write_image, write_labels
+from vos_pipeline.errors import PipelineError
+
+# --- DAVIS --------------------------------------------------------------------------------------------------
+
+
+def test_load_davis(tmp_path):
+    sequences = data.load_davis(make_root(tmp_path))
+    assert [s.name for s in sequences] == ["alpha", "beta"]
+    sequence = sequences[0]
+    assert len(sequence) == 3 and sequence.size == (20, 30)
+    assert sequence.object_ids == (1, 2) and sequence.has_all_masks
+    assert sequence.read_frame(1).shape == (20, 30, 3)
+    np.testing.assert_array_equal(sequence.read_mask(2), labels_with(1, 2))
+    assert pickle.loads(pickle.dumps(sequence)) == sequence
+
+
+def test_sequences_come_in_the_order_asked_for(tmp_path):
+    root = make_root(tmp_path)
+    assert [s.name for s in data.load_davis(root, sequences=["beta", "alpha"])] == ["beta", "alpha"]
+    with pytest.raises(PipelineError, match="no sequence 'gamma' in set 2017/val; it has alpha, beta"):
+        data.load_davis(root, sequences=["alpha", "gamma"])
+
+
+def test_a_test_set_has_the_first_mask_only(tmp_path):
+    sequence = data.load_davis(make_root(tmp_path, masks=("00000",)))[0]
+    assert not sequence.has_all_masks and sequence.object_ids == (1, 2)
+    with pytest.raises(PipelineError, match=r"00001\.jpg has no mask"):
+        sequence.read_mask(1)
+
+
+def test_layout_errors_list_what_exists(tmp_path):
+    with pytest.raises(PipelineError, match="is no DAVIS root"):
+        data.load_davis(tmp_path)
+    with pytest.raises(PipelineError, match="does not exist"):
+        data.load_davis(tmp_path / "nowhere")
+    root = make_root(tmp_path)
+    with pytest.raises(PipelineError, match=r"test-dev\.txt: no such set; this root has 2017/val"):
+        data.load_davis(root, set_name="test-dev")
+    (root / "ImageSets/2017/val.txt").write_text("alpha\nghost\n")
+    with pytest.raises(PipelineError, match=r"ghost: no such folder; .* holds alpha, beta"):
+        data.load_davis(root)
+    (root / "ImageSets/2017/val.txt").write_text("\n")
+    with pytest.raises(PipelineError, match="lists no sequence"):
+        data.load_davis(root)
+
+
+def test_a_missing_or_empty_first_mask_is_named(tmp_path):
+    root = make_root(tmp_path)
+    first = root / "Annotations/480p/alpha/00000.png"
+    write_labels(first, np.zeros((20, 30), np.uint8))
+    with pytest.raises(PipelineError, match=r"alpha/00000\.png: the first mask is empty"):
+        data.load_davis(root)
+    first.unlink()
+    with pytest.raises(PipelineError, match=r"alpha/00000\.png: the first mask is missing"):
+        data.load_davis(root)
+
+
+@pytest.mark.parametrize("which", ["JPEGImages/480p/beta/00002.jpg", "Annotations/480p/beta/00001.png"])
+def test_sizes_are_checked_at_once(tmp_path, which):
+    root = make_root(tmp_path)
+    if which.endswith("png"):
+        write_labels(root / which, labels_with(1, size=(10, 30)))
+    else:
+        write_image(root / which, np.zeros((10, 30, 3), np.uint8))
+    with pytest.raises(
+        PipelineError, match=re.escape(which) + r": is 30x10, but 00000.jpg is 30x20"
+    ) as error:
+        data.load_davis(root)
+    one_line(error)
+
+
+@pytest.mark.parametrize("which", ["JPEGImages/480p/beta/00002.jpg", "Annotations/480p/beta/00001.png"])
+def test_files_cut_short_are_named_at_once(tmp_path, which):
+    path = make_root(tmp_path) / which
+    path.write_bytes(path.read_bytes()[: -path.stat().st_size // 5])
+    with pytest.raises(PipelineError, match=re.escape(which) + ": (is damaged or cut|can not be read)"):
+        data.load_davis(tmp_path)
+
+
+def test_a_missing_frame_is_named(tmp_path):
+    frame = make_root(tmp_path) / "JPEGImages/480p/alpha/00001.jpg"
+    frame.unlink()
+    with pytest.raises(PipelineError, match=r"alpha/00001\.jpg: this frame is missing"):
+        data.load_davis(tmp_path)
+    # Without masks the numbering tells.
+    for mask in (tmp_path / "Annotations/480p/alpha").glob("0000[12].png"):
+        mask.unlink()
+    write_image(frame.with_name("00003.jpg"), read_image(frame.with_name("00002.jpg")))
+    with pytest.raises(PipelineError, match=r"alpha/00001\.jpg: this frame is missing"):
+        data.load_davis(tmp_path)
+
+
+def test_every_fifth_frame_is_a_sequence_too(tmp_path):
+    root = make_root(tmp_path, masks=("00000",), names=("alpha",))
+    for t in (2, 1):
+        for path in root.glob(f"JPEGImages/480p/alpha/0000{t}.jpg"):
+            path.rename(path.with_name(f"{5 * t:05d}.jpg"))
+    (sequence,) = data.load_davis(root)
+    assert [path.stem for path in sequence.frame_paths] == ["00000", "00005", "00010"]
+
+
+def test_hidden_files_are_no_frames(tmp_path):
+    root = make_root(tmp_path)
+    for folder, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        (root / folder / f"480p/alpha/._00001.{suffix}").write_text("left behind by an archive")
+    assert len(data.load_davis(root)[0]) == 3
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    root, listdir = make_root(tmp_path), os.listdir
+
+    def refuse(folder):  # root, who runs many tests, may read anything
+        if str(folder).endswith("JPEGImages/480p/alpha"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listdir(folder)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(PipelineError, match=r"480p/alpha: can not be read as a folder \(Permission denied\)"):
+        data.load_davis(root)
+
+
+@needs_root
+def test_real_sequences():
+    (dogs,) = data.load_davis(REAL_ROOT, sequences=["dogs-jump"])
+    assert (len(dogs), dogs.object_ids) == (66, (1, 2, 3)) and dogs.has_all_masks
+    (swan,) = data.load_davis(REAL_ROOT, "2016", "val", ["blackswan"])
+    assert len(swan) == 50 and swan.size == (480, 854) and swan.object_ids == (1,) and swan.has_all_masks
+
+
+# --- a user's own video -------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_read_in_natural_order(tmp_path):
+    folder = tmp_path / "clip"
+    for k in (10, 2, 1):
+        write_image(folder / f"frame{k}.png", np.full((20, 30, 3), k, np.uint8))
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "._frame1.png").write_text("no picture either")
+    write_labels(tmp_path / "first.png", labels_with(1))
+    sequence = data.load_frames(folder, tmp_path / "first.png")
+    assert sequence.name == "clip" and len(sequence) == 3
+    assert [int(sequence.read_frame(t)[0, 0, 0]) for t in range(3)] == [1, 2, 10]
+    assert sequence.object_ids == (1,) and not sequence.has_all_masks
+
+
+def test_wrong_folders_and_masks(tmp_path):
+    write_labels(tmp_path / "first.png", labels_with(1, size=(10, 30)))
+    with pytest.raises(PipelineError, match="no such file or folder"):
+        data.load_frames(tmp_path / "none", tmp_path / "first.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PipelineError, match=r"empty: holds no \.jpg, .* files"):
+        data.load_frames(tmp_path / "empty", tmp_path / "first.png")
+    write_image(tmp_path / "clip/0.png", np.zeros((20, 30, 3), np.uint8))
+    with pytest.raises(PipelineError, match=r"clip: holds one frame; .* there is nothing to segment"):
+        data.load_frames(tmp_path / "clip", tmp_path / "first.png")
+    write_image(tmp_path / "clip/1.png", np.zeros((20, 30, 3), np.uint8))
+    with pytest.raises(PipelineError, match=r"first\.png: is 30x10"):
+        data.load_frames(tmp_path / "clip", tmp_path / "first.png")
+    with pytest.raises(PipelineError, match=r"gone\.png: no such file"):
+        data.load_frames(tmp_path / "clip", tmp_path / "gone.png")
+
+
+def test_two_frames_of_one_name_are_named(tmp_path):
+    for name in ("0.png", "1.png", "1.jpg"):
+        write_image(tmp_path / name, np.zeros((20, 30, 3), np.uint8))
+    with pytest.raises(PipelineError, match=r"1\.jpg and 1\.png would have one result, 1\.png"):
+        data.list_images(tmp_path)

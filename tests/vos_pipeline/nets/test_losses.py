@@ -1,0 +1,75 @@
+"""The loss of eq. (1), for two classes, more, and pairs."""
+
+import math
+
+import pytest
+import torch
+
+from vos_pipeline.nets import class_balanced_loss, paired_loss
+
+
+def test_equals_a_hand_computation():
+    # Four pixels, one of them foreground: w = 1/4. Logits (0, log 3) give p_fg = 3/4, (0, 0) give 1/2.
+    logits = torch.tensor([[0.0, math.log(3)], [0, 0], [0, 0], [0, 0]]).T.reshape(1, 2, 2, 2)
+    target = torch.tensor([[[1, 0], [0, 0]]])
+    expected = -(3 / 4) * math.log(3 / 4) - 3 * (1 / 4) * math.log(1 / 2)
+    assert class_balanced_loss(logits, target, "sum").item() == pytest.approx(expected)
+    assert class_balanced_loss(logits, target, "mean").item() == pytest.approx(expected / 4)
+
+
+def test_weights_are_those_of_each_image():
+    logits = torch.randn(2, 2, 5, 6)
+    target = torch.zeros(2, 5, 6, dtype=torch.bool)
+    target[0, :1], target[1, :, :4] = True, True
+    together = class_balanced_loss(logits, target, "sum")
+    apart = sum(class_balanced_loss(logits[i : i + 1], target[i : i + 1], "sum") for i in range(2))
+    torch.testing.assert_close(together, apart)
+
+
+def test_both_classes_weigh_the_same_in_sum():
+    """At p = 1/2 everywhere the foreground's share of the loss is 1/2, however small the object."""
+    logits = torch.zeros(1, 2, 20, 20, requires_grad=True)
+    target = torch.zeros(1, 20, 20, dtype=torch.long)
+    target[0, 3, 3] = 1
+    class_balanced_loss(logits, target, "sum").backward()
+    foreground = logits.grad[0, 1, 3, 3].abs()
+    background = logits.grad[0, 1].abs().sum() - foreground
+    torch.testing.assert_close(foreground, background)
+
+
+def test_several_objects_weigh_by_their_own_share():
+    logits = torch.zeros(1, 3, 1, 4)
+    target = torch.tensor([[[0, 0, 1, 2]]])
+    # 1 / n = 1/2, 1, 1: the weights are 1/5, 2/5, 2/5.
+    expected = math.log(3) * (2 / 5 + 2 / 5 + 2 / 5)
+    assert class_balanced_loss(logits, target, "sum").item() == pytest.approx(expected)
+
+
+def test_no_balance_weighs_all_pixels_alike():
+    logits, target = torch.randn(2, 3, 6, 7), torch.randint(3, (2, 6, 7))
+    expected = torch.nn.functional.cross_entropy(logits, target) / 3
+    torch.testing.assert_close(class_balanced_loss(logits, target, balance=0.0), expected)
+
+
+def test_an_image_of_one_class_is_plain_cross_entropy():
+    logits, target = torch.randn(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long)
+    expected = torch.nn.functional.cross_entropy(logits, target)
+    torch.testing.assert_close(class_balanced_loss(logits, target), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "reduction", "says"), [((1, 4, 5), "mean", "target must be"), ((1, 4, 4), "none", "reduction")]
+)
+def test_wrong_input(shape, reduction, says):
+    with pytest.raises(ValueError, match=says):
+        class_balanced_loss(torch.zeros(1, 2, 4, 4), torch.zeros(shape), reduction)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_paired_loss_is_that_of_each_object_against_the_rest(reduction):
+    logits, target = torch.randn(2, 6, 5, 7), torch.randint(4, (2, 5, 7))
+    each = [
+        class_balanced_loss(logits[:, 2 * k : 2 * k + 2], target == k + 1, reduction, 0.5) for k in range(3)
+    ]
+    expected = sum(each) if reduction == "sum" else sum(each) / 3
+    torch.testing.assert_close(paired_loss(logits, target, reduction, 0.5), expected)

@@ -1,0 +1,147 @@
+"""The paper's tables with our figures beside them."""
+
+import csv
+
+import numpy as np
+import pytest
+import tiny
+
+from vos_pipeline import __main__ as cli
+from vos_pipeline.pipeline import paper_tables, run_nets, stages
+from vos_pipeline.settings import PRESETS, TABLES
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "load_refiner", lambda name, device: tiny.Unrefined())
+    monkeypatch.setitem(PRESETS, "tiny", tiny.TINY)
+    return tiny.write_root(tmp_path / "davis")
+
+
+def make(table, root, out, *options):
+    """Make a table as the command line does, or return why it failed."""
+    options = ("--sets", "2017/val", "2016/val", "--preset", "tiny", *options)
+    return cli.main(["tables", table, "--data", str(root), "--out", str(out), *options])
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def trained(monkeypatch):
+    """Files of the nets that are trained from here on."""
+    files = []
+
+    def noting(train, checkpoint_at):
+        def call(*args, **options):
+            files.append(str(args[checkpoint_at]))
+            return train(*args, **options)
+
+        return call
+
+    for name, checkpoint_at in (("train_foreground", 2), ("tune_foreground", 3), ("train_instance", 4)):
+        monkeypatch.setattr(run_nets, name, noting(getattr(run_nets, name), checkpoint_at))
+    return files
+
+
+def test_ablation_has_the_papers_rows_beside_ours(root, tmp_path, capsys):
+    make("ablation", root, tmp_path / "out")
+    header, *rows = read(tmp_path / "out" / "ablation.csv")
+    assert header == ["", "J&F", "J", "F", "J&F paper", "J paper", "F paper"]
+    assert [row[0] for row in rows] == ["full", "-CRAF", "-CRAF-SPN", "-CRAF-SPN-FT", "first mask repeated"]
+    assert [row[4:] for row in rows[:4]] == [
+        [f"{v}" for v in row] for row in paper_tables.PAPER_ABLATION.values()
+    ]
+    assert rows[4][4:] == ["", "", ""]
+    # 18 columns wide, moved by 6 and 12: J = 12 / 24 and 6 / 30; the last frame is left out.
+    assert float(rows[4][2]) == pytest.approx((12 / 24 + 6 / 30) / 2)
+    for row in rows:
+        assert float(row[1]) == pytest.approx((float(row[2]) + float(row[3])) / 2)
+    _, *objects = read(tmp_path / "out" / "ablation-per-object.csv")
+    assert [row[0] for row in objects] == ["pair_1", "pair_2", "single_1"]
+    assert np.mean([float(row[1]) for row in objects]) == pytest.approx(float(rows[0][2]))
+    page = (tmp_path / "out" / "ablation.md").read_text()
+    assert page in capsys.readouterr().out
+    assert "| -CRAF-SPN-FT " in page and " 0.448 |" in page
+    report = (tmp_path / "out" / "ablation.html").read_text()
+    assert "Table 2, ablation" in report and "0.448" in report and "data:image" in report
+
+
+def test_without_fine_tuning_the_shared_foreground_net_is_used_as_it_is(root, tmp_path, monkeypatch):
+    names = trained(monkeypatch)
+    make("ablation", root, tmp_path / "out")
+    nets = [name.split("out/")[1] for name in names]
+    assert nets.count("full/nets/foreground.pt") == 1
+    assert "full/nets/pair/foreground.pt" in nets
+    again = [name for name in nets if name.startswith("without-ft")]
+    assert sorted(again) == ["without-ft/nets/pair/per-video.pt", "without-ft/nets/single/object-1.pt"]
+
+
+def test_models_train_only_what_differs(root, tmp_path, monkeypatch):
+    make("timing", root, tmp_path / "out")
+    names = trained(monkeypatch)
+    make("models", root, tmp_path / "out")
+    nets = sorted(name.split("out/")[1] for name in names)
+    assert nets == [
+        "per-object/nets/pair/object-1.pt",
+        "per-object/nets/pair/object-2.pt",
+        "together/nets/pair/together.pt",
+    ]
+    _, *rows = read(tmp_path / "out" / "models.csv")
+    assert [(row[0], row[-1]) for row in rows] == [
+        ("per-object", "0.481"),
+        ("per-video", "0.46"),
+        ("together", ""),
+    ]
+
+
+def test_timing_adds_up(root, tmp_path):
+    make("timing", root, tmp_path / "out")
+    _, *rows = read(tmp_path / "out" / "timing.csv")
+    assert [row[0] for row in rows] == ["foreground net", "instance net", "SPN", "CRAF", "sum"]
+    seconds = [float(row[1]) for row in rows]
+    assert all(value > 0 for value in seconds)
+    assert sum(seconds[:4]) == pytest.approx(seconds[4])
+
+
+def test_a_table_is_made_again_without_a_run(root, tmp_path, monkeypatch):
+    make("ablation", root, tmp_path / "out")
+    before = (tmp_path / "out" / "ablation.csv").read_bytes()
+
+    def never(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr(stages, "_segment", never)
+    make("ablation", root, tmp_path / "out")
+    assert (tmp_path / "out" / "ablation.csv").read_bytes() == before
+
+
+def test_other_constants_in_the_same_folder_are_refused(root, tmp_path, capsys):
+    assert make("timing", root, tmp_path / "out", "--sequences", "single") == 0
+    assert make("timing", root, tmp_path / "out", "--sequences", "single", "--precision", "bfloat16") == 1
+    assert "another --out" in capsys.readouterr().err
+
+
+def test_without_masks_there_is_a_dash(root, tmp_path):
+    for t in range(1, 4):
+        (root / "Annotations" / "480p" / "single" / f"{t:05d}.png").unlink()
+    make("ablation", root, tmp_path / "out", "--sequences", "single")
+    assert read(tmp_path / "out" / "ablation.csv")[1][1:4] == ["", "", ""]
+    assert "| full                |   - |" in (tmp_path / "out" / "ablation.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--sets", "2017"), "YEAR/SET"),
+        (("--sequences", "nowhere"), "no sequence 'nowhere' in 2017/val, 2016/val; there are pair, single"),
+    ],
+)
+def test_wrong_options(root, tmp_path, options, says, capsys):
+    assert make("timing", root, tmp_path / "out", *options) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_each_table_that_can_be_asked_for_can_be_made():
+    assert tuple(paper_tables.MAKERS) == TABLES

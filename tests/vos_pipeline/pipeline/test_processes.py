@@ -1,0 +1,99 @@
+"""Runs that are killed, and runs of several processes: the same labels as one that nobody disturbs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import tiny
+import torch
+
+from vos_pipeline.pipeline import stages
+from vos_pipeline.training.checkpoint import load_checkpoint
+
+# One thread for each, and the same packages as here, installed or not.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+STEPS = 30
+
+
+def start(*arguments, ranks=0):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    command = [sys.executable, *(torchrun if ranks else ()), tiny.__file__, *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+
+
+def run_here(*arguments):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stages, "load_refiner", lambda name, device: tiny.Unrefined())
+            tiny.main([*map(str, arguments)])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def labels(out):
+    return {path.relative_to(out): path.read_bytes() for path in sorted((out / "labels").rglob("*.png"))}
+
+
+def nets(out):
+    return {path.relative_to(out) for path in (out / "nets").rglob("*.pt")}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tiny.write_root(tmp_path_factory.mktemp("root") / "davis")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root, tmp_path_factory):
+    """What one process leaves behind, from a foreground net of random weights."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    run_here(root, out, "--steps", STEPS)
+    assert len(labels(out)) == 4 * 2 * tiny.FRAMES
+    return out
+
+
+def test_killed_in_the_middle_of_training_it_resumes_to_the_same_labels(root, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    process = start(root, out, "--steps", STEPS)
+    checkpoint = out / "nets" / "pair" / "object-2.pt"
+    while not checkpoint.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 0 < load_checkpoint(checkpoint)["step"] < STEPS
+    assert not (out / "labels").exists()
+
+    run_here(root, out, "--steps", STEPS, "--resume")
+    assert labels(out) == labels(undisturbed)
+
+
+def test_two_ranks_write_the_labels_of_one_process(root, undisturbed, tmp_path):
+    finish(start(root, tmp_path, "--steps", STEPS, ranks=2))
+    assert labels(tmp_path) == labels(undisturbed)
+    assert nets(tmp_path) == nets(undisturbed)
+
+
+def test_nets_that_two_ranks_train_together_differ_by_rounding(root, tmp_path):
+    options = ("--steps", 4, "--train", "--joint")
+    process = start(root, tmp_path / "two", *options, ranks=2)
+    run_here(root, tmp_path / "one", *options)
+    finish(process)
+    for name in ("foreground.pt", "first-frames.pt"):
+        one, two = (load_checkpoint(tmp_path / out / "nets" / name)["net"] for out in ("one", "two"))
+        for key in one:
+            torch.testing.assert_close(two[key], one[key], rtol=1e-3, atol=1e-4)

@@ -1,0 +1,267 @@
+"""The refine command: masks of any other tool in, refined masks out."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import spn
+from vos_pipeline import __main__ as cli
+from vos_pipeline.data import load_davis, read_labels, write_image, write_labels
+from vos_pipeline.pipeline.refine_masks import STATE
+
+
+class Identity(torch.nn.Module):
+    def forward(self, image, coarse):
+        assert image.shape[1] == 3 and image.min() >= 0 and image.max() <= 1
+        assert coarse.dtype == torch.float32 and image.shape[2:] == coarse.shape[2:]
+        return coarse
+
+
+@pytest.fixture
+def identity_refiner(monkeypatch):
+    monkeypatch.setattr(spn.SPNRefiner, "from_pretrained", staticmethod(lambda name, tile: Identity()))
+
+
+def refine(frames, masks, out, *options):
+    return ["refine", *(str(a) for a in ("--frames", frames, "--masks", masks, "--out", out, *options))]
+
+
+def with_false_alarm(labels):
+    labels = labels.copy()
+    labels[:4, :4] = 1
+    return labels
+
+
+def drifting_squares(root, frames=6):
+    """Two objects that move and, smoothed, overlap; then a false alarm where the first object began."""
+    for t in range(frames):
+        labels = np.zeros((40, 64), np.uint8)
+        labels[10:24, 6 + 7 * t : 20 + 7 * t], labels[16:34, 18 + 7 * t : 30 + 7 * t] = 1, 2
+        if t >= 3:
+            labels[10:24, 6:20] = 1
+        write_image(root / f"frames/{t}.png", np.full((40, 64, 3), 40 * t, np.uint8))
+        write_labels(root / f"masks/{t}.png", labels)
+    return root / "frames", root / "masks"
+
+
+# --- what comes out -------------------------------------------------------------------------------------------
+
+
+def test_a_folder(identity_refiner, clips_root, tmp_path):
+    (clip, _) = load_davis(clips_root)
+    frames, masks = clip.frame_paths[0].parent, tmp_path / "masks"
+    for t, path in enumerate(clip.mask_paths):
+        write_labels(masks / path.name, with_false_alarm(clip.read_mask(t)) if t == 3 else clip.read_mask(t))
+    assert cli.main(refine(frames, masks, tmp_path / "craf")) == 0
+    assert cli.main(refine(frames, masks, tmp_path / "plain", "--no-craf")) == 0
+    name = clip.mask_paths[3].name
+    assert read_labels(tmp_path / "plain" / name)[0, 0] == 1
+    assert read_labels(tmp_path / "craf" / name)[0, 0] == 0
+    assert len(list((tmp_path / "craf").glob("*.png"))) == 5
+
+
+def test_many_sequences_and_late_objects(identity_refiner, clips_root, tmp_path):
+    frames, masks = clips_root / "JPEGImages/480p", tmp_path / "masks"
+    for clip in load_davis(clips_root):
+        for t, path in enumerate(clip.mask_paths):
+            labels = clip.read_mask(t)
+            if t == 0:
+                labels[labels == 2] = 0  # the tool finds the second object later
+            write_labels(masks / clip.name / path.name, labels)
+    assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
+    for clip in load_davis(clips_root):
+        assert 2 in read_labels(tmp_path / "out" / clip.name / "00002.png")
+
+
+def test_the_shipped_weights_refine(tmp_path):
+    frames, masks = drifting_squares(tmp_path, frames=1)
+    assert cli.main(refine(frames, masks, tmp_path / "out", "--tile", "256")) == 0
+    assert set(np.unique(read_labels(tmp_path / "out/0.png"))) == {0, 1, 2}
+
+
+# --- kinds of masks -------------------------------------------------------------------------------------------
+
+
+def grey(path, values):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.asarray(values, np.uint8)).save(path)
+
+
+def refined(tmp_path, masks, *options):
+    """Labels that come out for grey masks."""
+    for t, mask in enumerate(masks):
+        write_image(tmp_path / f"frames/{t}.png", np.zeros((*np.shape(mask), 3), np.uint8))
+        grey(tmp_path / f"masks/{t}.png", mask)
+    argv = refine(tmp_path / "frames", tmp_path / "masks", tmp_path / "out", "--no-craf", *options)
+    assert cli.main(argv) == 0
+    return [read_labels(tmp_path / f"out/{t}.png").tolist() for t in range(len(masks))]
+
+
+def test_binary_masks(identity_refiner, tmp_path):
+    assert refined(tmp_path, [[[0, 255], [255, 0]]]) == [[[0, 1], [1, 0]]]
+
+
+def test_grey_labels(identity_refiner, tmp_path):
+    assert refined(tmp_path, [[[0, 3], [7, 63]], [[0, 0], [255, 3]]]) == [[[0, 3], [7, 63]], [[0, 0], [0, 3]]]
+
+
+def test_scores_are_probabilities_times_255(identity_refiner, tmp_path):
+    """One value that is no label makes scores of the whole folder, frames of 0 and 255 included."""
+    assert refined(tmp_path, [[[0, 127], [128, 255]], [[0, 20], [255, 0]]]) == [
+        [[0, 0], [1, 1]],
+        [[0, 0], [1, 0]],
+    ]
+
+
+def test_the_kind_can_be_told(identity_refiner, tmp_path):
+    assert refined(tmp_path, [[[0, 20], [40, 50]]], "--masks-hold", "scores") == [[[0, 0], [0, 0]]]
+    assert refined(tmp_path, [[[0, 20], [128, 200]]], "--masks-hold", "labels") == [[[0, 20], [128, 200]]]
+
+
+def test_scores_reach_the_refiner_as_they_are(monkeypatch, tmp_path):
+    seen = []
+
+    class Seeing(torch.nn.Module):
+        def forward(self, image, coarse):
+            seen.append(coarse)
+            return coarse
+
+    monkeypatch.setattr(spn.SPNRefiner, "from_pretrained", staticmethod(lambda name, tile: Seeing()))
+    refined(tmp_path, [[[0, 51], [102, 255]]])
+    assert torch.equal(seen[0], torch.tensor([[[[0, 0.2], [0.4, 1]]]]))
+
+
+def test_colour_masks_are_refused(identity_refiner, tmp_path, fails):
+    frames, masks = drifting_squares(tmp_path, frames=1)
+    write_image(masks / "0.png", np.zeros((40, 64, 3), np.uint8))
+    assert "indexed (palette) or 8-bit grey PNG" in fails(refine(frames, masks, tmp_path / "out"))
+    message = fails(refine(frames, masks, tmp_path / "out", "--masks-hold", "scores"))
+    assert "scores must be 8-bit grey PNGs, got mode RGB" in message
+
+
+# --- resume ---------------------------------------------------------------------------------------------------
+
+
+class Smoothing(torch.nn.Module):
+    """Scores of neighbours overlap; stops at a chosen call, as Ctrl-C would."""
+
+    def __init__(self, stop_at=None):
+        super().__init__()
+        self.calls, self.stop_at = 0, stop_at
+
+    def forward(self, image, coarse):
+        if self.calls == self.stop_at:
+            raise KeyboardInterrupt
+        self.calls += 1
+        return torch.nn.functional.avg_pool2d(coarse, 5, 1, 2).mul(1.6).clamp(0, 1)
+
+
+def use(monkeypatch, refiner):
+    monkeypatch.setattr(spn.SPNRefiner, "from_pretrained", staticmethod(lambda name, tile: refiner))
+    return refiner
+
+
+def results(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 5])
+def test_a_stopped_run_resumes_to_the_same_masks(monkeypatch, tmp_path, stop_at, fails):
+    frames, masks = drifting_squares(tmp_path)
+    use(monkeypatch, Smoothing())
+    assert cli.main(refine(frames, masks, tmp_path / "whole")) == 0
+
+    use(monkeypatch, Smoothing(stop_at))
+    assert "--resume goes on" in fails(refine(frames, masks, tmp_path / "parts"))
+    assert len(results(tmp_path / "parts")) == stop_at
+    rest = use(monkeypatch, Smoothing())
+    assert cli.main(refine(frames, masks, tmp_path / "parts", "--resume")) == 0
+    assert rest.calls == 6 - stop_at
+    assert results(tmp_path / "parts") == results(tmp_path / "whole")
+
+
+def test_a_finished_run_resumes_without_work(monkeypatch, tmp_path):
+    frames, masks = drifting_squares(tmp_path)
+    refiner = use(monkeypatch, Smoothing())
+    for expected in (6, 6):
+        assert cli.main(refine(frames, masks, tmp_path / "out", "--resume")) == 0
+        assert refiner.calls == expected
+
+
+def test_without_resume_everything_is_made_anew(monkeypatch, tmp_path):
+    frames, masks = drifting_squares(tmp_path)
+    refiner = use(monkeypatch, Smoothing())
+    for expected in (6, 12):
+        assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
+        assert refiner.calls == expected
+
+
+def test_a_result_that_is_gone_is_made_again(monkeypatch, tmp_path):
+    frames, masks = drifting_squares(tmp_path)
+    use(monkeypatch, Smoothing())
+    assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
+    whole = results(tmp_path / "out")
+    (tmp_path / "out/2.png").unlink()
+    assert cli.main(refine(frames, masks, tmp_path / "out", "--resume")) == 0
+    assert results(tmp_path / "out") == whole
+
+
+def test_resuming_with_other_settings_is_refused(identity_refiner, tmp_path, fails):
+    frames, masks = drifting_squares(tmp_path, frames=2)
+    assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
+    message = fails(refine(frames, masks, tmp_path / "out", "--resume", "--no-craf"))
+    assert "leave out --resume" in message
+
+
+def test_results_hold_nothing_but_masks_and_the_hidden_state(identity_refiner, tmp_path):
+    frames, masks = drifting_squares(tmp_path, frames=2)
+    assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [STATE, "0.png", "1.png"]
+
+
+# --- errors -----------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_mask_is_named(identity_refiner, clips_root, tmp_path, fails):
+    (clip, _) = load_davis(clips_root)
+    write_labels(tmp_path / "masks/00000.png", clip.read_mask(0))
+    argv = refine(clip.frame_paths[0].parent, tmp_path / "masks", tmp_path / "out")
+    assert "no mask 00001.png for frame 00001 (4 missing)" in fails(argv)
+
+
+def test_a_missing_frame_is_named(identity_refiner, tmp_path, fails):
+    frames, masks = drifting_squares(tmp_path)
+    for t in (3, 4):
+        (frames / f"{t}.png").unlink()
+    assert "no frame for mask 3.png (2 missing)" in fails(refine(frames, masks, tmp_path / "out"))
+
+
+@pytest.mark.parametrize("folder", ["frames", "masks"])
+def test_other_sizes_are_named_before_any_work(identity_refiner, tmp_path, fails, folder):
+    frames, masks = drifting_squares(tmp_path)
+    if folder == "frames":
+        write_image(frames / "5.png", np.zeros((30, 64, 3), np.uint8))
+    else:
+        write_labels(masks / "5.png", np.ones((30, 64), np.uint8))
+    message = fails(refine(frames, masks, tmp_path / "out"))
+    assert f"{folder}/5.png: is 64x30, but 0.png is 64x40" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_empty_masks(identity_refiner, tmp_path, fails):
+    write_image(tmp_path / "frames/0.png", np.zeros((32, 32, 3), np.uint8))
+    write_labels(tmp_path / "masks/0.png", np.zeros((32, 32), np.uint8))
+    message = fails(refine(tmp_path / "frames", tmp_path / "masks", tmp_path / "out"))
+    assert "masks: these masks mark no object" in message
+
+
+def test_no_folder_of_masks(identity_refiner, tmp_path, fails):
+    assert "no such folder of masks" in fails(refine(tmp_path, tmp_path / "masks", tmp_path / "out"))
+
+
+def test_weights_that_are_none(tmp_path, fails):
+    frames, masks = drifting_squares(tmp_path, frames=1)
+    assert "no refiner 'large' (name must be" in fails(
+        refine(frames, masks, tmp_path / "out", "--weights", "large")
+    )

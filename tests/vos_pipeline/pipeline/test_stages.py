@@ -1,0 +1,160 @@
+"""The pipeline: labels after every stage, runs that go on, seconds and scores."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from vos_pipeline import pipeline
+from vos_pipeline.data import load_davis, read_labels
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.nets import labels_from_scores
+from vos_pipeline.pipeline import STAGES, run_folder, stages
+from vos_pipeline.pipeline.run_folder import FOREGROUND
+from vos_pipeline.temporal import ConnectedRegionFilter
+
+TINY, FRAMES = tiny.TINY, tiny.FRAMES
+
+
+@pytest.fixture(autouse=True)
+def unrefined(monkeypatch):
+    monkeypatch.setattr(stages, "load_refiner", lambda name, device: tiny.Unrefined())
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = tiny.write_root(tmp_path / "davis")
+    (root / "ImageSets" / "2017" / "train.txt").write_text("single\npair\n")
+    return root
+
+
+def run(root, out, **kwargs):
+    return pipeline.run(root, load_davis(root, "2017", "val"), out, **{"preset": TINY, **kwargs})
+
+
+def test_writes_the_labels_of_every_stage(root, tmp_path):
+    result = run(root, tmp_path / "out")
+    assert list(result.stages) == ["first mask repeated", "instance nets", "+ SPN", "+ CRAF"]
+    first = read_labels(root / "Annotations" / "480p" / "pair" / "00000.png")
+    for stage in result.stages:
+        files = sorted((result.label_dirs[stage] / "pair").glob("*"))
+        assert [file.name for file in files] == [f"{t:05d}.png" for t in range(FRAMES)]
+        labels = [read_labels(file) for file in files]
+        assert all(set(np.unique(x)) <= {0, 1, 2} and x.shape == first.shape for x in labels)
+        assert np.array_equal(labels[0], first)
+        if stage == "first mask repeated":
+            assert all(np.array_equal(x, first) for x in labels)
+
+
+def test_table_has_the_scores_of_every_stage(root, tmp_path):
+    rows = run(root, tmp_path / "out").table().rows
+    assert [row[0] for row in rows] == list(STAGES)
+    # 18 columns wide, moved by 6 and 12: J = 12 / 24 and 6 / 30; the last frame is left out.
+    _, j, f, both, seconds = rows[0]
+    assert j == pytest.approx((12 / 24 + 6 / 30) / 2)
+    assert both == pytest.approx((j + f) / 2)
+    assert seconds == 0
+    assert all(row[4] > 0 for row in rows[1:])
+
+
+def test_seconds_are_means_over_frames_and_objects(root, tmp_path):
+    (root / "ImageSets" / "2017" / "val.txt").write_text("single\npair\n")
+    result = run(root, tmp_path / "out", train_sequences=[])
+    files = {
+        name: json.loads((tmp_path / "out" / "seconds" / f"{name}.json").read_text())
+        for name in ("single", "pair")
+    }
+    counts = {"single": (FRAMES - 1) * 1, "pair": (FRAMES - 1) * 2}
+    for part in (FOREGROUND, *STAGES):
+        total = sum(file["seconds"][part] for file in files.values())
+        assert result.seconds[part] == pytest.approx(total / sum(counts.values()))
+    assert 0 < result.seconds[FOREGROUND] < result.seconds["instance nets"]
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_refined_scores_are_what_craf_was_given(root, tmp_path, joint):
+    preset = dataclasses.replace(TINY, joint=joint)
+    result = run(root, tmp_path / "out", preset=preset)
+    (sequence,) = load_davis(root, "2017", "val")
+    craf = ConnectedRegionFilter(np.stack([sequence.read_mask(0) == k for k in sequence.object_ids]))
+    seen = []
+    for t, scores in pipeline.refined_scores(tmp_path / "out", sequence, preset):
+        for stage, maps in (("+ SPN", scores), ("+ CRAF", craf.step(scores))):
+            labels = labels_from_scores(torch.from_numpy(maps), list(sequence.object_ids))
+            assert np.array_equal(labels, read_labels(result.label_dirs[stage] / "pair" / f"{t:05d}.png"))
+        seen.append(t)
+    assert seen == list(range(1, FRAMES))
+
+
+def test_without_masks_there_are_no_scores(root, tmp_path):
+    for t in range(1, FRAMES):
+        (root / "Annotations" / "480p" / "pair" / f"{t:05d}.png").unlink()
+    result = run(root, tmp_path / "out", train_sequences=[])
+    assert all(math.isnan(value) for row in result.table().rows for value in row[1:4])
+    assert (result.label_dirs["+ CRAF"] / "pair" / "00003.png").exists()
+
+
+def test_the_run_learns_from_the_train_set_without_the_sequences_under_test(root, tmp_path):
+    run(root, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["train"] == ["single"]
+
+
+def test_resume_does_nothing_twice(root, tmp_path, monkeypatch):
+    before = run(root, tmp_path / "out")
+
+    def never(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr(stages, "_segment", never)
+    after = run(root, tmp_path / "out", resume=True)
+    assert after.table() == before.table()
+
+
+def test_resume_after_a_kill_ends_in_the_same_labels(root, tmp_path, monkeypatch):
+    (root / "ImageSets" / "2017" / "val.txt").write_text("single\npair\n")
+    unbroken = run(root, tmp_path / "unbroken", train_sequences=[])
+    write = run_folder.write_labels
+
+    def killed(path, labels):
+        if "pair" in str(path) and "00002" in str(path):
+            raise KeyboardInterrupt
+        write(path, labels)
+
+    monkeypatch.setattr(run_folder, "write_labels", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, tmp_path / "out", train_sequences=[])
+    monkeypatch.setattr(run_folder, "write_labels", write)
+    resumed = run(root, tmp_path / "out", train_sequences=[], resume=True)
+    for stage in STAGES:
+        for path in sorted(unbroken.label_dirs[stage].rglob("*.png")):
+            other = resumed.label_dirs[stage] / path.relative_to(unbroken.label_dirs[stage])
+            assert path.read_bytes() == other.read_bytes()
+
+
+def test_resume_refuses_another_run(root, tmp_path):
+    run(root, tmp_path / "out")
+    with pytest.raises(PipelineError, match="other constants"):
+        run(root, tmp_path / "out", preset=dataclasses.replace(TINY, seed=1), resume=True)
+
+
+def test_a_fresh_run_forgets_the_one_before(root, tmp_path):
+    run(root, tmp_path / "out")
+    stale = tmp_path / "out" / "seconds" / "gone.json"
+    stale.write_text("{}")
+    run(root, tmp_path / "out", preset=dataclasses.replace(TINY, seed=1))
+    assert not stale.exists()
+
+
+def test_a_joint_foreground_and_a_net_an_object(root, tmp_path):
+    run(root, tmp_path / "out", preset=dataclasses.replace(TINY, joint=True, model="per-object"))
+    nets = sorted(str(path.relative_to(tmp_path / "out" / "nets")) for path in tmp_path.rglob("*.pt"))
+    assert nets == ["first-frames.pt", "foreground.pt", "pair/object-1.pt", "pair/object-2.pt"]
+
+
+def test_nothing_to_do(root, tmp_path):
+    with pytest.raises(PipelineError, match="no sequence"):
+        pipeline.run(root, [], tmp_path / "out", preset=TINY)

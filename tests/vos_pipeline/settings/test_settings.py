@@ -1,0 +1,55 @@
+"""Presets and schedules."""
+
+import dataclasses
+
+import pytest
+
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.settings import Schedule, SPNTraining, get_preset
+
+PAPER = get_preset("paper")
+
+
+def test_constant_and_halved_rates():
+    halved = [PAPER.instance.rate(step) for step in (0, 9_999, 10_000, 29_999)]
+    assert halved == pytest.approx([1e-8, 1e-8, 5e-9, 2.5e-9])
+    assert PAPER.foreground.rate(0) == PAPER.foreground.rate(99_999) == 1e-8
+
+
+def test_cosine_rates_after_a_warm_up():
+    schedule = Schedule(steps=1000, batch=1, learning_rate=2.0, warmup=50)
+    assert schedule.rate(500) == pytest.approx(1.0)
+    assert schedule.rate(24) == pytest.approx(1.0, rel=0.01)
+    assert schedule.rate(0) == pytest.approx(0.04)
+    rates = [schedule.rate(step) for step in range(50, 1000)]
+    assert rates == sorted(rates, reverse=True) and rates[-1] < 1e-4
+
+
+def test_the_refiners_rate_ends_at_a_hundredth():
+    schedule = SPNTraining().schedule
+    assert schedule.rate(99) == pytest.approx(2e-3, rel=1e-3)
+    assert schedule.rate(49) == pytest.approx(1e-3, rel=1e-3)
+    assert schedule.rate(8_999) == pytest.approx(2e-5, rel=1e-3)
+
+
+def test_unknown_preset():
+    with pytest.raises(PipelineError, match="paper, small, demo"):
+        get_preset("large")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("model", "per-pixel"), ("precision", "float8")], ids=["model", "precision"]
+)
+def test_a_preset_names_its_choices(field, value):
+    with pytest.raises(PipelineError, match=f"unknown {field} '{value}': choose one of"):
+        dataclasses.replace(PAPER, **{field: value})
+
+
+def test_the_papers_constants():
+    foreground, instance = PAPER.foreground, PAPER.instance
+    assert (foreground.steps, instance.steps, instance.halve_every) == (100_000, 30_000, 10_000)
+    assert {s.learning_rate for s in (foreground, PAPER.first_frames, instance)} == {1e-8}
+    assert {s.batch for s in (foreground, PAPER.first_frames, instance)} == {1}
+    assert {s.reduction for s in (foreground, PAPER.first_frames, instance)} == {"sum"}
+    assert PAPER.instance_augmentation.samples == 1000
+    assert (PAPER.backbone, PAPER.height, PAPER.joint, PAPER.model) == ("resnet101", None, True, "per-object")

@@ -1,0 +1,33 @@
+"""Checkpoints are whole or absent."""
+
+import io
+from contextlib import contextmanager
+
+import pytest
+
+from vos_pipeline.files import replacing
+from vos_pipeline.training import checkpoint
+from vos_pipeline.training.checkpoint import load_checkpoint, save_checkpoint
+
+
+@pytest.mark.parametrize("reason", [OSError("disk full"), KeyboardInterrupt()], ids=repr)
+def test_a_write_that_is_broken_off_leaves_the_old_checkpoint(reason, tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "net.pt", {"step": 1})
+
+    class Failing(io.BytesIO):
+        def write(self, data):
+            if self.tell():
+                raise reason
+            return super().write(data)
+
+    @contextmanager
+    def failing(path):
+        with replacing(path):
+            yield Failing()
+
+    monkeypatch.setattr(checkpoint, "replacing", failing)
+    with pytest.raises(type(reason)) as caught:
+        save_checkpoint(tmp_path / "net.pt", {"step": 2})
+    assert caught.value is reason
+    assert load_checkpoint(tmp_path / "net.pt", "cpu") == {"step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]

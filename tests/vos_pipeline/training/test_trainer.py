@@ -1,0 +1,224 @@
+"""The training loop, on a foreground net: the same weights however often it is stopped, and what it writes."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.nets import ForegroundNet, train_net
+from vos_pipeline.nets.batches import made_ahead
+from vos_pipeline.settings import NetSchedule, Schedule
+from vos_pipeline.training import Compute, Trainer, is_finished, load_average
+from vos_pipeline.training.checkpoint import load_checkpoint
+
+SCHEDULE = NetSchedule(steps=6, batch=2, learning_rate=3e-3, average=0.5, checkpoint_every=2)
+
+
+def batches(step):
+    generator = torch.Generator().manual_seed(step)
+    images = torch.rand(2, 3, 4, 4, generator=generator).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    return images, (images[:, 0] > 0.5).long()
+
+
+def trained(checkpoint, schedule=SCHEDULE, batches=batches, **options):
+    torch.manual_seed(0)
+    return train_net(ForegroundNet("small"), batches, schedule, checkpoint, **options)
+
+
+def same_weights(one, other):
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "killed_at", "precision"),
+    [("adamw", 1, "float32"), ("adamw", 3, "bfloat16"), ("sgd", 3, "float32"), ("adamw", 3, "float16")],
+)
+def test_resumes_to_the_same_weights(tmp_path, optimizer, killed_at, precision):
+    schedule = dataclasses.replace(SCHEDULE, optimizer=optimizer)
+    unbroken = trained(tmp_path / "unbroken.pt", schedule, compute=Compute(precision=precision))
+
+    def until_killed(step):
+        if step == killed_at:
+            raise Killed
+        return batches(step)
+
+    with pytest.raises(Killed):
+        trained(tmp_path / "net.pt", schedule, batches=until_killed, compute=Compute(precision=precision))
+    assert same_weights(
+        trained(tmp_path / "net.pt", schedule, resume=True, compute=Compute(precision=precision)), unbroken
+    )
+
+
+def test_a_finished_training_is_loaded(tmp_path):
+    net = trained(tmp_path / "net.pt")
+
+    def never(step):
+        raise AssertionError
+
+    assert same_weights(trained(tmp_path / "net.pt", resume=True, batches=never), net)
+
+
+def test_without_resume_it_starts_over(tmp_path):
+    steps = []
+    trained(tmp_path / "net.pt")
+    trained(tmp_path / "net.pt", batches=lambda step: steps.append(step) or batches(step))
+    assert steps == list(range(6))
+
+
+def test_it_learns(tmp_path):
+    net = trained(tmp_path / "net.pt", dataclasses.replace(SCHEDULE, steps=60, average=0.0))
+    images, target = batches(1000)
+    with torch.no_grad():
+        assert ((net(images).argmax(1) == target).float().mean()) > 0.8
+
+
+def test_a_broken_checkpoint_says_what_to_do(tmp_path):
+    (tmp_path / "net.pt").write_bytes(b"half a file")
+    with pytest.raises(PipelineError, match="delete it"):
+        trained(tmp_path / "net.pt", resume=True)
+
+
+def test_the_head_learns_at_a_rate_of_its_own(tmp_path):
+    torch.manual_seed(0)
+    before = ForegroundNet("small")
+    net = trained(tmp_path / "net.pt", dataclasses.replace(SCHEDULE, head_factor=0.0, average=0.0))
+    assert torch.equal(net.head.weight, before.head.weight)
+    assert not torch.equal(net.features.stem[0].weight, before.features.stem[0].weight)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_the_precision_is_nearly_the_same_step(tmp_path, precision):
+    schedule = dataclasses.replace(SCHEDULE, steps=1, average=0.0, optimizer="sgd", learning_rate=1e-2)
+    torch.manual_seed(0)
+    start = ForegroundNet("small").head.weight
+    full = trained(tmp_path / "full.pt", schedule).head.weight - start
+    half = trained(tmp_path / "half.pt", schedule, compute=Compute(precision=precision)).head.weight
+    assert half.dtype == torch.float32
+    assert not torch.equal(half - start, full)
+    assert (half - start - full).norm() < 0.1 * full.norm()
+
+
+def test_a_rank_with_half_of_the_batch_makes_up_for_the_mean_over_ranks(tmp_path):
+    """Ranks average their gradients, where a summed loss wants their sum."""
+    moved = {}
+    for size in (2, 4):  # of the whole batch; `batches` gives this rank 2 images
+        schedule = NetSchedule(
+            steps=1, batch=size, learning_rate=1e-4, optimizer="sgd", decay="constant", reduction="sum"
+        )
+        schedule = dataclasses.replace(schedule, weight_decay=0.0)
+        torch.manual_seed(0)
+        start = ForegroundNet("small").head.weight
+        moved[size] = trained(tmp_path / f"{size}.pt", schedule).head.weight - start
+    torch.testing.assert_close(moved[4], 2 * moved[2], rtol=1e-3, atol=1e-6)
+
+
+def test_the_net_is_compiled_if_asked(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda net: compiled.append(net) or net)
+    trained(tmp_path / "net.pt")
+    assert not compiled
+    assert compiled == [trained(tmp_path / "net.pt", compute=Compute(compiled=True))]
+
+
+def test_batches_are_made_one_ahead_and_in_order():
+    made = []
+
+    def noting(step):
+        made.append(step)
+        return step
+
+    for step, batch in enumerate(made_ahead(noting, range(3, 8)), 3):
+        assert batch == step
+        assert made[-1] <= step + 1
+    assert made == [3, 4, 5, 6, 7]
+
+
+def test_an_error_in_a_batch_surfaces_at_its_step(tmp_path):
+    def fails(step):
+        if step == 2:
+            raise PipelineError("frame 2 is damaged")
+        return batches(step)
+
+    with pytest.raises(PipelineError, match="frame 2"):
+        trained(tmp_path / "net.pt", batches=fails)
+    assert load_checkpoint(tmp_path / "net.pt")["step"] == 2
+
+
+# --- the trainer itself, on one weight --------------------------------------------------------------------------
+
+
+def trainer_of_one_weight(tmp_path, schedule, **options):
+    net = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(net.weight)
+
+    def loss(forward, wanted):
+        return (forward(torch.ones(1, 1)) - wanted).square().sum()
+
+    return Trainer(net, loss, schedule, tmp_path / "net.pt", **options)
+
+
+PLAIN = Schedule(
+    steps=4, batch=1, learning_rate=0.1, optimizer="sgd", momentum=0, weight_decay=0, decay="constant"
+)
+WANTED = [(torch.ones(1, 1),)] * 4
+
+
+def test_the_average_lags_behind_the_weights(tmp_path):
+    trainer = trainer_of_one_weight(tmp_path, dataclasses.replace(PLAIN, average=0.5))
+    # Gradient steps towards 1 leave 1 - 0.8 ** (t + 1); the average decays by min(0.5, (1 + t) / (10 + t)).
+    average = 0.0
+    for step in range(3):
+        trainer.step(WANTED[0])
+        decay = min(0.5, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * (1 - 0.8 ** (step + 1))
+        assert trainer.net.weight.item() == pytest.approx(1 - 0.8 ** (step + 1))
+        assert trainer.average["weight"].item() == pytest.approx(average)
+    with trainer.averaged():
+        assert trainer.net.weight.item() == pytest.approx(average) and not trainer.net.training
+    assert trainer.net.weight.item() == pytest.approx(1 - 0.8**3) and trainer.net.training
+    trainer.finish()
+    assert trainer.net.weight.item() == pytest.approx(average) and not trainer.net.training
+
+
+def test_gradients_are_clipped(tmp_path):
+    trainer = trainer_of_one_weight(tmp_path, dataclasses.replace(PLAIN, clip=0.5))
+    trainer.step(WANTED[0])  # the gradient is -2
+    assert trainer.net.weight.item() == pytest.approx(0.05)
+
+
+def test_it_tells_of_steps_and_checkpoints(tmp_path):
+    trainer = trainer_of_one_weight(tmp_path, dataclasses.replace(PLAIN, checkpoint_every=3))
+    told = []
+    trainer.run(
+        WANTED,
+        after_step=lambda loss: told.append(round(loss.item(), 4)),
+        at_checkpoint=lambda: told.append(load_checkpoint(trainer.checkpoint)["step"]),
+    )
+    assert told == [1.0, 0.64, 0.4096, 3, 0.2621, 4]
+
+
+def test_a_finished_checkpoint_holds_the_weights_alone(tmp_path):
+    trainer = trainer_of_one_weight(tmp_path, dataclasses.replace(PLAIN, checkpoint_every=3))
+    assert not is_finished(trainer.checkpoint, PLAIN)
+    trainer.run(WANTED[:3])
+    assert "optimizer" in load_checkpoint(trainer.checkpoint) and not is_finished(trainer.checkpoint, PLAIN)
+    trainer.run(WANTED[3:])
+    assert "optimizer" not in load_checkpoint(trainer.checkpoint) and is_finished(trainer.checkpoint, PLAIN)
+    net = load_average(torch.nn.Linear(1, 1, bias=False), trainer.checkpoint)
+    assert torch.equal(net.weight, trainer.net.weight) and not net.training
+
+
+def test_nothing_is_left_to_do_of_no_steps(tmp_path):
+    assert is_finished(tmp_path / "none.pt", dataclasses.replace(PLAIN, steps=0))
+
+
+def test_other_settings_are_refused(tmp_path):
+    trainer_of_one_weight(tmp_path, PLAIN, settings={"seed": 0}).run(WANTED)
+    with pytest.raises(PipelineError, match="other settings: delete it or choose another folder"):
+        trainer_of_one_weight(tmp_path, PLAIN, settings={"seed": 1}).resume()

@@ -1,0 +1,218 @@
+"""The options of every command. Nothing heavy is imported: ``--help`` and usage errors come at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from vos_pipeline.cli import commands
+from vos_pipeline.settings import (
+    FORMS,
+    GUIDANCES,
+    MASKS_HOLD,
+    PRECISIONS,
+    PRESETS,
+    SMALLEST_SCORE,
+    TABLES,
+    SPNTraining,
+)
+
+DEFAULT = "(default: %(default)s)"
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The parser; what it returns has the function to call as ``command``."""
+    parser = argparse.ArgumentParser(
+        "spn-vos", description="Video object segmentation from the mask of the first frame."
+    )
+    top = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(
+        name: str,
+        command: Callable[[argparse.Namespace], None],
+        summary: str,
+        to: argparse._SubParsersAction = top,
+    ) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = to.add_parser(name, help=summary, description=summary)
+        sub.set_defaults(command=command)
+        return sub
+
+    _demo(add("demo", commands.demo, "synthetic clips -> whole pipeline -> table, overlays, report"))
+    _davis(add("davis", commands.davis, "the pipeline on DAVIS, scored where the masks are known"))
+    _segment(add("segment", commands.segment, "your own video, from the mask of its first frame"))
+    _refine(add("refine", commands.refine, "masks of any other tool, refined by the SPN and CRAF"))
+    _tables(add("tables", commands.tables, "the paper's tables with our figures beside them"))
+    train = top.add_parser("train", help="train the foreground net or the SPN").add_subparsers(
+        required=True, metavar="foreground|spn"
+    )
+    _train_foreground(
+        add("foreground", commands.train_foreground, "train the foreground net on a DAVIS set", train)
+    )
+    _train_spn(
+        add("spn", commands.train_spn, "train the SPN on pictures with masks or on free composites", train)
+    )
+    _evaluate(
+        add("evaluate", commands.evaluate, "score results; writes the official DAVIS CSV files into them")
+    )
+    return parser
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help=DEFAULT)
+    _add_run_options(parser, preset="demo")
+
+
+def _davis(parser: argparse.ArgumentParser) -> None:
+    _add_data_options(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    _add_run_options(parser)
+
+
+def _segment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "video", type=Path, metavar="VIDEO_OR_FRAMES", help="a video file or a folder of pictures"
+    )
+    parser.add_argument(
+        "--mask", type=Path, required=True, metavar="FIRST.png", help="one index for each object"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--train-data", type=Path, metavar="ROOT", help="a DAVIS root to train the foreground net on"
+    )
+    _add_run_options(parser)
+
+
+def _refine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--frames", type=Path, required=True, metavar="DIR", help="pictures, or one folder a sequence"
+    )
+    parser.add_argument(
+        "--masks", type=Path, required=True, metavar="DIR", help="<frame>.png of the same names and sizes"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="indexed <frame>.png")
+    parser.add_argument(
+        "--masks-hold",
+        choices=MASKS_HOLD,
+        default="auto",
+        help="labels: an index an object, or 0 and 255; scores: the probability of one object times 255, in grey; "
+        f"auto: grey masks of a folder hold scores if a value is from {SMALLEST_SCORE} to 254 {DEFAULT}",
+    )
+    parser.add_argument("--weights", default="lite", help=f"'lite' or what 'train spn' wrote {DEFAULT}")
+    parser.add_argument("--no-craf", action="store_true", help="the SPN alone")
+    parser.add_argument(
+        "--tile", type=int, metavar="PIXELS", help="work in tiles of this side, to save memory"
+    )
+    _add_device(parser)
+    _add_resume(parser)
+
+
+def _tables(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("table", choices=TABLES, help="table 2, 1 or 3 of the paper")
+    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="a DAVIS root")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="for <table>.csv, <table>.md and a run a variant; what is there is reused",
+    )
+    parser.add_argument(
+        "--sets", nargs="+", default=["2017/val"], metavar="YEAR/SET", help="default: 2017/val"
+    )
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these of the sets")
+    _add_preset(parser)
+    _add_device(parser)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the nets")
+    parser.add_argument(
+        "--compile", action="store_true", help="let torch.compile make the training's kernels"
+    )
+
+
+def _train_foreground(parser: argparse.ArgumentParser) -> None:
+    _add_data_options(parser, set_name="train")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for foreground.pt")
+    _add_run_options(parser)
+
+
+def _train_spn(parser: argparse.ArgumentParser) -> None:
+    default = SPNTraining()
+    parser.add_argument(
+        "--out", required=True, help="folder for spn.safetensors, the training's state, curves and pictures"
+    )
+    data = parser.add_argument_group("data (without any of them: composites of free photographs)")
+    data.add_argument("--images", help="folder of pictures")
+    data.add_argument("--masks", help="folder of masks with the pictures' names")
+    data.add_argument("--photos", help="photographs to draw composites from, beside the bundled ones")
+    data.add_argument("--voc", help="folder that holds VOCdevkit/VOC2012: the paper's training set")
+    data.add_argument("--sbd", help="folder of SBD (img, cls, ...), to join VOC")
+    data.add_argument("--download", action="store_true", help="fetch VOC and SBD if they are not there")
+    data.add_argument(
+        "--fcn",
+        default="coco",
+        help="'coco' (torchvision's weights) or a file of them, for the coarse masks of VOC",
+    )
+    data.add_argument("--coarse-masks", help="folder to keep them in (default: OUT/coarse-masks)")
+    net = parser.add_argument_group("network")
+    net.add_argument(
+        "--init", help="refiner to start from: 'lite' or a .safetensors file; samples are hard at once"
+    )
+    net.add_argument("--guidance", choices=GUIDANCES, default=default.guidance)
+    net.add_argument("--vgg-weights", default="imagenet", help=f"'imagenet', 'none' or a file {DEFAULT}")
+    net.add_argument("--form", choices=FORMS, default=default.form)
+    run = parser.add_argument_group("training")
+    run.add_argument("--precision", choices=PRECISIONS, default=default.precision)
+    for name in ("steps", "batch", "seed"):
+        run.add_argument(f"--{name}", type=int, default=getattr(default, name))
+    run.add_argument("--size", type=int, help=f"side of the crops (default: {default.size}; 256 for VOC)")
+    run.add_argument("--learning-rate", type=float, default=default.learning_rate)
+    run.add_argument(
+        "--boundary-weight",
+        type=float,
+        help=f"extra weight near outlines (default: {default.boundary_weight}; for VOC 0, the paper's loss)",
+    )
+    run.add_argument(
+        "--workers",
+        type=int,
+        default=min(8, (os.cpu_count() or 1) - 1),
+        help=f"processes that prepare samples {DEFAULT}",
+    )
+    _add_device(run)
+    _add_resume(run)
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    _add_data_options(parser)
+    parser.add_argument("--results", type=Path, required=True, metavar="DIR", help="<sequence>/<frame>.png")
+
+
+# --- options of several commands ----------------------------------------------------------------------------
+
+
+def _add_data_options(parser: argparse.ArgumentParser, set_name: str = "val") -> None:
+    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="a DAVIS root")
+    parser.add_argument("--year", default="2017", help=f"of ImageSets {DEFAULT}")
+    parser.add_argument("--set", default=set_name, dest="set_name", metavar="SET", help=DEFAULT)
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these of the set")
+
+
+def _add_run_options(parser: argparse.ArgumentParser, preset: str = "small") -> None:
+    _add_preset(parser, preset)
+    _add_device(parser)
+    _add_resume(parser)
+
+
+def _add_preset(parser: argparse.ArgumentParser, preset: str = "small") -> None:
+    parser.add_argument("--preset", default=preset, help=f"{', '.join(PRESETS)} {DEFAULT}")
+
+
+def _add_device(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--device", default="cpu", help=f"cpu, cuda, cuda:1, ... {DEFAULT}")
+
+
+def _add_resume(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--resume", action="store_true", help="go on with what an earlier run left in --out")

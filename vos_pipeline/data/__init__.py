@@ -1,0 +1,40 @@
+"""What goes in: images, label masks, videos, and sequences of them in the DAVIS layout, of a user, or synthetic."""
+
+from vos_pipeline.data.coarse import CoarseSequence
+from vos_pipeline.data.davis import load_davis, load_sets, read_set
+from vos_pipeline.data.folders import list_files, list_images
+from vos_pipeline.data.frames import load_frames
+from vos_pipeline.data.images import (
+    VOID,
+    davis_palette,
+    image_size,
+    read_image,
+    read_labels,
+    write_image,
+    write_labels,
+)
+from vos_pipeline.data.sequence import Sequence, validated
+from vos_pipeline.data.synthetic import make_clips
+from vos_pipeline.data.video import frame_rate, write_video
+
+__all__ = [
+    "VOID",
+    "CoarseSequence",
+    "Sequence",
+    "davis_palette",
+    "frame_rate",
+    "image_size",
+    "list_files",
+    "list_images",
+    "load_davis",
+    "load_frames",
+    "load_sets",
+    "make_clips",
+    "read_image",
+    "read_labels",
+    "read_set",
+    "validated",
+    "write_image",
+    "write_labels",
+    "write_video",
+]

@@ -1,0 +1,86 @@
+"""A sequence: the frames of one video and the label masks that are known for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from vos_pipeline.data.images import VOID, image_size, read_image, read_labels
+from vos_pipeline.data.video import DEFAULT_FRAME_RATE
+from vos_pipeline.errors import PipelineError
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Frames of one video with the label masks that are known for them (the first one always is)."""
+
+    name: str
+    frame_paths: tuple[Path, ...]
+    mask_paths: tuple[Path | None, ...]
+    frame_rate: float = DEFAULT_FRAME_RATE
+
+    def __len__(self) -> int:
+        return len(self.frame_paths)
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the first frame; every frame and mask must have them."""
+        return image_size(self.frame_paths[0])
+
+    @cached_property
+    def object_ids(self) -> tuple[int, ...]:
+        """Sorted labels of the first mask without background and void."""
+        ids = tuple(int(label) for label in np.unique(self.read_mask(0)) if label != 0)
+        if not ids:
+            raise PipelineError(
+                f"{self.mask_paths[0]}: the first mask is empty; it must mark at least one object"
+            )
+        return ids
+
+    @property
+    def has_all_masks(self) -> bool:
+        """Whether every frame has a mask, so that results can be scored."""
+        return all(path is not None for path in self.mask_paths)
+
+    def read_frame(self, t: int) -> np.ndarray:
+        """Frame t as uint8 RGB (H, W, 3)."""
+        return self._checked(read_image(self.frame_paths[t]), self.frame_paths[t])
+
+    def read_mask(self, t: int) -> np.ndarray:
+        """Labels of frame t, uint8 (H, W), void made background. PipelineError where no mask is known."""
+        path = self.mask_paths[t]
+        if path is None:
+            raise PipelineError(f"{self.name}: frame {self.frame_paths[t].name} has no mask")
+        labels = self._checked(read_labels(path), path)
+        labels[labels == VOID] = 0
+        return labels
+
+    def check_sizes(self) -> None:
+        """Fail before hours of work, not after: PipelineError for a file that is damaged or has another size."""
+        for path in (*self.frame_paths, *(path for path in self.mask_paths if path is not None)):
+            self._check_size(path, image_size(path))
+
+    def _checked(self, array: np.ndarray, path: Path) -> np.ndarray:
+        self._check_size(path, array.shape)
+        return array
+
+    def _check_size(self, path: Path, shape: tuple[int, ...]) -> None:
+        if shape[:2] != self.size:
+            raise PipelineError(
+                f"{path}: is {_by(shape)}, but {self.frame_paths[0].name} is {_by(self.size)}; "
+                "all frames and masks of a sequence must have one size"
+            )
+
+
+def validated(sequence: Sequence) -> Sequence:
+    """The sequence, whose first mask is readable and marks an object, and whose files have one size."""
+    _ = sequence.object_ids
+    sequence.check_sizes()
+    return sequence
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"

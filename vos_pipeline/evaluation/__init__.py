@@ -1,0 +1,34 @@
+"""How good masks are: J and F as DAVIS defines them, of frames, videos and sets, and the tables that tell them."""
+
+from vos_pipeline.evaluation.davis import evaluate
+from vos_pipeline.evaluation.measures import boundary, f_measure, jaccard
+from vos_pipeline.evaluation.scores import (
+    GLOBAL_COLUMNS,
+    SEQUENCE_COLUMNS,
+    Evaluation,
+    ObjectScores,
+    score_frame,
+    score_sequence,
+    score_sequences,
+    scores_of_objects,
+    statistics,
+)
+from vos_pipeline.evaluation.tables import Cell, Table
+
+__all__ = [
+    "GLOBAL_COLUMNS",
+    "SEQUENCE_COLUMNS",
+    "Cell",
+    "Evaluation",
+    "ObjectScores",
+    "Table",
+    "boundary",
+    "evaluate",
+    "f_measure",
+    "jaccard",
+    "score_frame",
+    "score_sequence",
+    "score_sequences",
+    "scores_of_objects",
+    "statistics",
+]

@@ -1,0 +1,45 @@
+"""The official evaluation of a DAVIS set: masks in a folder in, scores and their CSV files out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vos_pipeline.data import Sequence, list_files, read_set
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.evaluation.scores import Evaluation, score_sequences
+
+
+def evaluate(
+    root: str | Path,
+    results: str | Path,
+    year: str = "2017",
+    set_name: str = "val",
+    sequences: list[str] | None = None,
+    processes: int | None = None,
+    resolution: str = "480p",
+) -> Evaluation:
+    """Score results against a DAVIS root and write the official CSV files into the results folder.
+
+    Needs ``ROOT/Annotations`` and ``ROOT/ImageSets`` only. The objects of a sequence are those of its first
+    mask; 255 in the ground truth is background.
+
+    Args:
+        results: folder with ``<sequence>/%05d.png`` label masks.
+        sequences: names to score; None scores the whole set.
+        processes: sequences scored at the same time; None takes one for each core.
+
+    Raises:
+        PipelineError: see :func:`score_sequence`; nothing is written then.
+    """
+    names = read_set(root, year, set_name, sequences)
+    if not Path(results).is_dir():
+        raise PipelineError(f"{results}: no such folder of results")
+    truth = [_annotations(Path(root) / "Annotations" / resolution / name) for name in names]
+    evaluation = score_sequences(truth, results, processes)
+    evaluation.write(results, set_name)
+    return evaluation
+
+
+def _annotations(folder: Path) -> Sequence:
+    masks = tuple(list_files(folder, ".png"))
+    return Sequence(folder.name, masks, masks)

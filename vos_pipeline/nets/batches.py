@@ -1,0 +1,139 @@
+"""Batches of augmented samples, a function of the step alone."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from vos_pipeline.data import Sequence
+from vos_pipeline.nets.augment import ComposedFrame, color_jitter, sampling_grid, warp
+from vos_pipeline.settings import Augmentation
+
+Batch = tuple[Tensor, Tensor]  # images (N, 3, H, W) float32 in [0, 1], labels (N, H, W) int64
+
+
+def working_image(sequence: Sequence, t: int, height: int | None) -> Tensor:
+    """Frame t as (3, H, W) float32 in [0, 1], at the height the nets work at."""
+    frame = sequence.read_frame(t)
+    if height is not None and height != frame.shape[0]:
+        width = round(frame.shape[1] * height / frame.shape[0])
+        frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(np.array(frame)).permute(2, 0, 1).float() / 255
+
+
+@dataclass(frozen=True)
+class MaskedFrame:
+    """One frame of a sequence that has a mask, and the height the nets see it at."""
+
+    sequence: Sequence
+    t: int
+    height: int | None
+
+    def read(self) -> Batch:
+        """The image (3, H, W) and the labels (H, W), uint8 both."""
+        image = working_image(self.sequence, self.t, self.height)
+        labels = self.sequence.read_mask(self.t)
+        labels = cv2.resize(labels, image.shape[:0:-1], interpolation=cv2.INTER_NEAREST)
+        return (image * 255).round().to(torch.uint8), torch.from_numpy(labels)
+
+
+class Batches:
+    """Augmented batches as a function of the step alone: a resumed training sees what an unbroken one does.
+
+    The ranks of a distributed training share the samples of a step, so what it sees does not depend on their
+    number either, as long as that divides ``size``.
+
+    Args:
+        frames: what to draw from, uniformly; the size of the first one is that of all samples.
+        augmentation: how a frame becomes a sample.
+        size: samples a step of all ranks together; there is at least one a rank.
+        seed: with the step and the place in the batch, all there is to the randomness.
+        objects: ids that become classes 1, 2, ...; None makes every object class 1, foreground.
+        share: (rank, number of ranks): which part of the batch this is.
+        device: where samples are made.
+    """
+
+    KEPT_FRAMES = 512  # in 8 bits, read once; a longer training set is read again and again
+
+    def __init__(
+        self,
+        frames: list[MaskedFrame],
+        augmentation: Augmentation,
+        size: int,
+        seed: int,
+        *,
+        objects: list[int] | None = None,
+        share: tuple[int, int] = (0, 1),
+        device: str = "cpu",
+    ) -> None:
+        self.frames, self.augmentation, self.seed = frames, augmentation, seed
+        self.objects, self.device = objects, device
+        rank, world = share
+        each = -(-size // world)
+        self.places = range(rank * each, (rank + 1) * each)
+        self._pixels = lru_cache(self.KEPT_FRAMES)(lambda index: self.frames[index].read())
+        self._composed = lru_cache(self.KEPT_FRAMES // 8)(lambda index: ComposedFrame(*self._frame(index)))
+
+    def __call__(self, step: int) -> Batch:
+        """Images (N, 3, H, W) and classes (N, H, W) of this rank."""
+        images, labels = zip(*(self._sample(step, place) for place in self.places), strict=True)
+        return torch.cat(images), self._classes(torch.cat(labels))
+
+    def _sample(self, step: int, place: int) -> Batch:
+        ranges = self.augmentation
+        generator = _generator(self.seed, step, place)
+        index = int(torch.randint(len(self.frames), (), generator=generator))
+        if ranges.samples is not None:
+            which = int(torch.randint(ranges.samples, (), generator=generator))
+            generator = _generator(self.seed, index, which)
+        if torch.rand((), generator=generator) < ranges.compose:
+            image, labels = self._composed(index).sample(
+                1, ranges.frame, ranges.object, ranges.drop, generator, ranges.near
+            )
+        else:
+            image, labels = self._frame(index)
+            grid = sampling_grid(1, labels.shape, ranges.frame, generator, device=self.device)
+            image, labels = warp(image[None], labels[None], grid)
+        size = self._pixels(0)[1].shape  # sequences may differ in width
+        if labels.shape[1:] != size:
+            image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
+            labels = F.interpolate(labels[None].float(), size=size)[0].long()
+        return color_jitter(image, ranges.color, generator), labels
+
+    def _frame(self, index: int) -> Batch:
+        image, labels = (pixels.to(self.device) for pixels in self._pixels(index))
+        return image.float() / 255, labels.long()
+
+    def _classes(self, labels: Tensor) -> Tensor:
+        if self.objects is None:
+            return (labels > 0).long()
+        classes = torch.zeros_like(labels)
+        for index, k in enumerate(self.objects, 1):
+            classes[labels == k] = index
+        return classes
+
+
+def made_ahead(batches: Callable[[int], Batch], steps: Iterable[int]) -> Iterator[Batch]:
+    """The batch of each step; the next one is made meanwhile, on a core of its own where one is spare."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead: deque[Future[Batch]] = deque()
+        for step in steps:
+            ahead.append(pool.submit(batches, step))
+            if len(ahead) > 1:
+                yield ahead.popleft().result()
+        for batch in ahead:
+            yield batch.result()
+
+
+def _generator(*numbers: int) -> Generator:
+    # The generator looks at 32 bits of its seed: all numbers must reach them.
+    return Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))

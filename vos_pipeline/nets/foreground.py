@@ -1,0 +1,117 @@
+"""The foreground net: trained on a set of videos, then on first frames (paper sections 3.1 and 3.2)."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+
+from vos_pipeline.data import Sequence
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.nets.batches import Batches, MaskedFrame
+from vos_pipeline.nets.model import ForegroundNet
+from vos_pipeline.nets.training import train_net
+from vos_pipeline.settings import Preset
+from vos_pipeline.training import Compute, load_average, process_rank
+
+
+def initial_foreground(preset: Preset, pretrained: bool = True) -> ForegroundNet:
+    """The foreground net before any training; ``pretrained=False`` leaves ImageNet weights out whatever the preset."""
+    torch.manual_seed(preset.seed)
+    return ForegroundNet(preset.backbone, pretrained=preset.pretrained and pretrained)
+
+
+def load_foreground(checkpoint: Path, preset: Preset, compute: Compute = Compute()) -> ForegroundNet:
+    """The foreground net that a training left in ``checkpoint``."""
+    return load_average(initial_foreground(preset, pretrained=False), checkpoint, compute)
+
+
+def train_foreground(
+    sequences: list[Sequence], preset: Preset, checkpoint: Path, compute: Compute, resume: bool = False
+) -> ForegroundNet:
+    """Train the foreground net on every mask of the training sequences.
+
+    Under ``torchrun`` all ranks train it together.
+
+    Args:
+        sequences: the training sequences; all objects of a frame are foreground.
+        preset: constants.
+        checkpoint: file of the net.
+        compute: where and how the net computes.
+        resume: go on from what is there.
+
+    Raises:
+        PipelineError: no sequence, or ImageNet weights that cannot be fetched.
+
+    Source: paper, section 3.1.
+    """
+    if not sequences:
+        raise PipelineError("no frame to train on: name at least one sequence with masks")
+    frames = [
+        MaskedFrame(sequence, t, preset.height)
+        for sequence in sequences
+        for t, path in enumerate(sequence.mask_paths)
+        if path is not None
+    ]
+    batches = Batches(
+        frames,
+        preset.foreground_augmentation,
+        preset.foreground.batch,
+        preset.seed,
+        share=process_rank(),
+        device=compute.device,
+    )
+    return train_net(
+        # A training that goes on replaces all weights.
+        initial_foreground(preset, pretrained=not (resume and checkpoint.exists())),
+        batches,
+        preset.foreground,
+        checkpoint,
+        compute,
+        resume=resume,
+        together=True,
+        title="foreground",
+    )
+
+
+def tune_foreground(
+    net: ForegroundNet,
+    sequences: list[Sequence],
+    preset: Preset,
+    checkpoint: Path,
+    compute: Compute,
+    resume: bool = False,
+    together: bool = False,
+) -> ForegroundNet:
+    """A copy of the foreground net, trained on with the first frames of the test sequences.
+
+    Args:
+        net: what :func:`train_foreground` gave.
+        sequences: the test sequences; nothing but their first frame and mask is read.
+        preset: constants.
+        checkpoint: file of the fine-tuned net.
+        compute: where and how the net computes.
+        resume: go on from what is there.
+        together: whether all ranks of a process group train this net.
+
+    Source: paper, section 3.2.
+    """
+    batches = Batches(
+        [MaskedFrame(sequence, 0, preset.height) for sequence in sequences],
+        preset.first_frames_augmentation,
+        preset.first_frames.batch,
+        preset.seed + 1,
+        share=process_rank() if together else (0, 1),
+        device=compute.device,
+    )
+    return train_net(
+        copy.deepcopy(net),
+        batches,
+        preset.first_frames,
+        checkpoint,
+        compute,
+        resume=resume,
+        together=together,
+        title=f"{sequences[0].name} foreground" if len(sequences) == 1 else "first frames",
+    )

@@ -1,0 +1,85 @@
+"""Nets that tell the objects of one video apart, fine-tuned on its first frame (paper section 3.3)."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+from vos_pipeline.data import Sequence
+from vos_pipeline.nets.batches import Batches, MaskedFrame
+from vos_pipeline.nets.model import ForegroundNet
+from vos_pipeline.nets.training import train_net
+from vos_pipeline.settings import Preset
+from vos_pipeline.training import Compute, load_average
+
+
+def instance_jobs(sequence: Sequence, preset: Preset) -> list[tuple[int, ...]]:
+    """The object ids of each net that the sequence needs: one each, or all of them."""
+    ids = sequence.object_ids
+    return [(k,) for k in ids] if preset.model == "per-object" else [ids]
+
+
+def instance_checkpoint(folder: Path, objects: tuple[int, ...], preset: Preset) -> Path:
+    """File of the net of some objects of one sequence."""
+    # For one object all models are the same net, which runs of different models may share.
+    name = f"object-{objects[0]}" if len(objects) == 1 else preset.model
+    return folder / f"{name}.pt"
+
+
+def train_instance(
+    foreground: ForegroundNet,
+    sequence: Sequence,
+    objects: tuple[int, ...],
+    preset: Preset,
+    checkpoint: Path,
+    compute: Compute,
+    resume: bool = False,
+) -> ForegroundNet:
+    """Fine-tune a copy of the foreground net on some objects of the first frame of one sequence.
+
+    Args:
+        foreground: the net it starts from.
+        sequence: nothing but its first frame and mask is read.
+        objects: one of :func:`instance_jobs`; all other objects are background.
+        preset: constants; ``model`` decides how several objects share a net.
+        checkpoint: file of the net, see :func:`instance_checkpoint`.
+        compute: where and how the net computes.
+        resume: go on from what is there.
+
+    Returns:
+        a net of two channels for one object; for K objects one of K + 1, or of K pairs.
+
+    Source: paper, section 3.3.
+    """
+    batches = Batches(
+        [MaskedFrame(sequence, 0, preset.height)],
+        preset.instance_augmentation,
+        preset.instance.batch,
+        preset.seed + 2,
+        objects=list(objects),
+        device=compute.device,
+    )
+    return train_net(
+        _initial_instance(foreground, objects, preset),
+        batches,
+        preset.instance,
+        checkpoint,
+        compute,
+        resume=resume,
+        title=f"{sequence.name} {checkpoint.stem}",
+    )
+
+
+def load_instance(
+    foreground: ForegroundNet, objects: tuple[int, ...], preset: Preset, checkpoint: Path, compute: Compute
+) -> ForegroundNet:
+    """The net of some objects that :func:`train_instance` left in ``checkpoint``."""
+    return load_average(_initial_instance(foreground, objects, preset), checkpoint, compute)
+
+
+def _initial_instance(foreground: ForegroundNet, objects: tuple[int, ...], preset: Preset) -> ForegroundNet:
+    if len(objects) == 1:
+        return copy.deepcopy(foreground)
+    if preset.model == "per-video":
+        return foreground.with_objects(len(objects))
+    return foreground.with_pairs(len(objects))

@@ -1,0 +1,67 @@
+"""What the trainings of foreground and instance nets share: the loss, and the rates of features and head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vos_pipeline.nets.batches import Batch, made_ahead
+from vos_pipeline.nets.losses import class_balanced_loss, paired_loss
+from vos_pipeline.nets.model import ForegroundNet
+from vos_pipeline.settings import NetSchedule
+from vos_pipeline.training import Compute, Trainer
+
+
+def train_net(
+    net: ForegroundNet,
+    batches: Callable[[int], Batch],
+    schedule: NetSchedule,
+    checkpoint: Path,
+    compute: Compute = Compute(),
+    *,
+    resume: bool = False,
+    together: bool = False,
+    title: str = "training",
+) -> ForegroundNet:
+    """Train a net in place on batches of images and classes, and return it ready for use.
+
+    Args:
+        net: (N, 3, H, W) to logits (N, C, H, W).
+        batches: step to images and classes, the same for the same step.
+        schedule: steps, learning rate and loss.
+        checkpoint: file of the training's state.
+        compute: where and how the net computes.
+        resume: go on from ``checkpoint`` if it exists.
+        together: whether all ranks of a process group train this net.
+        title: what the progress bar says.
+    """
+    head = {id(parameter) for parameter in net.head.parameters()}
+    features = [parameter for parameter in net.parameters() if id(parameter) not in head]
+    trainer = Trainer(
+        net,
+        _loss(net, schedule),
+        schedule,
+        checkpoint,
+        compute,
+        together=together,
+        factors=[(features, 1.0), (net.head.parameters(), schedule.head_factor)],
+    )
+    if resume:
+        trainer.resume()
+    trainer.run(made_ahead(batches, range(trainer.done, schedule.steps)), title=title)
+    return net
+
+
+def _loss(net: ForegroundNet, schedule: NetSchedule) -> Callable[..., Tensor]:
+    """Eq. (1), of each object against the rest or of all classes together."""
+    loss_of = paired_loss if net.paired else class_balanced_loss
+
+    def loss(forward: Callable[[Tensor], Any], images: Tensor, labels: Tensor) -> Tensor:
+        value = loss_of(forward(images).float(), labels, schedule.reduction, schedule.balance)
+        # Ranks average their gradients: this makes of a sum over a rank's images one over the whole batch.
+        return value * (schedule.batch / len(images)) if schedule.reduction == "sum" else value
+
+    return loss

@@ -1,0 +1,20 @@
+"""The stages in order, from sequences to labels after each of them, and what a run leaves on disk."""
+
+from vos_pipeline.pipeline.outputs import report_data, write_outputs, write_submission
+from vos_pipeline.pipeline.paper_tables import make_table
+from vos_pipeline.pipeline.refine_masks import refine_masks
+from vos_pipeline.pipeline.run_folder import STAGES, RunFolder, RunResult
+from vos_pipeline.pipeline.stages import refined_scores, run
+
+__all__ = [
+    "STAGES",
+    "RunFolder",
+    "RunResult",
+    "make_table",
+    "refine_masks",
+    "refined_scores",
+    "report_data",
+    "run",
+    "write_outputs",
+    "write_submission",
+]

@@ -1,0 +1,99 @@
+"""What a run leaves for its user: a table, official score files, a submission, overlay videos, a report."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from vos_pipeline.data import Sequence
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.evaluation import Table
+from vos_pipeline.files import replacing
+from vos_pipeline.pipeline.run_folder import RunResult
+from vos_pipeline.report import ReportData, SequenceReport, write_overlay_video, write_report
+
+
+def write_outputs(
+    out: Path, sequences: list[Sequence], result: RunResult, title: str, davis_set: str | None = None
+) -> None:
+    """Write everything a user looks at into ``out`` and print where it is.
+
+    Args:
+        davis_set: name of the DAVIS set; None for other videos, which get neither official score files nor a
+            submission.
+    """
+    final = result.stages[-1]
+    masks, scores = result.label_dirs[final], result.evaluations[final]
+    print(result.table().text())
+    print(f"masks       {masks}")
+    if davis_set is not None:
+        if scores is not None:
+            for path in scores.write(masks, davis_set):
+                print(f"scores      {path}")
+        print(f"submission  {write_submission(out / f'submission-{davis_set}.zip', sequences, masks)}")
+    for sequence in tqdm(sequences, desc="overlays", unit="sequence"):
+        write_overlay_video(out / "overlays" / f"{sequence.name}.mp4", sequence, masks / sequence.name)
+    print(f"overlays    {out / 'overlays'}")
+    print(f"report      {write_report(out / 'report.html', report_data(sequences, result, title))}")
+
+
+def write_submission(path: Path, sequences: list[Sequence], labels: Path) -> Path:
+    """The zip that the DAVIS challenge takes: ``<sequence>/<frame>.png`` with the palette, nothing else.
+
+    The same masks make the same bytes.
+
+    Raises:
+        PipelineError: ``labels/<sequence>/<frame>.png`` is missing.
+    """
+    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for sequence in sequences:
+            for frame in sequence.frame_paths:
+                mask = labels / sequence.name / f"{frame.stem}.png"
+                if not mask.is_file():
+                    raise PipelineError(f"{mask}: no such file; a submission needs a mask for every frame")
+                entry = zipfile.ZipInfo(f"{sequence.name}/{mask.name}")  # dated 1980
+                entry.external_attr = 0o644 << 16
+                archive.writestr(entry, mask.read_bytes())
+    return path
+
+
+# --- report -------------------------------------------------------------------------------------------------
+
+
+def report_data(sequences: list[Sequence], result: RunResult, title: str) -> ReportData:
+    """What :func:`vos_pipeline.report.write_report` shows of a run."""
+    final = result.stages[-1]
+    tables = [result.table()]
+    if (scores := result.evaluations[final]) is not None:
+        tables.append(Table(f"{final}, each object", ("object", "J", "F"), scores.per_object()))
+    return ReportData(title, tables, [_sequence_report(sequence, result) for sequence in sequences])
+
+
+def _sequence_report(sequence: Sequence, result: RunResult) -> SequenceReport:
+    names = [f"{path.stem}.png" for path in sequence.frame_paths]
+    return SequenceReport(
+        sequence.name,
+        {
+            stage: [result.label_dirs[stage] / sequence.name / name for name in names]
+            for stage in result.stages
+        },
+        list(sequence.frame_paths),
+        list(sequence.mask_paths) if sequence.has_all_masks else [],
+        _curves(sequence, result),
+    )
+
+
+def _curves(sequence: Sequence, result: RunResult) -> dict[str, dict[str, list[float | None]]]:
+    """Means over objects for each frame; the first and the last frame are not scored."""
+    curves: dict[str, dict[str, list[float | None]]] = {}
+    for stage in result.stages:
+        evaluation = result.evaluations[stage]
+        names = [f"{sequence.name}_{label}" for label in sequence.object_ids]
+        scores = [evaluation.objects[name] for name in names if evaluation and name in evaluation.objects]
+        if scores:
+            j, f = (np.mean(values, axis=0) for values in ([s.j for s in scores], [s.f for s in scores]))
+            curves[stage] = {"J": [None, *j.tolist(), None], "F": [None, *f.tolist(), None]}
+    return curves

@@ -1,0 +1,137 @@
+"""Masks of any other segmentation tool, refined by the SPN and filtered by CRAF."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from vos_pipeline.data import CoarseSequence, write_labels
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.files import replacing
+from vos_pipeline.nets import labels_from_scores, working_image
+from vos_pipeline.refiner import load_refiner
+from vos_pipeline.temporal import ConnectedRegionFilter
+
+STATE = ".refine.npz"  # in every folder of results: how far it is, and CRAF's memory
+
+
+def refine_masks(
+    frames: Path,
+    masks: Path,
+    out: Path,
+    *,
+    masks_hold: str = "auto",
+    weights: str = "lite",
+    craf: bool = True,
+    tile: int | None = None,
+    device: str = "cpu",
+    resume: bool = False,
+) -> None:
+    """Refine the masks of one sequence, or of several in folders of their names.
+
+    Args:
+        frames: pictures, or one folder per sequence.
+        masks: masks of the same names and sizes, in as many folders.
+        out: for ``<frame>.png`` or ``<sequence>/<frame>.png``, indexed.
+        masks_hold: "labels", "scores", or "auto" to decide by the values of a folder's masks.
+        weights: of the refiner, see :func:`vos_pipeline.refiner.load_refiner`.
+        craf: whether CRAF filters what the SPN gives.
+        tile: side of the refiner's tiles in pixels.
+        device: where the refiner computes.
+        resume: go on from what an earlier run left in ``out``.
+
+    Raises:
+        PipelineError: masks that do not fit their frames (before any work is done), no such refiner, or ``resume`` with
+            other settings than before.
+    """
+    jobs = [
+        _Job(CoarseSequence.open(folder, coarse, masks_hold), results)
+        for folder, coarse, results in _folders(frames, masks, out)
+    ]
+    refiner = load_refiner(weights, device, tile)
+    settings = {"weights": weights, "craf": craf, "tile": tile}
+    with tqdm(total=sum(len(job.coarse.sequence) for job in jobs), desc="refine", unit="frame") as progress:
+        for job in jobs:
+            _refine_sequence(job, refiner, settings, device, resume, progress)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A sequence, and the folder of its refined masks."""
+
+    coarse: CoarseSequence
+    out: Path
+
+    def result(self, t: int) -> Path:
+        """File of the refined mask of frame t."""
+        return self.out / f"{self.coarse.sequence.frame_paths[t].stem}.png"
+
+
+@torch.inference_mode()
+def _refine_sequence(
+    job: _Job, refiner: nn.Module, settings: dict[str, Any], device: str, resume: bool, progress: tqdm
+) -> None:
+    """Refines frame after frame; a run that was stopped goes on behind the last frame that it finished.
+
+    CRAF's memory of that frame is stored beside the results: labels alone would not do, since the regions of
+    several objects may overlap.
+    """
+    coarse = job.coarse
+    settings = {**settings, "objects": coarse.ids, "scores": coarse.scores}
+    start, regions = _load_state(job, settings) if resume else (0, None)
+    progress.update(start)
+    craf = ConnectedRegionFilter(coarse.read(0) >= 0.5 if regions is None else regions)
+    for t in range(start, len(coarse.sequence)):
+        image = working_image(coarse.sequence, t, None).to(device)[None]
+        scores = refiner(image, torch.from_numpy(coarse.read(t))[None].to(device))[0].cpu()
+        if settings["craf"]:
+            scores = torch.from_numpy(craf.step(scores.numpy()))
+        write_labels(job.result(t), labels_from_scores(scores, coarse.ids).numpy())
+        _save_state(job, settings, t + 1, craf.regions)
+        progress.update()
+
+
+def _folders(frames: Path, masks: Path, out: Path) -> list[tuple[Path, Path, Path]]:
+    """Folders of frames, of masks and of results: one of each, or as many as ``masks`` has subfolders."""
+    if not masks.is_dir():
+        raise PipelineError(f"{masks}: no such folder of masks")
+    names = sorted(p.name for p in masks.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return [(frames / n, masks / n, out / n) for n in names] or [(frames, masks, out)]
+
+
+# --- what an interrupted run leaves -------------------------------------------------------------------------
+
+
+def _save_state(job: _Job, settings: dict[str, Any], done: int, regions: np.ndarray) -> None:
+    with replacing(job.out / STATE) as file:
+        np.savez(
+            file,
+            settings=json.dumps(settings),
+            done=done,
+            shape=regions.shape,
+            regions=np.packbits(regions),
+        )
+
+
+def _load_state(job: _Job, settings: dict[str, Any]) -> tuple[int, np.ndarray | None]:
+    """Frames done and CRAF's regions after them; (0, None) to start from the first frame."""
+    path = job.out / STATE
+    if not path.exists():
+        return 0, None
+    with np.load(path) as state:
+        if json.loads(str(state["settings"])) != json.loads(json.dumps(settings)):
+            raise PipelineError(
+                f"{job.out}: was made with other settings or masks: leave out --resume to replace it"
+            )
+        done, shape = int(state["done"]), tuple(state["shape"])
+        regions = np.unpackbits(state["regions"], count=int(np.prod(shape))).reshape(shape).astype(bool)
+    if not all(job.result(t).is_file() for t in range(done)):
+        return 0, None  # someone took results away: CRAF needs the frames before
+    return done, regions

@@ -1,0 +1,115 @@
+"""The nets of a run: each is trained once, into a file under ``nets/``, and loaded from there by whoever needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vos_pipeline.data import Sequence
+from vos_pipeline.nets import (
+    ForegroundNet,
+    initial_foreground,
+    instance_checkpoint,
+    instance_jobs,
+    load_foreground,
+    load_instance,
+    train_foreground,
+    train_instance,
+    tune_foreground,
+)
+from vos_pipeline.settings import Preset
+from vos_pipeline.training import Compute, is_finished, my_share, wait_for_all
+
+
+@dataclass(frozen=True)
+class RunNets:
+    """The nets under one folder.
+
+    ``foreground.pt`` is trained on the train set. With a joint preset, ``first-frames.pt`` is tuned on the first frames
+    of all sequences; otherwise each sequence has its own, ``<sequence>/foreground.pt``. The nets of its objects lie
+    beside that.
+    """
+
+    folder: Path
+    preset: Preset
+    compute: Compute
+
+    # --- training ---------------------------------------------------------------------------------------------
+
+    def train_shared(self, train_sequences: list[Sequence], sequences: list[Sequence]) -> None:
+        """The foreground nets that all sequences share; ranks train them together."""
+        preset, trained, tuned = self.preset, self._trained, self._tuned
+        if train_sequences and not is_finished(trained, preset.foreground):
+            train_foreground(train_sequences, preset, trained, self.compute, resume=True)
+        wait_for_all()  # rank 0 has written it
+        if preset.joint and not is_finished(tuned, preset.first_frames):
+            base = self._base()
+            tune_foreground(base, sequences, preset, tuned, self.compute, resume=True, together=True)
+        wait_for_all()
+
+    def train_own(self, sequences: list[Sequence]) -> None:
+        """The nets of each sequence and object; ranks share them out."""
+        if not self.preset.joint:
+            for sequence in my_share(sequences):
+                self._train_own_foreground(sequence)
+            wait_for_all()
+        jobs = [
+            (sequence, objects) for sequence in sequences for objects in instance_jobs(sequence, self.preset)
+        ]
+        for sequence, objects in my_share(jobs):
+            self._train_instance(sequence, objects)
+        wait_for_all()
+
+    def _train_own_foreground(self, sequence: Sequence) -> None:
+        checkpoint = self._own(sequence)
+        if not is_finished(checkpoint, self.preset.first_frames):
+            tune_foreground(self._base(), [sequence], self.preset, checkpoint, self.compute, resume=True)
+
+    def _train_instance(self, sequence: Sequence, objects: tuple[int, ...]) -> None:
+        checkpoint = instance_checkpoint(self.folder / sequence.name, objects, self.preset)
+        if not is_finished(checkpoint, self.preset.instance):
+            foreground = self.foreground(sequence)
+            train_instance(foreground, sequence, objects, self.preset, checkpoint, self.compute, resume=True)
+
+    # --- loading ----------------------------------------------------------------------------------------------
+
+    def foreground(self, sequence: Sequence) -> ForegroundNet:
+        """The foreground net of a sequence."""
+        if self.preset.first_frames.steps == 0:  # a training of no steps leaves no file
+            return self._base()
+        return load_foreground(
+            self._tuned if self.preset.joint else self._own(sequence), self.preset, self.compute
+        )
+
+    def instances(self, sequence: Sequence, foreground: ForegroundNet) -> list[ForegroundNet]:
+        """The nets of its objects, one for each of :func:`vos_pipeline.nets.instance_jobs`."""
+        folder = self.folder / sequence.name
+        return [
+            load_instance(
+                foreground,
+                objects,
+                self.preset,
+                instance_checkpoint(folder, objects, self.preset),
+                self.compute,
+            )
+            for objects in instance_jobs(sequence, self.preset)
+        ]
+
+    def _base(self) -> ForegroundNet:
+        """What is tuned on first frames: trained on the train set, or as it is initialised where there is none."""
+        if self._trained.exists():
+            return load_foreground(self._trained, self.preset, self.compute)
+        return self.compute.place(initial_foreground(self.preset)).eval()
+
+    # --- files ------------------------------------------------------------------------------------------------
+
+    @property
+    def _trained(self) -> Path:
+        return self.folder / "foreground.pt"
+
+    @property
+    def _tuned(self) -> Path:
+        return self.folder / "first-frames.pt"
+
+    def _own(self, sequence: Sequence) -> Path:
+        return self.folder / sequence.name / "foreground.pt"

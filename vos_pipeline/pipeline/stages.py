@@ -1,0 +1,180 @@
+"""The whole pipeline: sequences in, label maps after every stage and their scores out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from vos_pipeline.data import Sequence, load_davis
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.nets import (
+    foreground_mask,
+    labels_from_scores,
+    object_scores,
+    resize_scores,
+    working_image,
+)
+from vos_pipeline.pipeline.run_folder import (
+    CRAF,
+    FOREGROUND,
+    INSTANCE,
+    REPEATED,
+    SPN,
+    STAGES,
+    RunFolder,
+    RunResult,
+)
+from vos_pipeline.pipeline.run_nets import RunNets
+from vos_pipeline.refiner import load_refiner
+from vos_pipeline.settings import Preset, get_preset
+from vos_pipeline.temporal import ConnectedRegionFilter
+from vos_pipeline.training import Compute, join_process_group, my_share, process_rank, wait_for_all
+
+
+def run(
+    data_root: Path,
+    sequences: list[Sequence],
+    out: Path,
+    *,
+    preset: str | Preset = "small",
+    device: str = "cpu",
+    resume: bool = False,
+    train_sequences: list[Sequence] | None = None,
+) -> RunResult:
+    """Segment the sequences: nets, scores, SPN, CRAF, labels after each, metrics.
+
+    Everything lands in ``out``: ``labels/<stage>/<sequence>/<frame>.png``, ``nets/`` and ``seconds/``.
+
+    Under ``torchrun`` all ranks train the foreground net together, each on its part of every batch; then each
+    takes its share of the objects to train nets for, and of the sequences to segment.  From one foreground
+    net, any number of ranks gives the labels that one process with as many threads as a rank does, bit for
+    bit; the foreground net itself differs by the rounding of a sum over ranks.
+
+    Args:
+        data_root: a DAVIS root; its train set is what the foreground net is trained on unless given.
+        sequences: what to segment; the first mask of each is given.
+        out: folder of the results.
+        preset: name or constants.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        resume: go on from what an earlier run with the same preset left in ``out``.
+        train_sequences: for the foreground net; an empty list leaves it the first frames alone.
+
+    Raises:
+        PipelineError: no sequence, an unknown preset, or ``resume`` in a folder of another run.
+    """
+    preset, folder = get_preset(preset), RunFolder(Path(out))
+    if not sequences:
+        raise PipelineError("no sequence to segment: name at least one")
+    if train_sequences is None:
+        train_sequences = default_train_sequences(Path(data_root), exclude=sequences)
+    device = join_process_group(device)
+    if process_rank()[0] == 0:
+        folder.open(preset, train_sequences, sequences, resume)
+    wait_for_all()
+
+    # What is there belongs to this run now: every stage goes on from it.
+    nets = nets_of(folder, preset, device)
+    nets.train_shared(train_sequences, sequences)
+    todo = [sequence for sequence in sequences if not folder.is_done(sequence)]
+    wait_for_all()  # before anyone finishes a sequence that another has not looked for yet
+    nets.train_own(todo)
+    refiner = load_refiner(preset.refiner, device)
+    for sequence in my_share(todo):
+        _segment(sequence, nets, refiner, folder)
+    wait_for_all()
+
+    return folder.result(sequences)
+
+
+def nets_of(folder: RunFolder, preset: Preset, device: str) -> RunNets:
+    """The nets of a run, for a device."""
+    return RunNets(folder.nets, preset, Compute(device, preset.precision, preset.compile))
+
+
+def default_train_sequences(root: Path, exclude: list[Sequence]) -> list[Sequence]:
+    """The train set of a DAVIS root (2017, else 2016) without the sequences under test; [] if it has none."""
+    names = {sequence.name for sequence in exclude}
+    for year in ("2017", "2016"):
+        if (root / "ImageSets" / year / "train.txt").is_file():
+            return [sequence for sequence in load_davis(root, year, "train") if sequence.name not in names]
+    return []
+
+
+def refined_scores(
+    out: Path, sequence: Sequence, preset: Preset, device: str = "cpu"
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The scores that CRAF was given in a run that is done, computed once more from its nets.
+
+    Yields:
+        (t, scores): the number of every frame but the first, float32 (K, H, W).
+    """
+    nets = nets_of(RunFolder(out), preset, device)
+    refiner = load_refiner(preset.refiner, device)
+    for t, _, refined in _score_maps(sequence, nets, refiner, _Clock(device)):
+        yield t, refined.cpu().numpy()
+
+
+def _segment(sequence: Sequence, nets: RunNets, refiner: nn.Module, folder: RunFolder) -> None:
+    """Write the sequence's labels after every stage, last the file that marks it as done."""
+    ids, threshold = sequence.object_ids, nets.preset.score_threshold
+    first = sequence.read_mask(0)
+    craf = ConnectedRegionFilter(np.stack([first == k for k in ids]))
+    clock = _Clock(nets.compute.device)
+    folder.write_labels(sequence, 0, dict.fromkeys(STAGES, first))
+    for t, scores, refined in _score_maps(sequence, nets, refiner, clock):
+        with clock(CRAF):
+            filtered = torch.from_numpy(craf.step(refined.cpu().numpy()))
+
+        labels = {REPEATED: first}
+        for stage, maps in ((INSTANCE, scores), (SPN, refined), (CRAF, filtered)):
+            labels[stage] = labels_from_scores(maps, ids, threshold).cpu().numpy()
+        folder.write_labels(sequence, t, labels)
+    clock.seconds[INSTANCE] += clock.seconds[FOREGROUND]
+    folder.finish(sequence, clock.seconds)
+
+
+@torch.no_grad()
+def _score_maps(
+    sequence: Sequence, nets: RunNets, refiner: nn.Module, clock: _Clock
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Of every frame but the first: its number, the nets' scores (K, H, W) and what the SPN makes of them."""
+    preset, compute = nets.preset, nets.compute
+    foreground = nets.foreground(sequence)
+    instances = nets.instances(sequence, foreground)
+    for t in tqdm(range(1, len(sequence)), desc=f"{sequence.name} frames"):
+        small = working_image(sequence, t, preset.height).to(compute.device)
+        frame = working_image(sequence, t, None).to(compute.device)
+        with clock(FOREGROUND), compute.autocast():
+            inside = foreground_mask(foreground, small, preset.foreground_threshold, preset.flip_test)
+        with clock(INSTANCE), compute.autocast():
+            scores = object_scores(instances, inside, small, preset.flip_test)
+            scores = resize_scores(scores, (frame.shape[1], frame.shape[2]))
+        with clock(SPN):
+            refined = refiner(frame[None], scores[None])[0]
+        yield t, scores, refined
+
+
+class _Clock:
+    """``with clock(stage):`` adds up the seconds of each stage."""
+
+    def __init__(self, device: str) -> None:
+        self.seconds = dict.fromkeys((FOREGROUND, *STAGES), 0.0)
+        # A GPU returns before it is done.
+        self.finish: Callable[[], None] = (
+            torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+        )
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        self.finish()
+        start = time.perf_counter()
+        yield
+        self.finish()
+        self.seconds[stage] += time.perf_counter() - start

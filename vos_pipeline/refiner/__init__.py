@@ -1,0 +1,35 @@
+"""The refiner: what it learns from (composites, one's own pictures, VOC), its training, and trained ones."""
+
+from vos_pipeline.refiner.composites import Composites
+from vos_pipeline.refiner.degrade import confuse, degrade, hardness, lose_resolution, smooth_noise, snap
+from vos_pipeline.refiner.loading import initial_refiner, load_refiner
+from vos_pipeline.refiner.loss import refinement_loss
+from vos_pipeline.refiner.masked_pictures import MaskedPictures
+from vos_pipeline.refiner.photographs import bundled_photographs
+from vos_pipeline.refiner.samples import Sample
+from vos_pipeline.refiner.training import train_refiner
+from vos_pipeline.refiner.validation import VALIDATION_SAMPLES, validate
+from vos_pipeline.refiner.voc import CoarseMasks, VOCObjects, VOCPictures, load_fcn
+
+__all__ = [
+    "VALIDATION_SAMPLES",
+    "CoarseMasks",
+    "Composites",
+    "MaskedPictures",
+    "Sample",
+    "VOCObjects",
+    "VOCPictures",
+    "bundled_photographs",
+    "confuse",
+    "degrade",
+    "hardness",
+    "initial_refiner",
+    "load_fcn",
+    "load_refiner",
+    "lose_resolution",
+    "refinement_loss",
+    "smooth_noise",
+    "snap",
+    "train_refiner",
+    "validate",
+]

@@ -1,0 +1,48 @@
+"""The curves of a refiner's training, as a CSV file and for TensorBoard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from vos_pipeline.files import replacing
+
+
+class Curves:
+    """``curves.csv``, a row a checkpoint, and for TensorBoard, where it is installed, a point a step as well."""
+
+    COLUMNS = ("step", "loss", "J coarse", "J refined", "validation loss")
+
+    def __init__(self, folder: Path, done: int) -> None:
+        self.path = folder / "curves.csv"
+        self.losses: list[float] = []
+        rows = self.path.read_text().splitlines()[1:] if done and self.path.exists() else []
+        # A run that was stopped may have written a row for a state that it did not keep.
+        kept = [row for row in rows if int(row.split(",")[0]) <= done]
+        with replacing(self.path) as file:
+            file.write("".join(f"{row}\n" for row in (",".join(self.COLUMNS), *kept)).encode())
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.writer = None
+        else:
+            self.writer = SummaryWriter(str(folder), purge_step=done + 1 if done else None)
+
+    def add_step(self, step: int, loss: float, learning_rate: float) -> None:
+        """A step that was done."""
+        self.losses.append(loss)
+        self._draw(step, loss=loss, learning_rate=learning_rate)
+
+    def add_checkpoint(self, step: int, **scores: float) -> None:
+        """What validation measured, none of it or all, beside the mean loss since the checkpoint before."""
+        values = [np.mean(self.losses), *(scores.get(name, np.nan) for name in self.COLUMNS[2:])]
+        self.losses = []
+        with self.path.open("a") as file:
+            file.write(",".join([str(step), *(f"{value:.5f}" for value in values)]) + "\n")
+        self._draw(step, **scores)
+
+    def _draw(self, step: int, **values: float) -> None:
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)

@@ -1,0 +1,45 @@
+"""Refiners that are trained, by name or file, and new ones that are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from spn import LiteGuidance, SPNRefiner, VGG16Guidance
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.settings import SPNTraining
+
+
+def load_refiner(name_or_file: str | Path, device: str = "cpu", tile: int | None = None) -> SPNRefiner:
+    """A trained refiner, ready for use.
+
+    Args:
+        name_or_file: "lite", or a file that ``train spn`` wrote.
+        device: where it computes.
+        tile: side of the tiles that it works in, to save memory; None takes the whole frame.
+
+    Raises:
+        PipelineError: there is no such refiner, or the file is of another kind.
+    """
+    try:
+        return SPNRefiner.from_pretrained(name_or_file, tile=tile).to(device).eval()
+    except (ValueError, RuntimeError, OSError) as error:
+        raise PipelineError(
+            f"no refiner {str(name_or_file)!r} ({error}): give 'lite', or a file that 'spn-vos train spn' wrote"
+        ) from error
+
+
+def initial_refiner(config: SPNTraining, vgg_weights: str = "imagenet") -> SPNRefiner:
+    """The untrained refiner of a configuration, the same for the same seed; PipelineError without VGG's weights."""
+    torch.manual_seed(config.seed)
+    guidance: LiteGuidance | VGG16Guidance
+    if config.guidance == "vgg16":
+        stride = 1 if config.form == "direct" else 2
+        try:
+            guidance = VGG16Guidance(None if vgg_weights == "none" else vgg_weights, stride=stride)
+        except (RuntimeError, ValueError) as error:
+            raise PipelineError(f"--vgg-weights {vgg_weights}: {error}") from error
+    else:
+        guidance = LiteGuidance(sees_mask=config.guidance == "lite")
+    return SPNRefiner(guidance, form=config.form)

@@ -1,0 +1,124 @@
+"""Training a refiner: its samples, its loss, and what is kept of how it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from spn import SPNRefiner
+from vos_pipeline.data import write_image
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.refiner.curves import Curves
+from vos_pipeline.refiner.loss import refinement_loss
+from vos_pipeline.refiner.samples import Sample
+from vos_pipeline.refiner.validation import validate
+from vos_pipeline.settings import SPNTraining
+from vos_pipeline.training import Compute, Trainer, mean_over_ranks, process_rank
+
+
+def train_refiner(
+    refiner: SPNRefiner,
+    samples: Dataset[Sample],
+    out: str | Path,
+    config: SPNTraining = SPNTraining(),
+    *,
+    validation: Dataset[Sample] | None = None,
+    device: str = "cpu",
+    resume: bool = False,
+    workers: int = 0,
+) -> list[float]:
+    """Train a refiner in place; writes ``out/spn.pt`` (state), ``out/spn.safetensors`` (averaged weights).
+
+    A sample is a function of its index alone and the state holds everything else, so a training that was
+    stopped and resumed goes through the same losses as one that was not. In a process group rank r of R takes
+    the samples r, r + R, ... of each batch, gradients are averaged over the ranks, the statistics of batch
+    normalisation are rank 0's, and all ranks end with the same weights.
+
+    Args:
+        refiner: what to train; holds the averaged weights at the end.
+        samples: ``samples[i]`` for any i >= 0: picture (S, S, 3), coarse and exact mask (S, S), all
+            float32 in [0, 1]; the exact mask is -1 where it is not known.
+        out: folder to write to; ``curves.csv`` in it gets a row a checkpoint, TensorBoard finds all curves in it, if it
+            is installed.
+        config: see :class:`vos_pipeline.settings.SPNTraining`.
+        validation: samples to measure and to draw (``out/validation/``) with every checkpoint.
+        device: where to train.
+        resume: go on from ``out/spn.pt`` if it is there.
+        workers: processes that prepare samples.
+
+    Returns:
+        The loss of every step done in this call, mean over the ranks.
+    """
+    rank, world = process_rank()
+    if config.batch % world:
+        raise PipelineError(f"--batch {config.batch} does not divide by {world} processes: choose a multiple")
+    out, schedule = Path(out), config.schedule
+    trainer = Trainer(
+        refiner,
+        _loss(config),
+        schedule,
+        out / "spn.pt",
+        Compute(device, config.precision),
+        together=True,
+        settings=asdict(config),
+    )
+    if resume:
+        trainer.resume()
+    curves = Curves(out, trainer.done) if rank == 0 else None
+    losses: list[float] = []
+
+    def after_step(loss: Tensor) -> None:
+        losses.append(mean_over_ranks(loss).item())
+        if curves:
+            curves.add_step(trainer.done, losses[-1], schedule.rate(trainer.done - 1))
+
+    def at_checkpoint() -> None:
+        scores: dict[str, float] = {}
+        with trainer.averaged():
+            refiner.save_pretrained(out / "spn.safetensors", dtype=torch.float16)
+            if validation is not None:
+                scores, picture = validate(refiner, validation, device)
+                write_image(out / "validation" / f"{trainer.done:06d}.jpg", picture)
+        if curves:
+            curves.add_checkpoint(trainer.done, **scores)
+
+    batches = _batches(samples, config, trainer.done, workers, device)
+    trainer.run(batches, title="spn", after_step=after_step, at_checkpoint=at_checkpoint)
+    return losses
+
+
+def _loss(config: SPNTraining) -> Callable[..., Tensor]:
+    def loss(forward: Callable[..., Any], image: Tensor, coarse: Tensor, mask: Tensor) -> Tensor:
+        return refinement_loss(forward(image, coarse), mask, config.boundary_weight, coarse)
+
+    return loss
+
+
+def _batches(
+    samples: Dataset[Sample], config: SPNTraining, start: int, workers: int, device: str
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """This rank's shares of the batches from step ``start`` on, in order."""
+    rank, world = process_rank()
+    loader = DataLoader(
+        samples,
+        config.batch // world,
+        sampler=range(start * config.batch + rank, config.steps * config.batch, world),
+        num_workers=workers,
+        pin_memory=device.startswith("cuda"),
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_one_thread,
+        multiprocessing_context="spawn" if workers else None,  # OpenCV's threads do not survive a fork
+    )
+    for image, coarse, mask in loader:
+        yield image.permute(0, 3, 1, 2), coarse.unsqueeze(1), mask.unsqueeze(1)
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(1)  # the workers are the parallelism

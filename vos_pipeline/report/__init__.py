@@ -1,0 +1,13 @@
+"""What a person looks at: masks drawn over frames, a video of them, one web page for a run."""
+
+from vos_pipeline.report.overlays import label_contours, overlay, write_overlay_video
+from vos_pipeline.report.page import ReportData, SequenceReport, write_report
+
+__all__ = [
+    "ReportData",
+    "SequenceReport",
+    "label_contours",
+    "overlay",
+    "write_overlay_video",
+    "write_report",
+]

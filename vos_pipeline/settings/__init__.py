@@ -1,0 +1,25 @@
+"""Every constant of the pipeline and of its trainings; free of torch, so that the command line starts at once."""
+
+from vos_pipeline.settings.augmentation import Affine, Augmentation
+from vos_pipeline.settings.masks import MASKS_HOLD, SMALLEST_SCORE
+from vos_pipeline.settings.presets import MODELS, PRESETS, TABLES, Preset, get_preset
+from vos_pipeline.settings.refiner import FORMS, GUIDANCES, SPNTraining
+from vos_pipeline.settings.schedule import PRECISIONS, NetSchedule, Schedule
+
+__all__ = [
+    "FORMS",
+    "GUIDANCES",
+    "MASKS_HOLD",
+    "MODELS",
+    "PRECISIONS",
+    "PRESETS",
+    "SMALLEST_SCORE",
+    "TABLES",
+    "Affine",
+    "Augmentation",
+    "NetSchedule",
+    "Preset",
+    "SPNTraining",
+    "Schedule",
+    "get_preset",
+]

@@ -1,0 +1,5 @@
+"""What the frame before says about this one: filters of score maps over time."""
+
+from vos_pipeline.temporal.craf import ConnectedRegionFilter, CRAFParameters, craf_step
+
+__all__ = ["CRAFParameters", "ConnectedRegionFilter", "craf_step"]

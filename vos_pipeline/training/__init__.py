@@ -1,0 +1,25 @@
+"""How any net is trained: the loop and its checkpoints, where it computes, and which processes share the work."""
+
+from vos_pipeline.training.compute import Compute
+from vos_pipeline.training.process_group import (
+    first_rank_first,
+    join_process_group,
+    mean_over_ranks,
+    my_share,
+    process_rank,
+    wait_for_all,
+)
+from vos_pipeline.training.trainer import Trainer, is_finished, load_average
+
+__all__ = [
+    "Compute",
+    "Trainer",
+    "first_rank_first",
+    "is_finished",
+    "join_process_group",
+    "load_average",
+    "mean_over_ranks",
+    "my_share",
+    "process_rank",
+    "wait_for_all",
+]

@@ -1,0 +1,82 @@
+"""The processes of one run: which of them this is, and what they do together. Without ``torchrun`` there is one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Work = TypeVar("Work")
+
+
+def join_process_group(device: str) -> str:
+    """Join the ranks that ``torchrun`` started, if it did; the device of this rank."""
+    if "RANK" not in os.environ:
+        return device
+    cuda = device.startswith("cuda")
+    if not dist.is_initialized():
+        # Ranks that are done with their sequences wait for the others, for hours if need be.
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(days=7))
+    if not cuda:
+        return device
+    device = f"cuda:{os.environ['LOCAL_RANK']}"
+    torch.cuda.set_device(device)
+    return device
+
+
+def process_rank() -> tuple[int, int]:
+    """(rank, number of ranks), (0, 1) where ``torchrun`` started none."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def my_share(work: Sequence[Work]) -> Sequence[Work]:
+    """What this rank does of work that all ranks see in the same order."""
+    rank, world = process_rank()
+    return work[rank::world]
+
+
+def wait_for_all() -> None:
+    """Return once every rank has come here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+@contextmanager
+def first_rank_first() -> Iterator[bool]:
+    """Rank 0 runs the block, then the others do; gives whether this is rank 0.
+
+    Example:
+        >>> with first_rank_first() as first:
+        ...     print("fetches" if first else "finds")
+        fetches
+    """
+    rank, _ = process_rank()
+    if rank != 0:
+        wait_for_all()
+    try:
+        yield rank == 0
+    finally:
+        if rank == 0:
+            wait_for_all()
+
+
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """The mean of a tensor that every rank has one of."""
+    if not dist.is_initialized():
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
+def take_from_first_rank(values: Iterable[Tensor]) -> None:
+    """Overwrite the tensors of every rank with those of rank 0."""
+    if dist.is_initialized():
+        for value in values:
+            dist.broadcast(value, 0)

@@ -1,0 +1,222 @@
+"""One loop for every net: steps, learning rate, running average, checkpoints, and going on from them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.settings import Schedule
+from vos_pipeline.training.checkpoint import load_checkpoint, save_checkpoint
+from vos_pipeline.training.compute import Compute
+from vos_pipeline.training.process_group import process_rank, take_from_first_rank
+
+Net = TypeVar("Net", bound=nn.Module)
+# loss(forward, *batch): the loss of a batch, where forward is the net as it is trained.
+Loss = Callable[..., Tensor]
+
+
+class Trainer:
+    """Trains one net in place.
+
+    A step sets the learning rate, takes the gradient of the loss, updates the weights and then their running average
+
+    .. math:: m \\leftarrow d\\,m + (1 - d)\\,w, \\quad d = \\min(\\text{average}, (1 + t) / (10 + t))
+
+    at step t, so that the start does not linger. Every ``checkpoint_every`` steps, and after the last one, everything
+    that the next step depends on is written to ``checkpoint``. The net ends with the averaged weights.
+
+    Args:
+        net: what to train.
+        loss: ``loss(forward, *batch)``; ``forward`` is the net under autocast, compiled and shared by ranks as asked.
+        schedule: steps, optimizer, learning rate, average.
+        checkpoint: file of the training's state.
+        compute: where and how the net computes.
+        together: whether all ranks of a process group train this net, each on its part of every batch. Gradients are
+            averaged over the ranks.
+        factors: parameters with a factor of the learning rate; None trains all of them at the same rate.
+        settings: what else the training depends on: plain values, which a training that is resumed must have as well.
+
+    Example:
+        >>> trainer = Trainer(net, loss, schedule, Path("out/net.pt"))
+        >>> trainer.resume()
+        >>> trainer.run(batches(first) for first in range(trainer.done, schedule.steps))
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: Loss,
+        schedule: Schedule,
+        checkpoint: Path,
+        compute: Compute = Compute(),
+        *,
+        together: bool = False,
+        factors: Sequence[tuple[Iterable[nn.Parameter], float]] | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        self.net = compute.place(net).train()
+        self.loss, self.schedule, self.checkpoint, self.compute = loss, schedule, checkpoint, compute
+        self.settings = settings or {}
+        self.done = 0
+        self.average = {name: value.detach().clone() for name, value in net.state_dict().items()}
+        self.optimizer = _optimizer(schedule, factors or [(net.parameters(), 1.0)])
+        self.scaler = torch.amp.GradScaler(compute.kind, enabled=compute.precision == "float16")
+        rank, world = process_rank() if together else (0, 1)
+        self.keeps = rank == 0  # the one that writes checkpoints and shows how far it is
+        self.together = world > 1
+        shared = DistributedDataParallel(net) if self.together else net
+        self._forward: Callable[..., Any] = torch.compile(shared) if compute.compiled else shared
+
+    def run(
+        self,
+        batches: Iterable[Sequence[Tensor]],
+        *,
+        title: str = "training",
+        after_step: Callable[[Tensor], None] | None = None,
+        at_checkpoint: Callable[[], None] | None = None,
+    ) -> None:
+        """Do the steps that are left.
+
+        Args:
+            batches: those of steps ``done``, ``done`` + 1, ... up to the last one.
+            title: what the progress bar says.
+            after_step: called with the loss of every step.
+            at_checkpoint: called whenever a checkpoint was written, in the process that wrote it.
+        """
+        steps = self.schedule.steps
+        recent: deque[Tensor] = deque(maxlen=100)
+        # A training that is finished shows no bar.
+        hidden = not self.keeps or self.done == steps
+        with tqdm(desc=title, initial=self.done, total=steps, disable=hidden) as progress:
+            for batch in batches:
+                loss = self.step(batch)
+                if after_step:
+                    after_step(loss)
+                recent.append(loss)
+                if self.done % 10 == 0 or self.done == steps:  # to ask a GPU more often would make it wait
+                    progress.set_postfix(loss=f"{torch.stack(list(recent)).mean():.4g}", refresh=False)
+                progress.update()
+                if self.keeps and (self.done % self.schedule.checkpoint_every == 0 or self.done == steps):
+                    self.save()
+                    if at_checkpoint:
+                        at_checkpoint()
+        self.finish()
+
+    def step(self, batch: Sequence[Tensor]) -> Tensor:
+        """One step; the loss of this rank's batch."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.rate(self.done) * group["factor"]
+        loss = self.loss(self.forward, *map(self.compute.move, batch))
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        if self.schedule.clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.schedule.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._update_average()
+        self.done += 1
+        return loss.detach()
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """The net as it is trained: under autocast, compiled and shared by ranks as asked."""
+        with self.compute.autocast():
+            return self._forward(*inputs)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.schedule.average, (1 + self.done) / (10 + self.done))
+        for name, value in self.net.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The net as it will be used, with the averaged weights, for as long as the block lasts."""
+        current = {name: value.clone() for name, value in self.net.state_dict().items()}
+        self.net.load_state_dict(self.average)
+        self.net.eval()
+        try:
+            yield
+        finally:
+            self.net.load_state_dict(current)
+            self.net.train()
+
+    def finish(self) -> None:
+        """Leave the averaged weights in the net, the same ones on all ranks."""
+        if self.together:  # until here the statistics of batch normalisation were each rank's own
+            take_from_first_rank(self.average.values())
+        self.net.load_state_dict(self.average)
+        self.net.eval()
+
+    # --- checkpoints ------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write everything that the next step depends on; of a finished training, the weights alone."""
+        state = {
+            "settings": self.settings,
+            "step": self.done,
+            "net": self.net.state_dict(),
+            "average": self.average,
+        }
+        if self.done < self.schedule.steps:
+            state |= {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        save_checkpoint(self.checkpoint, state)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one.
+
+        Raises:
+            PipelineError: it is of a training with other settings, or cannot be read.
+        """
+        if not self.checkpoint.exists():
+            return
+        state = load_checkpoint(self.checkpoint, self.compute.device)
+        if state["settings"] != self.settings:
+            raise PipelineError(
+                f"{self.checkpoint} is of a training with other settings: delete it or choose another folder"
+            )
+        self.net.load_state_dict(state["net"])
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
+        if state["step"] < self.schedule.steps:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+        self.done = state["step"]
+
+
+def is_finished(checkpoint: Path, schedule: Schedule) -> bool:
+    """Whether nothing is left to do: ``checkpoint`` is what a training by this schedule ends with."""
+    if schedule.steps == 0:
+        return True
+    return checkpoint.exists() and load_checkpoint(checkpoint, lazily=True)["step"] == schedule.steps
+
+
+def load_average(net: Net, checkpoint: Path, compute: Compute = Compute()) -> Net:
+    """The net with the weights that a training left in ``checkpoint``, placed and ready for use."""
+    net.load_state_dict(load_checkpoint(checkpoint)["average"])
+    return compute.place(net).eval()
+
+
+def _optimizer(
+    schedule: Schedule, factors: Sequence[tuple[Iterable[nn.Parameter], float]]
+) -> torch.optim.Optimizer:
+    groups = [
+        {"params": [p for p in parameters if p.requires_grad], "factor": factor}
+        for parameters, factor in factors
+    ]
+    rate, decay = schedule.learning_rate, schedule.weight_decay
+    if schedule.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=schedule.momentum, weight_decay=decay)
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
