@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.cuda import timings as gpu
+from benchmarks.cuda import bench, timers, timings
 from benchmarks.cuda.devices import H100
 
 
@@ -19,7 +19,7 @@ def test_limits_are_what_the_library_says():
         "shared_bytes=231808 multiprocessors=132 threads=1024 shared_of_multiprocessor=233472 "
         "shared_reserved=1024 bytes_per_clock=1490.2 least_room=33554432 launch_cycles=5000 kilohertz=1980000"
     )
-    machine, gigahertz = gpu.limits_of(text)
+    machine, gigahertz = timers.limits_of(text)
     expected = replace(H100.machine(), bytes_per_clock=1490.2)
     assert (machine, gigahertz) == (expected, pytest.approx(1.98))
     assert H100.machine().bytes_per_clock == pytest.approx(1490.2, rel=0.01)
@@ -33,12 +33,12 @@ def threads():
 
 
 def rehearse(monkeypatch: pytest.MonkeyPatch, path: Path, *options: str) -> dict:
-    monkeypatch.setattr(gpu, "can_plan", lambda: False)  # compiling the planner takes a minute
-    monkeypatch.setattr(gpu, "FEWEST", 2)
-    arguments = ["gpu", "--stand-in", "--seconds", "0", "--json", str(path), *options]
+    monkeypatch.setattr(bench, "can_plan", lambda: False)  # compiling the planner takes a minute
+    monkeypatch.setattr(timers, "FEWEST", 2)
+    arguments = ["timings", "--stand-in", "--seconds", "0", "--json", str(path), *options]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as ended:
-        gpu.main()
+        timings.main()
     found = json.loads(path.read_text())
     assert ended.value.code == any("error" in row for row in found["rows"])
     return found
@@ -53,22 +53,22 @@ def test_a_rehearsal_says_that_it_is_one(monkeypatch, tmp_path, capsys):
 
 
 def test_short_calls_are_timed_with_the_cache_warm_and_flushed(monkeypatch, tmp_path):
-    monkeypatch.setattr(gpu, "SHORT_MS", 1e9)
+    monkeypatch.setattr(bench, "SHORT_MS", 1e9)
     rows = rehearse(monkeypatch, tmp_path / "gpu.json", "--part", "headline")["rows"]
     assert {(row["cache"], row["calls_a_run"]) for row in rows} == {("warm", 20), ("flushed", 1)}
     assert len(rows) == 28
 
 
 def test_a_row_that_fails_does_not_stop_the_others(monkeypatch, tmp_path):
-    call_of = gpu.call_of
+    call_of = bench.call_of
 
     def fails(work, device):
         if work.backward:
             raise RuntimeError("planted\nand more")
         return call_of(work, device)
 
-    monkeypatch.setattr(gpu, "call_of", fails)
-    monkeypatch.setattr(gpu, "SHORT_MS", 0)
+    monkeypatch.setattr(bench, "call_of", fails)
+    monkeypatch.setattr(bench, "SHORT_MS", 0)
     rows = rehearse(monkeypatch, tmp_path / "gpu.json", "--part", "headline")["rows"]
     assert [row["error"] for row in rows if "backward" in row["name"]] == ["planted"] * 6
     assert len(rows) == 14
@@ -76,17 +76,19 @@ def test_a_row_that_fails_does_not_stop_the_others(monkeypatch, tmp_path):
 
 def test_a_lost_gpu_asks_for_a_new_process_which_goes_on(monkeypatch, tmp_path):
     path = tmp_path / "gpu.json"
-    monkeypatch.setattr(gpu, "SHORT_MS", 0)
-    monkeypatch.setattr(gpu, "can_plan", lambda: False)
-    monkeypatch.setattr(gpu.StandIn, "is_lost", lambda self: True)
-    monkeypatch.setattr(sys, "argv", ["gpu", "--stand-in", "--seconds", "0", "--json", str(path), "--resume"])
+    monkeypatch.setattr(bench, "SHORT_MS", 0)
+    monkeypatch.setattr(bench, "can_plan", lambda: False)
+    monkeypatch.setattr(timers.StandIn, "is_lost", lambda self: True)
+    monkeypatch.setattr(
+        sys, "argv", ["timings", "--stand-in", "--seconds", "0", "--json", str(path), "--resume"]
+    )
     for count in (1, 2):
         with pytest.raises(SystemExit) as ended:
-            gpu.main()
-        assert ended.value.code == gpu.GO_ON
+            timings.main()
+        assert ended.value.code == timings.GO_ON
         assert len(json.loads(path.read_text())["rows"]) == count
     monkeypatch.undo()
-    monkeypatch.setattr(gpu, "SHORT_MS", 0)
+    monkeypatch.setattr(bench, "SHORT_MS", 0)
     assert len(rehearse(monkeypatch, path, "--resume", "--part", "headline")["rows"]) == 14
 
 
