@@ -2,6 +2,7 @@
 # make test   sets up and runs the tests
 # make lint   style
 # make docs   builds the site into docs/_build/html and runs its examples
+# make figures   writes the documents' tables and pictures of measured figures anew
 # make release-check   builds sdist and wheel, and tests the wheel beside an older torch
 # make cuda-check   compiles the CUDA kernels for every architecture, where nvcc exists
 # make clean  removes what the others made
@@ -15,7 +16,7 @@ SPN_BUILD ?= $(if $(shell command -v nvidia-smi),auto,cpu)
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc -type f) setup.py build_kernels.py pyproject.toml
 
-.PHONY: demo test lint docs release-check cuda-check clean
+.PHONY: demo test lint docs figures release-check cuda-check clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m vos_pipeline demo --out $(OUT)
@@ -37,11 +38,15 @@ docs: $(VENV)/.built
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -q -b doctest -D plot_gallery=0 docs docs/_build/doctest
 
+# Those that need nothing but benchmarks/results.
+figures: $(VENV)/.built
+	for name in benchmarks refiner_table craf_choices readme; do $(BIN)/python -m docs.figures.$$name || exit; done
+
 release-check: $(VENV)/.built
 	$(BIN)/python -m pytest -m release -s tests/release
 
 cuda-check: $(VENV)/.built
-	$(BIN)/python -m benchmarks.cuda_check
+	$(BIN)/python -m benchmarks.cuda.check
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

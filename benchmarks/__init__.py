@@ -1,0 +1,1 @@
+"""Speed and quality, each number from a command; a room for each thing that is measured."""

@@ -91,7 +91,7 @@ run_tests() {
   # Several processes share the GPU: the reference is a launch for each line, which leaves it idle.
   if "$PYTHON" -c 'import xdist' 2>/dev/null; then processes=(-n "${TEST_PROCESSES:-4}" --dist worksteal --max-worker-restart 20); fi
   # Cores are for all of them.
-  OMP_NUM_THREADS=$(((MAX_JOBS + 3) / 4)) "$PYTHON" -m pytest -p benchmarks.gpu_tests -p no:cacheprovider -q \
+  OMP_NUM_THREADS=$(((MAX_JOBS + 3) / 4)) "$PYTHON" -m pytest -p benchmarks.cuda.pytest_plugin -p no:cacheprovider -q \
     --maxfail=30 --durations=5 "${processes[@]}" "$@"
 }
 # shellcheck disable=SC2329
@@ -102,7 +102,7 @@ timings() {
   # 75: the GPU answered no longer, and a new process can time the rest.
   local status=75
   while [ "$status" -eq 75 ]; do
-    "$PYTHON" -m benchmarks.gpu "${options[@]}"
+    "$PYTHON" -m benchmarks.cuda.timings "${options[@]}"
     status=$?
   done
   return "$status"
@@ -124,17 +124,17 @@ sanitizer() { # TOOL SECONDS
 compile_sanitize() {
   [ -x "$WORK/sanitize" ] && return
   nvcc -O3 -std=c++17 -lineinfo --split-compile=0 -arch="$ARCHITECTURE" -DUSE_CUDA -I"$TORCH_INCLUDE" \
-    benchmarks/sanitize.cu csrc/cuda/kernels.cu -o "$WORK/sanitize.unfinished" &&
+    benchmarks/cuda/sanitize.cu csrc/cuda/kernels.cu -o "$WORK/sanitize.unfinished" &&
     mv "$WORK/sanitize.unfinished" "$WORK/sanitize"
 }
 # shellcheck disable=SC2329
 compile_per_column() {
   [ -f "$WORK/libper_column.so" ] && return
-  nvcc -O3 -std=c++17 -arch="$ARCHITECTURE" -shared -Xcompiler -fPIC benchmarks/per_column.cu \
+  nvcc -O3 -std=c++17 -arch="$ARCHITECTURE" -shared -Xcompiler -fPIC benchmarks/cuda/per_column.cu \
     -o "$WORK/per_column.unfinished" && mv "$WORK/per_column.unfinished" "$WORK/libper_column.so"
 }
 # shellcheck disable=SC2329
-compile_planner() { "$PYTHON" -m benchmarks.gpu --part planner; }
+compile_planner() { "$PYTHON" -m benchmarks.cuda.timings --part planner; }
 
 # Tests of this script put others in their place.
 # shellcheck source=/dev/null
@@ -161,7 +161,7 @@ wanted() {
 }
 result() { # STAGE VERDICT
   echo "== $1: $2" | tee -a "$LOG"
-  "$PYTHON" -m benchmarks.gpu_summary "$OUT" "$SECONDS"
+  "$PYTHON" -m benchmarks.cuda.summary "$OUT" "$SECONDS"
 }
 left() { echo $((WHOLE - SECONDS)); }
 
@@ -264,6 +264,6 @@ if wanted rest && needs_build; then
 fi
 
 echo "== $FAILED failed, $SECONDS s"
-"$PYTHON" -m benchmarks.gpu_summary "$OUT" "$SECONDS"
+"$PYTHON" -m benchmarks.cuda.summary "$OUT" "$SECONDS"
 cat "$OUT/summary.txt"
 exit "$FAILED"

@@ -26,8 +26,8 @@ struct Cost {
   double cycles;
 };
 
-// Instructions of a warp for a line, by benchmarks/instructions.py: pieces of 4, 2 and 1 values, the mean of horizontal
-// and vertical sweeps. Of values of 8 bytes it knows none: assumed twice those of 4.
+// Instructions of a warp for a line, by benchmarks/cuda/instructions.py: pieces of 4, 2 and 1 values, the mean of
+// horizontal and vertical sweeps. Of values of 8 bytes it knows none: assumed twice those of 4.
 enum class Pass : int { forward, backward, backward_on_chip };
 inline double instructions_of(Pass pass, int piece, int bytes) {
   constexpr int kCounted[3][2][3] = {

@@ -1,6 +1,6 @@
 """Writes docs/_static/coarse_refined.jpg, the picture of the README: the figure of the gallery's first example.
 
-python docs/figures/coarse_refined.py
+python -m docs.figures.coarse_refined
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Writes docs/_static/four_triangles.svg: what each of the four sweeps makes of a single bright pixel.
 
-python docs/figures/four_triangles.py
+python -m docs.figures.four_triangles
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import spn
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
-PACKAGES = ("csrc", "spn", "vos_pipeline", "benchmarks")
+PACKAGES = ("csrc", "spn", "vos_pipeline", "benchmarks", "docs/figures")
 SUFFIXES = {".py", ".h", ".cpp", ".cu", ".cuh", ".sh", ".html"}
 
 NAMED = sorted(set(re.findall(rf"`((?:{'|'.join(PACKAGES)}|docs|tests)/[\w./-]+)`", PAGE.read_text())))
@@ -83,6 +83,54 @@ def test_the_pipeline_uses_public_names_of_spn(path):
     assert {module for module, _ in used} <= {"spn"}, "names come from spn itself, not from its modules"
     names = {name for _, name in used if name} | set(re.findall(r"\bspn\.(\w+)", code_of(path)))
     assert names <= set(spn.__all__)
+
+
+# What a package of the benchmarks may import of the tree, beside itself. Tests and documents import them, not the
+# other way round.
+ROOMS = {
+    "benchmarks": {"spn"},
+    "benchmarks.operator": {"spn", "benchmarks"},
+    "benchmarks.refiner": {"spn", "benchmarks", "vos_pipeline"},
+    "benchmarks.pipeline": {"benchmarks", "vos_pipeline"},
+    "benchmarks.cuda": {"spn", "benchmarks", "benchmarks.operator"},
+    "docs.figures": {"spn", "benchmarks", "benchmarks.operator", "vos_pipeline"},
+}
+
+
+def package_of(name):
+    """The room that a dotted name is in, else the package of the tree; None outside the tree."""
+    parts = name.split(".")
+    starts = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    package = starts[-1] if (ROOT / starts[-1] / "__init__.py").exists() else None
+    return next((start for start in starts if start in ROOMS), package)
+
+
+def packages_imported(path):
+    """Every package of the tree that the file imports from, relative imports too."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parent = package[: len(package) + 1 - node.level] if node.level else ()
+            module = [*parent, *filter(None, [node.module])]
+            names = [".".join([*module, alias.name]) for alias in node.names]
+        yield from filter(None, map(package_of, names))
+
+
+def test_every_room_is_listed():
+    rooms = {path.parent.relative_to(ROOT) for path in (ROOT / "benchmarks").rglob("__init__.py")}
+    assert {".".join(room.parts) for room in rooms} == {room for room in ROOMS if room != "docs.figures"}
+
+
+@pytest.mark.parametrize(
+    ("room", "path"),
+    [(room, path) for room in ROOMS for path in sorted(ROOT.joinpath(*room.split(".")).glob("*.py"))],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_benchmarks_import_one_way(room, path):
+    assert set(packages_imported(path)) <= ROOMS[room] | {room}
 
 
 def code_of(path):

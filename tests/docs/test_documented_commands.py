@@ -50,8 +50,8 @@ def known_options():
     # A command's options are there when it is the one that is called.
     calls = ([], ["refine"], ["tables"], ["train", "spn"])
     pipeline = {option for argv in calls for option in options(_parser(argv))}
-    folders = (ROOT / "benchmarks", ROOT / "tests" / "emulator")
-    scripts = "".join(path.read_text() for folder in folders for path in folder.glob("*.py"))
+    folders = (ROOT / "benchmarks", ROOT / "docs" / "figures", ROOT / "tests" / "emulator")
+    scripts = "".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
     return pipeline | set(re.findall(r'"(--[a-z-]+)"', scripts))
 
 
@@ -60,8 +60,10 @@ def test_options_exist(option, known_options):
     assert option in known_options
 
 
-@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m (benchmarks\.\w+)", TEXT))))
-def test_benchmarks_exist(module):
+@pytest.mark.parametrize(
+    "module", sorted(set(re.findall(r"python -m ((?:benchmarks|docs)(?:\.\w+)+)", TEXT)))
+)
+def test_modules_exist(module):
     assert importlib.util.find_spec(module)
 
 

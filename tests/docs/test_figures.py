@@ -1,37 +1,56 @@
 """Drawn figures and generated tables are what their scripts make of what there is now."""
 
 import json
-import runpy
 from pathlib import Path
 
-from benchmarks import craf_choices, plot
+from docs.figures import benchmarks, craf_choices, four_triangles, refiner_table
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_four_triangles():
-    script = runpy.run_path(str(DOCS / "figures" / "four_triangles.py"))
-    assert (DOCS / "_static" / "four_triangles.svg").read_text() == script["svg"](), (
-        "run python docs/figures/four_triangles.py"
+    assert four_triangles.TARGET.read_text() == four_triangles.svg(), (
+        "run python -m docs.figures.four_triangles"
     )
 
 
 def test_tables_and_pictures_of_the_benchmarks(tmp_path, monkeypatch):
-    monkeypatch.setattr(plot, "ROOT", tmp_path)
-    monkeypatch.setattr(plot, "TABLES", tmp_path / "tables")
-    monkeypatch.setattr(plot, "PICTURES", tmp_path / "pictures")
-    plot.main()
+    monkeypatch.setattr(benchmarks, "ROOT", tmp_path)
+    monkeypatch.setattr(benchmarks, "TABLES", tmp_path / "tables")
+    monkeypatch.setattr(benchmarks, "PICTURES", tmp_path / "pictures")
+    benchmarks.main()
 
     def texts(folder, pattern):
         return {path.name: path.read_text() for path in folder.glob(pattern)}
 
     pattern = "benchmarks_*.md"
-    assert texts(plot.TABLES, pattern) == texts(DOCS / "_generated", pattern), "run python -m benchmarks.plot"
+    assert texts(benchmarks.TABLES, pattern) == texts(DOCS / "_generated", pattern), (
+        "run python -m docs.figures.benchmarks"
+    )
     # How a picture's lines are written depends on the version of matplotlib.
-    drawn, kept = plot.PICTURES.iterdir(), (DOCS / "_static" / "benchmarks").iterdir()
+    drawn, kept = benchmarks.PICTURES.iterdir(), (DOCS / "_static" / "benchmarks").iterdir()
     assert {path.name for path in drawn} == {path.name for path in kept}
 
 
 def test_table_of_crafs_choices():
-    record = json.loads((plot.RESULTS / "craf_choices.json").read_text())
-    assert craf_choices.TABLE.read_text() == craf_choices.table(record["rows"])
+    rows = json.loads(craf_choices.RECORD.read_text())["rows"]
+    assert craf_choices.TABLE.read_text() == craf_choices.table(rows), (
+        "run python -m docs.figures.craf_choices"
+    )
+
+
+def test_table_of_the_refiner():
+    page, record = refiner_table.PAGE.read_text(), json.loads(refiner_table.RECORD.read_text())
+    assert page == refiner_table.filled(page, record), "run python -m docs.figures.refiner_table"
+
+
+def test_table_of_the_refiner_has_a_row_a_method_and_marks_the_best():
+    def row(method, j):
+        return {"kind": "1/16", "method": method, "sequence": "mean", "J": j, "F": 0.5, "F2": 0.25}
+
+    seconds = {"coarse": 1e-7, "SPN refiner": 0.124}
+    rows = [row("coarse", 0.8), row("SPN refiner", 0.9)]
+    record = {"table": rows, "kinds": {"1/16": {"seconds": seconds}}}
+    lines = refiner_table.table(record).splitlines()
+    assert lines[2] == "| coarse | 0.800 | **0.500** | **0.250** | 0 |"
+    assert lines[3] == "| SPN refiner | **0.900** | **0.500** | **0.250** | 0.12 |"

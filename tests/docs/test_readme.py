@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import readme_figures
+from docs.figures import readme
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
 def test_figures_are_those_of_the_result_files():
-    assert readme_figures.filled(README) == README, "run python -m benchmarks.readme_figures"
+    assert readme.filled(README) == README, "run python -m docs.figures.readme"
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

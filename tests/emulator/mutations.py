@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 from cases import Case, check
 from kernel_emulator import FAST, ROOT, Build, KernelError, Machine, Mutation
+
+from benchmarks.tables import markdown_head, markdown_row
 
 
 def barriers() -> list[str]:
@@ -141,12 +142,11 @@ def main() -> int:
     arguments = parser.parse_args()
     missed = 0
     if arguments.markdown:
-        print("| where | fault | noticed as |\n|---|---|---|")
+        print(markdown_head(("where", "fault", "noticed as")))
     for where, what, how in everything():
         missed += how is None
         row = (where, what, how or "NOT NOTICED")
-        text = "| {} | {} | {} |" if arguments.markdown else "{:22} {:50} {}"
-        print(text.format(*row), flush=True)
+        print(markdown_row(row) if arguments.markdown else "{:22} {:50} {}".format(*row), flush=True)
     return int(missed > 0)
 
 

@@ -24,7 +24,7 @@ from cuda_cases import CHOSEN, RUNS, Run, gpu_seconds
 from kernel_emulator import DTYPES, ROOT, problem_of
 from operator_cases import DIRECTIONS, NORMALIZATIONS, Case
 
-from benchmarks.devices import H100, H200
+from benchmarks.cuda.devices import H100, H200
 
 CASES_FILE = ROOT / "tests" / "spn" / "cuda_cases.py"
 # Their memories differ, and so what a plan should keep on chip.

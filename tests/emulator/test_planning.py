@@ -11,8 +11,8 @@ from kernel_emulator import DTYPES, HEADER, ROOT, SLOW, Machine, can_build, prob
 
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.devices import A100, H200, RTX_5090, T4, Device
-from benchmarks.schedule import Pass, plan_of
+from benchmarks.cuda.devices import A100, H200, RTX_5090, T4, Device
+from benchmarks.cuda.schedule import Pass, plan_of
 
 pytestmark = pytest.mark.skipif(not can_build(), reason="no C++ compiler for the planner")
 

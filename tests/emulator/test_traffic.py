@@ -13,8 +13,8 @@ from mutations import EVEN_ROWS, NO_SPREAD, PLANTED
 
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.schedule import Pass, plan_of
-from benchmarks.traffic import H200, ON_CHIP, STREAMING, TARGETS, Traffic, measure, planned
+from benchmarks.cuda.schedule import Pass, plan_of
+from benchmarks.cuda.traffic import H200, ON_CHIP, STREAMING, TARGETS, Traffic, measure, planned
 
 pytestmark = pytest.mark.skipif(not can_build(), reason="no C++ compiler for the emulator")
 

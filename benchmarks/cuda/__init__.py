@@ -1,0 +1,1 @@
+"""The CUDA kernels: bytes, instructions, registers and predicted time without a GPU, measured time with one."""

@@ -1,0 +1,75 @@
+"""What a GPU should take for a pass, by count alone: ``python -m benchmarks.cuda.model [--markdown]``.
+
+The planner chooses plans by the same model, which is written in csrc/cuda/cost.h: bytes and instructions are counted
+(benchmarks/cuda/traffic.py, benchmarks/cuda/instructions.py), what a line and a launch wait for is assumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import torch
+
+from ..tables import print_table
+from .devices import DEVICES, Device
+from .schedule import Pass, plan_of, plan_text
+from .traffic import TARGETS
+
+# A plane more than a round of multiprocessors can take, one block each.
+UNEVEN = ((17, 8, 1024, 1024), (1, 136, 128, 128))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    plan: str
+    rounds: int
+    memory: float  # milliseconds
+    computing: float
+    milliseconds: float  # the longer of the two in each round, and launches
+
+
+def predict(work: Pass, device: Device) -> Prediction:
+    plan = plan_of(work, device.machine())
+    cycles = (plan[name] for name in ("memory_cycles", "computing_cycles", "cycles"))
+    return Prediction(plan_text(work, plan), plan["rounds"], *map(device.milliseconds, cycles))
+
+
+def passes() -> list[Pass]:
+    found = [
+        Pass(shape, dtype=dtype, backward=backward)
+        for shape in (*TARGETS, *UNEVEN)
+        for dtype in (torch.float32, torch.bfloat16)
+        for backward in (False, True)
+    ]
+    found += [
+        Pass(TARGETS[0], "left_to_right", dtype, source=True) for dtype in (torch.float32, torch.bfloat16)
+    ]
+    found += [Pass(TARGETS[0], backward=True, sharing=8), Pass((1, 64, 512, 512), backward=True, sharing=64)]
+    return found
+
+
+def rows() -> list[dict[str, object]]:
+    found = []
+    for work in passes():
+        row: dict[str, object] = {
+            "pass": work.name,
+            "shape": "x".join(map(str, work.shape)),
+            "dtype": str(work.dtype).removeprefix("torch."),
+        }
+        for device in DEVICES:
+            p = predict(work, device)
+            row[f"{device.name}, ms"] = f"{p.milliseconds:.2f} ({p.memory:.2f} / {p.computing:.2f})"
+        row[f"plan on the {DEVICES[-1].name}"] = p.plan
+        found.append(row)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--markdown", action="store_true", help="as a table for docs/cuda.md")
+    print_table(rows(), parser.parse_args().markdown)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""A pytest plugin for benchmarks/gpu.sh: ``python -m pytest -p benchmarks.cuda.pytest_plugin``. It loses no result.
+
+Each result goes to the file that SPN_GPU_TESTS names as it comes, and each failure to the log. A test that hangs, or
+one after which the GPU answers no longer, ends its process: of several processes (pytest-xdist) the others go on, and a
+new one takes the rest.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from spn import _ops
+
+STAND_IN = bool(os.environ.get("SPN_GPU_STAND_IN"))
+SECONDS_A_TEST = int(os.environ.get("SPN_GPU_SECONDS_A_TEST", 1000 if STAND_IN else 100))
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+STDERR = os.dup(2)  # before pytest captures it
+
+# Python leaves an interrupt ignored that was so when it started, and would then show nothing at its time limit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def record(**facts: object) -> None:
+    path = os.environ.get("SPN_GPU_TESTS")
+    if path:
+        with open(path, "a") as file:
+            file.write(json.dumps({"stage": os.environ.get("SPN_GPU_STAGE", ""), **facts}) + "\n")
+
+
+def gpu_is_lost() -> bool:
+    """After some errors every later call fails as well."""
+    if not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if STAND_IN:
+        return
+    reason = _ops.why_reference(torch.device("cuda")) if torch.cuda.is_available() else "torch sees no GPU"
+    if reason:
+        pytest.fail(f"no kernels: {reason}", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    faulthandler.dump_traceback_later(SECONDS_A_TEST, exit=True, file=STDERR)
+    result = yield
+    lost = gpu_is_lost()  # waits for kernels, which may hang
+    faulthandler.cancel_dump_traceback_later()
+    if lost:
+        if WORKER:
+            os._exit(1)
+        item.session.shouldstop = "the GPU answers no longer"
+    return result
+
+
+# The process that starts the workers hears of every test.
+if not WORKER:
+    passed: list[str] = []
+
+    def pytest_runtest_logstart(nodeid: str) -> None:
+        record(test=nodeid, outcome="started")
+
+    def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+        if report.when == "call" or not report.passed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            message = crash.message if crash else str(report.longrepr or "")
+            passed.extend([report.nodeid] * report.passed)
+            record(test=report.nodeid, outcome=report.outcome, seconds=report.duration, message=message[:500])
+        if report.failed:
+            os.write(STDERR, f"\n!! {report.nodeid}\n{report.longreprtext}\n".encode())
+
+    def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+        if exitstatus == pytest.ExitCode.OK and not passed:  # all were skipped
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED

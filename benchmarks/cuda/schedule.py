@@ -1,0 +1,111 @@
+"""How many bytes a pass of the CUDA kernels has to move, and how many its schedule (docs/cuda.md) moves.
+
+    minimum    each input read once, each output written once
+    scheduled  sweeps one after the other or side by side, what they all need again for each unless it stays on chip,
+               gates once for the channels that a block takes together
+
+The plans and what they move are those of csrc/cuda/*_plan.h, compiled for the emulator of tests/emulator.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "emulator"))
+
+import kernel_emulator
+from kernel_emulator import DIRECTIONS, Machine, checkpoint_values, problem_of
+
+__all__ = ["DIRECTIONS", "Machine", "Pass", "bytes_of", "kernel_emulator", "plan_of", "plan_text"]
+
+BLOCK_LINES = 16  # between two checkpoints, and of a tile
+# What a plan keeps on chip is the first so many of these (csrc/cuda/*_memory.h, forward_plan.h).
+RESIDENT = {False: ("x", "running merge"), True: ("running sum", "x", "winner", "grad")}
+VALUE_BYTES = {torch.float64: 8, torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One call of an operator: "abs" gates, "max" over four directions, planes of their own for one."""
+
+    shape: tuple[int, int, int, int]
+    direction: str = "four_way"
+    dtype: torch.dtype = torch.float32
+    backward: bool = False
+    save: bool = False  # forward: keep what the backward pass needs
+    sharing: int = 1  # channels that share gates
+    source: bool = False  # of each channel its own
+
+    @property
+    def sweeps(self) -> int:
+        return 4 if self.direction == "four_way" else 1
+
+    @property
+    def merge(self) -> str:
+        return "max" if self.sweeps == 4 else "none"
+
+    @property
+    def groups(self) -> int:
+        return self.shape[1] // self.sharing
+
+    @property
+    def steps(self) -> int:
+        height, width = self.shape[2:]
+        lines = {name: width if name in DIRECTIONS[:2] else height for name in DIRECTIONS}
+        return sum(lines.values()) if self.sweeps == 4 else lines[self.direction]
+
+    @property
+    def name(self) -> str:
+        words = ["backward" if self.backward else "forward", "saving" if self.save else ""]
+        words += [self.direction, "source form" if self.source else ""]
+        words += [f"{self.sharing} channels a gate" if self.sharing > 1 else ""]
+        return " ".join(word for word in words if word)
+
+    def problem(self) -> dict[str, int]:
+        source_groups = self.shape[1] if self.source else 0
+        return problem_of(
+            self.shape, self.dtype, self.direction, "abs", self.merge, self.groups, source_groups
+        )
+
+
+def plan_of(work: Pass, machine: Machine) -> dict[str, Any]:
+    name = "backward" if work.backward else "forward"
+    return machine.plan(name, work.problem(), save=work.save or work.backward)
+
+
+def on_chip(work: Pass, plan: dict[str, Any]) -> tuple[str, ...]:
+    return RESIDENT[work.backward][: plan["resident"]]
+
+
+def plan_text(work: Pass, plan: dict[str, Any]) -> str:
+    kept = on_chip(work, plan)
+    words = ["split" if plan["split"] else "streamed"]
+    if kept:
+        words = ["on chip" if kept == RESIDENT[work.backward] else " + ".join(kept) + " on chip"]
+    words.append(f"{plan['threads']} threads")
+    if plan["stages"] == 1:
+        words.append("one stage")
+    if plan["channels"] > 1:
+        words.append(f"{plan['channels']} channels together")
+    return ", ".join(words)
+
+
+def bytes_of(work: Pass, plan: dict[str, Any]) -> tuple[int, int]:
+    """(minimum, scheduled)"""
+    n, channels, height, width = work.shape
+    planes = n * channels * height * width
+    value, state = VALUE_BYTES[work.dtype], 8 if work.dtype == torch.float64 else 4
+    merges, keeps = work.merge != "none", work.save or work.backward
+    inputs = (3 * work.sweeps * value * planes) // work.sharing + (work.sweeps * value * planes) * work.source
+    out = value * planes * (1 if merges else work.sweeps)
+    minimum = inputs + value * planes + out
+    if work.backward:
+        minimum += inputs + value * planes  # their gradients, and that of out in its place
+    if keeps:
+        minimum += planes * merges + n * channels * checkpoint_values(height, width, work.direction) * state
+    return minimum, plan["bytes"]

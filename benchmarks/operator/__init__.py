@@ -1,0 +1,1 @@
+"""Speed, memory and derivatives of the four-way operator."""

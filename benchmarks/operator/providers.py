@@ -1,0 +1,134 @@
+"""What a user would run instead: each provider turns (x, gates) into the merged map, four-way, "abs", "max"."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import spn
+
+MOST_VALUES = 1 << 21  # of x, for providers that keep every line as a tensor
+
+Provider = Callable[[Tensor, Tensor], Tensor]
+
+
+class TooSlow(Exception):
+    """A provider did not finish in the time it was given."""
+
+
+class Rival(NamedTuple):
+    """A provider, and which pass ("forward" or "both") over which x it can do."""
+
+    provider: Provider
+    serves: Callable[[str, Tensor], bool]
+
+
+def native(x: Tensor, gates: Tensor) -> Tensor:
+    return spn.propagate_four_way(x, gates, normalize="abs")
+
+
+def eager(x: Tensor, gates: Tensor) -> Tensor:
+    """The reference: unbind and stack, so that its autograd graph stays linear in the number of lines."""
+    return spn.reference.propagate_four_way(x, gates, normalize="abs")
+
+
+def eager_rival() -> Rival:
+    return Rival(eager, lambda name, x: x.numel() <= MOST_VALUES)  # minutes a call beyond
+
+
+def compile_rival(seconds: int) -> Rival:
+    """torch.compile of the eager reference, whose loops it unrolls; given up after so many seconds a shape."""
+    import torch._inductor.compile_fx  # not to be interrupted half way
+
+    def compiled(x: Tensor, gates: Tensor) -> Tensor:
+        def give_up(*_: object) -> None:
+            raise TooSlow(f"not compiled after {seconds} s")
+
+        previous = signal.signal(signal.SIGALRM, give_up)
+        signal.alarm(seconds)
+        try:
+            return torch.compile(eager, dynamic=False)(x, gates)
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, previous)
+
+    return Rival(compiled, lambda name, x: True)
+
+
+def column_launcher(library: Path) -> Callable[[Tensor, Tensor, Tensor, Tensor, int], None]:
+    """launch(x, gates, hidden, out, sweeps) of ../cuda/per_column.cu: one launch a column and direction; float32."""
+    function = ctypes.CDLL(str(library)).per_column_forward
+    function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 4 + [ctypes.c_int, ctypes.c_void_p]
+
+    def launch(x: Tensor, gates: Tensor, hidden: Tensor, out: Tensor, sweeps: int) -> None:
+        stream = torch.cuda.current_stream().cuda_stream
+        error = function(*(t.data_ptr() for t in (x, gates, hidden, out)), *x.shape, sweeps, stream)
+        if error:
+            raise RuntimeError(f"per_column_forward: CUDA error {error}")
+
+    return launch
+
+
+def per_column_rival(library: Path) -> Rival:
+    """One launch a column and direction; forward only."""
+    launch = column_launcher(library)
+
+    def run(x: Tensor, gates: Tensor) -> Tensor:
+        hidden, out = torch.empty_like(x), torch.empty_like(x)
+        launch(x, gates, hidden, out, 4)
+        return out
+
+    return Rival(run, lambda name, x: name == "forward" and x.dtype == torch.float32)
+
+
+def numba_rival() -> Rival | None:
+    """The loops a user would write with numba, planes over threads; forward only. None where numba is missing."""
+    try:
+        import numba
+    except ImportError:
+        return None
+    import numpy as np
+
+    @numba.njit(parallel=True, fastmath=True, cache=False)
+    def sweeps(x, gates, out):
+        planes, height, width = x.shape
+        for plane in numba.prange(planes):
+            for d in range(4):
+                horizontal = d < 2
+                lines, positions = (width, height) if horizontal else (height, width)
+                previous = np.zeros(positions + 2, np.float32)
+                current = np.zeros(positions + 2, np.float32)
+                for step in range(lines):
+                    t = lines - 1 - step if d % 2 else step
+                    for j in range(positions):
+                        i, k = (j, t) if horizontal else (t, j)
+                        value = x[plane, i, k]
+                        if step > 0:
+                            a = gates[d, 0, plane, i, k]
+                            b = gates[d, 1, plane, i, k]
+                            c = gates[d, 2, plane, i, k]
+                            scale = np.float32(1) / max(np.float32(1), abs(a) + abs(b) + abs(c))
+                            total = b * (previous[j + 1] - value)
+                            if j > 0:
+                                total += a * (previous[j] - value)
+                            if j + 1 < positions:
+                                total += c * (previous[j + 2] - value)
+                            value += scale * total
+                        current[j + 1] = value
+                        if d == 0 or value > out[plane, i, k]:
+                            out[plane, i, k] = value
+                    previous, current = current, previous
+
+    def run(x: Tensor, gates: Tensor) -> Tensor:
+        numba.set_num_threads(torch.get_num_threads())
+        out = torch.empty_like(x)
+        sweeps(x[0].numpy(), gates[0].numpy(), out[0].numpy())
+        return out
+
+    return Rival(run, lambda name, x: name == "forward" and x.dtype == torch.float32 and x.shape[0] == 1)

@@ -1,0 +1,1 @@
+"""J and F of coarse masks before and after the refiner, and after other methods."""

@@ -1,0 +1,36 @@
+"""Rows as text: for a document, or for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def markdown_row(cells: Iterable[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def markdown_head(header: Sequence[object], words: int | None = None) -> str:
+    """The first `words` columns, or all, are set to the left; the others are numbers and set to the right."""
+    words = len(header) if words is None else words
+    rule = "|".join("---" if column < words else "---:" for column in range(len(header)))
+    return f"{markdown_row(header)}\n|{rule}|"
+
+
+def markdown(header: Sequence[object], rows: Iterable[Iterable[object]], words: int | None = None) -> str:
+    return "\n".join([markdown_head(header, words), *map(markdown_row, rows)])
+
+
+def aligned(header: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
+    """Columns as wide as their widest cell."""
+    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
+
+
+def print_table(rows: Sequence[dict[str, object]], as_markdown: bool) -> None:
+    """Rows of the same keys, which are the header."""
+    text = markdown if as_markdown else aligned
+    print(text(list(rows[0]), [row.values() for row in rows]))

@@ -1,0 +1,1 @@
+"""The site; Python packages of it only write what its pages show."""

@@ -1,0 +1,1 @@
+"""Draws the pictures and writes the tables of the documents: ``python -m docs.figures.NAME``."""

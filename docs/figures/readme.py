@@ -1,0 +1,79 @@
+"""Puts measured figures from benchmarks/results into README.md, between the marks there.
+
+python -m docs.figures.readme
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from benchmarks.tables import markdown
+
+from .marks import between_marks
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+KINDS = {
+    "1/16": "the true mask at 1/16 of the resolution",
+    "1/32": "the true mask at 1/32",
+    "predictions": "a network's predictions (OSVOS)",
+}
+METHODS = {"coarse": "as it is", "SPN refiner": "`SPNRefiner`"}
+
+
+def refinement(record: dict) -> str:
+    """J and F2 of coarse masks before and after the refiner, and of the best that else there is."""
+    means = {}
+    for row in record["table"]:
+        if row["sequence"] == "mean":
+            means.setdefault(row["kind"], {})[row["method"]] = row
+    lines = []
+    for kind, name in KINDS.items():
+        others = {method: row for method, row in means[kind].items() if method not in METHODS}
+        best = max(others, key=lambda method: others[method]["J"])
+        for method, row in means[kind].items():
+            if method in METHODS or method == best:
+                lines.append((name, METHODS.get(method, method), f"{row['J']:.3f}", f"{row['F2']:.3f}"))
+                name = ""
+    return markdown(("coarse mask", "", "J", "F2"), lines)
+
+
+def speed(record: dict) -> str:
+    """float32: milliseconds, the ratio to the copy, and how many times as long PyTorch and numba take."""
+    rows = {
+        (r["shape"], r["provider"], r["pass"]): r
+        for r in record["rows"]
+        if r["dtype"] == "float32" and "median_ms" in r
+    }
+    lines = []
+    for (shape, provider, direction), row in rows.items():
+        if provider != "native":
+            continue
+        others = [rows.get((shape, other, direction)) for other in ("eager", "numba")]
+        cells = [
+            shape.replace("x", " x ") if direction == "forward" else "",
+            {"forward": "forward", "both": "and backward"}[direction],
+            f"{row['median_ms']:.1f}",
+            f"{row['ratio_to_copy']:.1f}",
+            *(f"{other['ratio_to_native']:.0f} x" if other else "" for other in others),
+        ]
+        lines.append(cells)
+    table = markdown(("N x C x H x W, float32", "", "ms", "/ copy", "PyTorch", "numba"), lines)
+    facts = record["machine"]
+    return f"{table}\n\n{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}."
+
+
+FIGURES = {"refine": ("refine_quality.json", refinement), "speed": ("propagate_cpu.json", speed)}
+
+
+def filled(page: str) -> str:
+    """The page with the present figures between its marks."""
+    for name, (file, table) in FIGURES.items():
+        page = between_marks(page, name, table(json.loads((RESULTS / file).read_text())))
+    return page
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(filled(readme.read_text()))
