@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import sys
 
-from vos_pipeline.cli.options import command_line
+from vos_pipeline.cli import command_line
 from vos_pipeline.errors import PipelineError
 
 

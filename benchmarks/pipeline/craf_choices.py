@@ -17,13 +17,12 @@ import cv2
 import numpy as np
 import torch
 
-from vos_pipeline.craf import ConnectedRegionFilter, CRAFParameters
-from vos_pipeline.data import Sequence
-from vos_pipeline.instances import labels_from_scores
-from vos_pipeline.metrics import Evaluation, ObjectScores, score_frame, scores_of_objects
+from vos_pipeline.data import Sequence, load_sets
+from vos_pipeline.evaluation import Evaluation, ObjectScores, score_frame, scores_of_objects
+from vos_pipeline.nets import labels_from_scores
 from vos_pipeline.pipeline import refined_scores
-from vos_pipeline.presets import Preset, get_preset
-from vos_pipeline.tables import load_sets
+from vos_pipeline.settings import Preset, get_preset
+from vos_pipeline.temporal import ConnectedRegionFilter, CRAFParameters
 
 from ..machine import describe, write_results
 from ..tables import print_table

@@ -23,10 +23,8 @@ from pathlib import Path
 
 from vos_benchmark.benchmark import benchmark
 
-from vos_pipeline.data import load_davis
-from vos_pipeline.images import read_labels, write_labels
-from vos_pipeline.metrics import evaluate
-from vos_pipeline.synthetic import make_clips
+from vos_pipeline.data import load_davis, make_clips, read_labels, write_labels
+from vos_pipeline.evaluation import evaluate
 
 from .. import machine
 

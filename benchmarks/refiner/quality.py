@@ -29,11 +29,9 @@ import numpy as np
 import torch
 
 from spn import SPNRefiner
-from vos_pipeline.data import Sequence
-from vos_pipeline.degrade import lose_resolution
-from vos_pipeline.images import read_labels
-from vos_pipeline.metrics import f_measure, jaccard
-from vos_pipeline.tables import load_sets
+from vos_pipeline.data import Sequence, load_sets, read_labels
+from vos_pipeline.evaluation import f_measure, jaccard
+from vos_pipeline.refiner import lose_resolution
 
 from ..machine import describe
 from .alternatives import ALTERNATIVES, Alternative

@@ -22,8 +22,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 import spn
-from vos_pipeline.degrade import lose_resolution
-from vos_pipeline.spn_evidence import VALIDATION_SAMPLES
+from vos_pipeline.refiner import VALIDATION_SAMPLES, lose_resolution
 
 CELL = 24  # pixels
 ROOT = Path(__file__).parents[2]

@@ -20,9 +20,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import skimage.data
 
-from vos_pipeline import presets
 from vos_pipeline.__main__ import main
 from vos_pipeline.data import write_video
+from vos_pipeline.settings import PRESETS
 
 FRAMES, WIDTH, HEIGHT = 16, 214, 120
 folder = Path(tempfile.mkdtemp())
@@ -54,7 +54,7 @@ cv2.imwrite(str(folder / "first.png"), truth[0].astype(np.uint8))
 # The command, as the shell would run it. The net is tuned on the first frame alone, so it needs no training data. The
 # preset ``demo`` works on 240 lines; this clip has half of them, and a preset that takes it as it is saves the time.
 
-presets.PRESETS["clip"] = replace(presets.PRESETS["demo"], name="clip", height=None)
+PRESETS["clip"] = replace(PRESETS["demo"], name="clip", height=None)
 command = f"segment {folder}/clip.mp4 --mask {folder}/first.png --out {folder}/out --preset clip"
 main(command.split())
 

@@ -1,6 +1,7 @@
 """docs/architecture.md and the tree agree: files, functions, and which package may import what."""
 
 import ast
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -77,12 +78,47 @@ def test_spn_needs_torch_alone(path):
         assert package in allowed, f"{path.name} imports {module}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "vos_pipeline").glob("*.py")), ids=lambda path: path.name)
+PIPELINE = sorted((ROOT / "vos_pipeline").rglob("*.py"))
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", PIPELINE, ids=name_of)
 def test_the_pipeline_uses_public_names_of_spn(path):
     used = {(module, name) for module, name, _ in imports(path) if module.split(".")[0] == "spn"}
     assert {module for module, _ in used} <= {"spn"}, "names come from spn itself, not from its modules"
     names = {name for _, name in used if name} | set(re.findall(r"\bspn\.(\w+)", code_of(path)))
     assert names <= set(spn.__all__)
+
+
+# The rooms of the pipeline, from the ground up. A room imports from those below it what they export, and nothing else.
+FLOORS = (
+    "settings", "data", "evaluation", "training", "nets", "refiner", "temporal", "report", "pipeline", "cli",
+)  # fmt: skip
+GROUND = {"vos_pipeline.errors", "vos_pipeline.files"}
+
+
+def test_every_room_of_the_pipeline_has_its_floor_and_says_what_it_is():
+    rooms = {path.parent.name: path for path in PIPELINE if path.name == "__init__.py"}
+    assert set(rooms) == {"vos_pipeline", *FLOORS}
+    for room in FLOORS:
+        text = ast.get_docstring(ast.parse(rooms[room].read_text()))
+        assert text.endswith(".") and "\n" not in text, f"{room}: one sentence"
+
+
+@pytest.mark.parametrize("path", PIPELINE, ids=name_of)
+def test_rooms_of_the_pipeline_import_downwards_what_is_exported(path):
+    room = path.relative_to(ROOT / "vos_pipeline").parent.name
+    below = FLOORS[: FLOORS.index(room)] if room else FLOORS
+    for module, name, _ in imports(path):
+        if module == "vos_pipeline" and name in FLOORS:
+            module, name = f"vos_pipeline.{name}", None
+        if not module.startswith("vos_pipeline.") or module in GROUND or module.split(".")[1] == room:
+            continue
+        assert module in {f"vos_pipeline.{other}" for other in below}, f"{module} is no room below {room}"
+        assert name is None or name in importlib.import_module(module).__all__, f"{module} exports no {name}"
 
 
 # What a package of the benchmarks may import of the tree, beside itself. Tests and documents import them, not the

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vos_pipeline.__main__ import _parser
+from vos_pipeline.cli import command_line
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,7 +28,7 @@ def test_there_is_something_to_check():
 def test_pipeline_calls_parse(call):
     argv = shlex.split(re.sub(r"[][]", "", call), comments=True)
     argv = [word.split("|")[0] for word in argv]
-    assert callable(_parser(argv).parse_args(argv).command)
+    assert callable(command_line().parse_args(argv).command)
 
 
 # In prose too. Options of pip, torchrun and hypothesis are theirs.
@@ -47,12 +47,9 @@ def known_options():
                 for sub in action.choices.values():
                     yield from options(sub)
 
-    # A command's options are there when it is the one that is called.
-    calls = ([], ["refine"], ["tables"], ["train", "spn"])
-    pipeline = {option for argv in calls for option in options(_parser(argv))}
     folders = (ROOT / "benchmarks", ROOT / "docs" / "figures", ROOT / "tests" / "emulator")
     scripts = "".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
-    return pipeline | set(re.findall(r'"(--[a-z-]+)"', scripts))
+    return set(options(command_line())) | set(re.findall(r'"(--[a-z-]+)"', scripts))
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -1,4 +1,4 @@
-"""The pipeline page's table of presets holds the constants of vos_pipeline/presets.py."""
+"""The pipeline page's table of presets holds the constants of vos_pipeline/settings/presets.py."""
 
 import re
 from pathlib import Path
