@@ -3,9 +3,15 @@
 import json
 from pathlib import Path
 
-from docs.figures import benchmarks, craf_choices, four_triangles, refiner_table
+from docs.figures import architecture, benchmarks, craf_choices, four_triangles, refiner_table
 
 DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_rooms_and_the_way_to_the_kernel():
+    assert architecture.TARGET.read_text() == architecture.svg(), "run python -m docs.figures.architecture"
+    for _, file, _ in (box for line in architecture.CALL for box in line):
+        assert (architecture.ROOT / file).is_file()
 
 
 def test_four_triangles():

@@ -33,9 +33,9 @@ def command_line() -> argparse.ArgumentParser:
         name: str,
         command: Callable[[argparse.Namespace], None],
         summary: str,
-        to: argparse._SubParsersAction = top,
+        to: argparse._SubParsersAction[argparse.ArgumentParser] = top,
     ) -> argparse.ArgumentParser:
-        sub: argparse.ArgumentParser = to.add_parser(name, help=summary, description=summary)
+        sub = to.add_parser(name, help=summary, description=summary)
         sub.set_defaults(command=command)
         return sub
 

@@ -5,7 +5,9 @@ Labels are uint8 maps (H, W): 0 is background, 1..254 are objects, 255 in a pale
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -113,7 +115,7 @@ def _open(path: str | Path) -> Image.Image:
         raise PipelineError(f"{path}: can not be read as a picture ({type(error).__name__})") from None
 
 
-def _decoded(decode, path: str | Path, *args) -> Image.Image:
+def _decoded(decode: Callable[..., Any], path: str | Path, *args: str) -> Any:
     try:
         return decode(*args)
     except (OSError, ValueError, SyntaxError, EOFError) as error:

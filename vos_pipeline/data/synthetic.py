@@ -75,7 +75,9 @@ def make_clips(
 class _Scene:
     """A background under a moving camera and the creatures before it, the farthest first."""
 
-    def __init__(self, rng: np.random.Generator, photos: dict, index: int, size: tuple[int, int]) -> None:
+    def __init__(
+        self, rng: np.random.Generator, photos: dict[str, tuple[str, ...]], index: int, size: tuple[int, int]
+    ) -> None:
         self.size, self.rng = size, rng
         height, width = size
         backdrop = photos["background"][index % len(photos["background"])]

@@ -76,7 +76,7 @@ class _Job:
 
 @torch.inference_mode()
 def _refine_sequence(
-    job: _Job, refiner: nn.Module, settings: dict[str, Any], device: str, resume: bool, progress: tqdm
+    job: _Job, refiner: nn.Module, settings: dict[str, Any], device: str, resume: bool, progress: tqdm[Any]
 ) -> None:
     """Refines frame after frame; a run that was stopped goes on behind the last frame that it finished.
 

@@ -7,6 +7,7 @@ import math
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -108,6 +109,6 @@ class RunFolder:
         return self.path / "seconds" / f"{sequence.name}.json"
 
 
-def _write_json(path: Path, value: dict) -> None:
+def _write_json(path: Path, value: dict[str, Any]) -> None:
     with replacing(path) as file:
         file.write(json.dumps(value, indent=2).encode() + b"\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -206,7 +207,7 @@ def load_fcn(weights: str = "coco") -> nn.Module:
     return net
 
 
-def _opened(kind: type, root: str | Path, layout: str, **options):
+def _opened(kind: type, root: str | Path, layout: str, **options: Any) -> Any:
     try:
         return kind(str(root), **options)
     except (RuntimeError, OSError) as error:

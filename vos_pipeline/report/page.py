@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from PIL import Image
@@ -88,7 +88,7 @@ def write_report(path_html: str | Path, run: ReportData, width: int = 427, limit
 # --- pictures -----------------------------------------------------------------------------------------------
 
 
-def _sequence(sequence: SequenceReport, anchor: str, width: int, limit: float) -> tuple[str, dict]:
+def _sequence(sequence: SequenceReport, anchor: str, width: int, limit: float) -> tuple[str, dict[str, Any]]:
     """The section of a sequence, and what the page's script shows in it."""
     count = len(sequence.frame_paths)
     columns: dict[str, list[Path | None]] = {stage: [*paths] for stage, paths in sequence.stages.items()}
@@ -138,7 +138,9 @@ def _navigation(sequences: list[SequenceReport]) -> str:
     return f"<nav>{''.join(links)}</nav>\n"
 
 
-def _affordable(sequence: SequenceReport, columns: dict, width: int, limit: float) -> list[int]:
+def _affordable(
+    sequence: SequenceReport, columns: dict[str, list[Path | None]], width: int, limit: float
+) -> list[int]:
     """The frames to show: all, or every n-th if the first one says that all would be too much."""
     count = len(sequence.frame_paths)
     size = len(_frame_uri(sequence.frame_paths[0], width))
@@ -174,7 +176,7 @@ def _fit(size: tuple[int, int], width: int) -> tuple[int, int]:
     return width, max(1, round(size[1] * width / size[0]))
 
 
-def _uri(image: Image.Image, kind: str, **options) -> str:
+def _uri(image: Image.Image, kind: str, **options: Any) -> str:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
