@@ -1,6 +1,7 @@
 """The command line: usage, exit codes, one line for an error."""
 
 import errno
+import re
 import subprocess
 import sys
 
@@ -11,19 +12,43 @@ from vos_pipeline import pipeline
 from vos_pipeline.data import load_davis, read_labels, write_labels
 from vos_pipeline.errors import PipelineError
 
-COMMANDS = ("demo", "davis", "segment", "refine", "train", "evaluate")
+COMMANDS = {
+    "": "demo davis segment refine tables train evaluate",
+    "demo": "--out --preset --device --resume",
+    "davis": "--data --out --year --set --sequences --preset --device --resume",
+    "segment": "VIDEO_OR_FRAMES --mask --out --train-data --preset --device --resume",
+    "refine": "--frames --masks --out --masks-hold --weights --no-craf --tile --device --resume",
+    "tables": "ablation models timing --data --out --sets --sequences --preset --device --precision --compile",
+    "train": "foreground spn",
+    "train foreground": "--data --out --year --set --sequences --preset --device --resume",
+    "train spn": "--out --images --masks --photos --voc --sbd --download --fcn --coarse-masks --init --guidance "
+    "--vgg-weights --form --precision --steps --batch --seed --size --learning-rate --boundary-weight --workers "
+    "--device --resume",
+    "evaluate": "--data --results --year --set --sequences",
+}
 
 
 # --- help and usage -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], *([c] for c in COMMANDS), ["train", "foreground"], ["train", "spn"]])
-def test_help(capsys, command):
-    assert cli.main([*command, "--help"]) == 0
-    text = capsys.readouterr().out
-    assert text.startswith("usage: spn-vos")
-    if not command:
-        assert all(name in text for name in COMMANDS)
+@pytest.mark.parametrize(("command", "words"), COMMANDS.items(), ids=COMMANDS)
+def test_help_names_every_command_and_option(capsys, command, words):
+    assert cli.main([*command.split(), "--help"]) == 0
+    usage, _, text = capsys.readouterr().out.partition("\n\n")
+    assert usage.startswith(f"usage: spn-vos {command}".rstrip())
+    described = set(re.findall(r"(?:^ +|, |\{|,)([\w.-]+)", text, re.MULTILINE))
+    assert set(words.split()) <= described
+    options = {word for word in words.split() if word.startswith("--")}
+    assert set(re.findall(r"--[\w-]+", usage)) == options
+
+
+def test_help_says_what_is_taken_by_default(capsys):
+    assert cli.main(["train", "spn", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "side of the crops (default: 160; 256 for VOC)" in text
+    assert "extra weight near outlines (default: 3.0; for VOC 0, the paper's loss)" in text
+    assert cli.main(["demo", "--help"]) == 0
+    assert "paper, small, demo (default: demo)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -48,7 +73,9 @@ def test_help_and_evaluate_do_not_import_torch(clips_root, tmp_path):
             write_labels(tmp_path / sequence.name / path.name, read_labels(path))
     code = (
         "import sys; from vos_pipeline.__main__ import main; sys.argv[0] = 'spn-vos'\n"
-        f"assert main(['--help']) == 0; assert main(['evaluate', '--data', {str(clips_root)!r}, "
+        f"for command in {list(COMMANDS)}: assert main([*command.split(), '--help']) == 0\n"
+        "assert not {'torch', 'cv2', 'numpy'} & set(sys.modules)\n"
+        f"assert main(['evaluate', '--data', {str(clips_root)!r}, "
         f"'--results', {str(tmp_path)!r}]) == 0\n"
         "assert 'torch' not in sys.modules"
     )

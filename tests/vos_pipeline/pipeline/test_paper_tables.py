@@ -51,7 +51,10 @@ def test_ablation_has_the_papers_rows_beside_ours(root, tmp_path, capsys):
     assert header == ["", "J&F", "J", "F", "J&F paper", "J paper", "F paper"]
     assert [row[0] for row in rows] == ["full", "-CRAF", "-CRAF-SPN", "-CRAF-SPN-FT", "first mask repeated"]
     assert [row[4:] for row in rows[:4]] == [
-        [f"{v}" for v in row] for row in paper_tables.PAPER_ABLATION.values()
+        ["0.576", "0.54", "0.611"],
+        ["0.537", "0.506", "0.568"],
+        ["0.481", "0.457", "0.504"],
+        ["0.448", "0.442", "0.453"],
     ]
     assert rows[4][4:] == ["", "", ""]
     # 18 columns wide, moved by 6 and 12: J = 12 / 24 and 6 / 30; the last frame is left out.

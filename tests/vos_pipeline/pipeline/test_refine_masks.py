@@ -8,7 +8,6 @@ from PIL import Image
 import spn
 from vos_pipeline import __main__ as cli
 from vos_pipeline.data import load_davis, read_labels, write_image, write_labels
-from vos_pipeline.pipeline.refine_masks import STATE
 
 
 class Identity(torch.nn.Module):
@@ -217,7 +216,7 @@ def test_resuming_with_other_settings_is_refused(identity_refiner, tmp_path, fai
 def test_results_hold_nothing_but_masks_and_the_hidden_state(identity_refiner, tmp_path):
     frames, masks = drifting_squares(tmp_path, frames=2)
     assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [STATE, "0.png", "1.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".refine.npz", "0.png", "1.png"]
 
 
 # --- errors -----------------------------------------------------------------------------------------------------
