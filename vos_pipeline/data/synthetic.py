@@ -113,8 +113,7 @@ class _Scene:
             picture = self._paint(picture, mask, creature.texture_at(u, camera, self.size), creature.radius)
             labels[mask] = label
         seen = np.asarray(cv2.GaussianBlur(picture, (0, 0), 0.6))  # a lens
-        seen = (seen * (1 + 0.08 * np.sin(2 * np.pi * u + self.light[0]))).astype(np.float32)
-        seen = (seen + self.rng.normal(0, 3, seen.shape)).astype(np.float32)
+        seen = seen * (1 + 0.08 * np.sin(2 * np.pi * u + self.light[0])) + self.rng.normal(0, 3, seen.shape)
         return np.clip(seen + 0.5, 0, 255).astype(np.uint8), labels
 
     def _camera(self, u: float) -> np.ndarray:
