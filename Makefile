@@ -1,6 +1,6 @@
 # make demo   sets up and runs the whole pipeline on bundled synthetic clips
 # make test   sets up and runs the tests
-# make lint   style
+# make lint   style and types
 # make docs   builds the site into docs/_build/html and runs its examples
 # make release-check   builds sdist and wheel, and tests the wheel beside an older torch
 # make cuda-check   compiles the CUDA kernels for every architecture, where nvcc exists
@@ -27,6 +27,7 @@ test: $(VENV)/.built
 lint: $(VENV)/.built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy spn tests/spn/typed_use.py
 	$(BIN)/clang-format --dry-run -Werror $(shell find csrc benchmarks tests -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 
 # A warning is an error: a dead link or a wrong example must not stay. One thread: the gallery's nets are so small that

@@ -105,7 +105,7 @@ def why_reference(device: torch.device) -> str | None:
     index = torch.cuda.current_device() if device.index is None else device.index
     missing = torch.ops.spn.cuda_missing_code(index)
     major, minor = torch.cuda.get_device_capability(index)
-    return f"{CUDA.path.name} holds no code for sm_{major}{minor} ({missing})" if missing else None
+    return f"{CUDA.file} holds no code for sm_{major}{minor} ({missing})" if missing else None
 
 
 def _checkpoints_of(hidden: Tensor, directions: tuple[str, ...]) -> Tensor:

@@ -414,7 +414,9 @@ def test_wheel_from_sdist(sources, tmp_path):
     (unpacked,) = (tmp_path / "unpacked").iterdir()
     with zipfile.ZipFile(call_hook(unpacked, "build_wheel")) as wheel:
         names = wheel.namelist()
-    assert "spn/_native.py" in names and not any("build_kernels" in name for name in names)
+    assert {"spn/_native.py", "spn/py.typed"} <= set(names) and not any(
+        "build_kernels" in name for name in names
+    )
 
 
 def test_the_reason_goes_into_the_wheel(sources, project):
