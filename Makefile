@@ -1,5 +1,6 @@
 # make demo   sets up and runs the whole pipeline on bundled synthetic clips
 # make test   sets up and runs the tests
+# make test-fast   those that take under two minutes together
 # make lint   style and types
 # make docs   builds the site into docs/_build/html and runs its examples
 # make release-check   builds sdist and wheel, and tests the wheel beside an older torch
@@ -15,7 +16,7 @@ SPN_BUILD ?= $(if $(shell command -v nvidia-smi),auto,cpu)
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc -type f) setup.py build_kernels.py pyproject.toml
 
-.PHONY: demo test lint docs release-check cuda-check clean
+.PHONY: demo test test-fast lint docs release-check cuda-check clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m vos_pipeline demo --out $(OUT)
@@ -23,6 +24,9 @@ demo: $(VENV)/.built
 # One thread a worker: the tests are many and small.
 test: $(VENV)/.built
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+test-fast: $(VENV)/.built
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not release and not slow"
 
 lint: $(VENV)/.built
 	$(BIN)/ruff check .

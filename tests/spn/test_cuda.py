@@ -545,6 +545,7 @@ def test_a_failed_launch_is_reported_once():
 # ---- What torch does with the operators -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operator", ["propagate", "propagate_backward"])
 def test_opcheck(gpu: Gpu, operator: str):
     x, gates = (t.requires_grad_() for t in Case(shape=(1, 2, 5, 6), groups=2).inputs(device=gpu.device))

@@ -217,6 +217,7 @@ def test_the_operators_of_the_reference():
 # ---- Everything else holds without kernels too -----------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "only"),
     [
@@ -255,6 +256,7 @@ def capabilities():
     return {"AVX512": ["baseline", "avx2", "avx512"], "AVX2": ["baseline", "avx2"]}.get(best, ["baseline"])
 
 
+@pytest.mark.slow
 @needs_cpu_kernels
 @pytest.mark.parametrize("capability", ["baseline", "avx2", "avx512"])
 def test_every_instruction_set_gives_the_same_results(tmp_path, capability):
@@ -267,6 +269,7 @@ def test_every_instruction_set_gives_the_same_results(tmp_path, capability):
     assert_results_are_right(results)
 
 
+@pytest.mark.slow
 @needs_cpu_kernels
 @pytest.mark.parametrize("capability", ["baseline", "avx2"])
 def test_every_instruction_set_equals_the_reference(capability):

@@ -42,6 +42,7 @@ def test_opcheck_forward(case, save, device):
     assert set(results.values()) == {"SUCCESS"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_opcheck_backward(case, device):
     arguments = operator_arguments(case, case.inputs(torch.float32, device))
