@@ -223,7 +223,10 @@ def test_the_operators_of_the_reference():
     [
         (["test_reference.py", "test_validation.py"], "not meta"),
         (["test_properties.py", "test_propagate.py"], "operator or many_channels or boundaries"),
-        (["test_library.py"], "opcheck_forward or compiled or func_grad or grad_of_grad or never_written"),
+        (
+            ["test_library.py", "test_compile.py", "test_func.py", "test_purity.py"],
+            "opcheck_forward or compiled or func_grad or grad_of_grad or never_written",
+        ),
     ],
     ids=["specification", "properties", "library"],
 )
