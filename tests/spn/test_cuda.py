@@ -28,7 +28,7 @@ from torch import Tensor
 import spn
 from spn import _ops
 
-pytestmark = needs_kernels
+pytestmark = [needs_kernels, pytest.mark.slow]
 
 # What stands in for a GPU makes the same problem of several.
 PROBLEMS = dict.fromkeys((GPU.sized(run.case), dtype) for run in RUNS for dtype in run.dtypes)

@@ -110,12 +110,14 @@ def without_libraries(tmp_path_factory):
 # ---- Why there may be no kernels -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_not_built(without_libraries):
     answer, results = report(without_libraries)
     assert_says_why_once(answer, r"not built \(install with SPN_BUILD=auto, cpu or cuda\)")
     assert_results_are_right(results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"not a library at all" * 99])
 def test_broken_library(tmp_path, content):
     root = copy_of_package(tmp_path)
@@ -125,6 +127,7 @@ def test_broken_library(tmp_path, content):
     assert_results_are_right(results)
 
 
+@pytest.mark.slow
 @needs_cpu_kernels
 def test_torch_too_old(tmp_path):
     root = copy_of_package(tmp_path, libraries=True)
@@ -133,6 +136,7 @@ def test_torch_too_old(tmp_path):
     assert_results_are_right(results)
 
 
+@pytest.mark.slow
 @needs_cpu_kernels
 @pytest.mark.parametrize(
     ("before_import", "reason"),

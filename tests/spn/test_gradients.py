@@ -61,6 +61,7 @@ def smooth_inputs(case, device="cpu"):
     raise AssertionError(f"no smooth inputs for {case}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*FOUR_WAY, *ONE_DIRECTION], ids=str)
 def test_gradcheck(case, device):
     assert gradcheck(case, smooth_inputs(case, device))
