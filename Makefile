@@ -1,6 +1,7 @@
 # make demo   sets up and runs the whole pipeline on bundled synthetic clips
 # make test   sets up and runs the tests
-# make lint   style
+# make test-fast   those that take under two minutes together
+# make lint   style and types
 # make docs   builds the site into docs/_build/html and runs its examples
 # make figures   writes the documents' tables and pictures of measured figures anew
 # make release-check   builds sdist and wheel, and tests the wheel beside an older torch
@@ -16,7 +17,7 @@ SPN_BUILD ?= $(if $(shell command -v nvidia-smi),auto,cpu)
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc -type f) setup.py build_kernels.py pyproject.toml
 
-.PHONY: demo test lint docs figures release-check cuda-check clean
+.PHONY: demo test test-fast lint docs figures release-check cuda-check clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m vos_pipeline demo --out $(OUT)
@@ -25,9 +26,13 @@ demo: $(VENV)/.built
 test: $(VENV)/.built
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
+test-fast: $(VENV)/.built
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not release and not slow"
+
 lint: $(VENV)/.built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(shell find csrc benchmarks tests -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 
 # A warning is an error: a dead link or a wrong example must not stay. One thread: the gallery's nets are so small that

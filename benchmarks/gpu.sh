@@ -233,7 +233,7 @@ fi
 needs_build() { [ ${#NEED_BUILD[@]} -gt 0 ]; }
 
 needs_build && stage import 40 bash -c 'timings --part check'
-needs_build && stage tests 180 bash -c 'run_tests tests/spn/test_cuda.py'
+needs_build && stage tests 180 bash -c 'run_tests tests/spn/test_cuda*.py'
 if wanted headline && needs_build; then
   compiled planner # schedules are missing without it, timings are not
   stage headline 70 bash -c 'timings --part headline --seconds 0.5'
@@ -253,7 +253,7 @@ if wanted plain "${SANITIZERS[@]}" && compiled sanitize; then
     tools=$((tools - 1))
   done
 fi
-others="tests/spn -k cuda --ignore tests/spn/test_cuda.py"
+others="tests/spn -k cuda --ignore-glob 'tests/spn/test_cuda*'"
 if [ -n "$STAND_IN" ]; then others="tests/spn/test_library.py -k cpu"; fi
 needs_build && stage more_tests $(($(left) / 2)) bash -c "run_tests $others"
 if wanted rest && needs_build; then

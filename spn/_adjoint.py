@@ -65,7 +65,7 @@ def _sweep_backward(
     """Gradients of one sweep for x (N, C, H, W), raw gates (N, 3, G, H, W) and source (N, G_s, H, W)."""
     (n, channels), plane = x.shape[:2], x.shape[-2:]
     groups = raw.shape[2]
-    taps = existing_taps(*plane, direction, x).unsqueeze(1)
+    taps = existing_taps(plane[0], plane[1], direction, x).unsqueeze(1)
     p = torch.where(taps, normalize_gates(raw, normalize, direction), 0.0)
     hidden = sweep(x, p, direction, source)
 
@@ -93,7 +93,7 @@ def split_grad(grad: Tensor, hidden: Tensor | None, merge: str, directions: int)
     """dL/dh of every direction (N, D, C, H, W) from the gradient of the merged map."""
     if merge == "none":
         return grad
-    if merge == "max":
+    if hidden is not None:  # for "max"
         winner = hidden.detach().max(dim=1, keepdim=True).indices
         return torch.zeros_like(hidden).scatter(1, winner, grad.unsqueeze(1))
     share = grad / directions if merge == "mean" else grad
@@ -127,5 +127,5 @@ def propagate_backward(
     ]
     grad_x = torch.stack([part[0] for part in parts]).sum(0)
     grad_gates = torch.stack([part[1] for part in parts], dim=1)
-    grad_source = None if source is None else torch.stack([part[2] for part in parts], dim=1)
+    grad_source = None if source is None else torch.stack([g for *_, g in parts if g is not None], dim=1)
     return grad_x, grad_gates, grad_source

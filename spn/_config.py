@@ -41,4 +41,4 @@ def show_config() -> str:
 def _describe(library: _native.Library) -> str:
     if not library.loaded:
         return f"no: {library.reason}; the PyTorch reference runs instead"
-    return ", ".join(filter(None, (library.path.name, library.left_out)))
+    return ", ".join(filter(None, (library.file, library.left_out)))

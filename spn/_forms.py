@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,7 +28,11 @@ class Direct(nn.Module):
 
     def raw_gates(self, features: Tensor, image: Tensor) -> Tensor:
         """Before normalisation, (N, 4, 3, 1, H, W)."""
-        return (self.gates(features) + self.local(image)).sigmoid().unflatten(1, (4, 3, 1))
+        gates: Tensor = (self.gates(features) + self.local(image)).sigmoid().unflatten(1, (4, 3, 1))
+        return gates
+
+    if TYPE_CHECKING:  # nn.Module says Any
+        __call__ = forward
 
 
 class Embedded(nn.Module):
@@ -47,7 +53,8 @@ class Embedded(nn.Module):
         self.fine = nn.Conv2d(self.FINE, self.FINE, 3, padding=1)
         self.out = nn.Conv2d(self.FINE, 1, 3, padding=1)
         self.slope = nn.Parameter(torch.tensor(6.0))
-        nn.init.zeros_(self.out.bias)
+        if self.out.bias is not None:
+            nn.init.zeros_(self.out.bias)
 
     def forward(self, features: Tensor, image: Tensor, scores: Tensor) -> Tensor:
         n, k, height, width = scores.shape
@@ -61,12 +68,16 @@ class Embedded(nn.Module):
             x = mix(self._propagate(x, gates, k)).add_(x).relu_()
         x = F.interpolate(self.coarse_out(x), (height, width), mode="bilinear", align_corners=False)
         x = x.add_(self.fine_mask(centred)).add_(each(self.fine_image(image), k)).relu_()
-        x = self.out(self.fine(x).relu_()) + self.slope * centred
-        return x.float().sigmoid().to(scores.dtype).reshape(n, k, height, width)
+        logits: Tensor = self.out(self.fine(x).relu_()) + self.slope * centred
+        return logits.float().sigmoid().to(scores.dtype).reshape(n, k, height, width)
 
     def raw_gates(self, features: Tensor, image: Tensor) -> Tensor:
         """Before normalisation, (N, 4, 3, G, h, w)."""
-        return self.gates(features).unflatten(1, (4, 3, self.groups))
+        gates: Tensor = self.gates(features).unflatten(1, (4, 3, self.groups))
+        return gates
+
+    if TYPE_CHECKING:  # nn.Module says Any
+        __call__ = forward
 
     def _propagate(self, x: Tensor, gates: Tensor, k: int) -> Tensor:
         """All objects of a picture as one set of channels, group by group: they share its gates uncopied."""

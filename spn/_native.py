@@ -17,10 +17,9 @@ OLDEST_TORCH = (2, 11)
 
 @dataclass(frozen=True)
 class Library:
-    """A kernel library: its file, or why it is not in use; and what the build left out of it."""
+    """A kernel library: the name of its file, or why it is not in use; and what the build left out of it."""
 
-    name: str
-    path: Path | None
+    file: str
     reason: str | None
     left_out: str | None = None
 
@@ -42,17 +41,17 @@ def load(name: str) -> Library:
     )
     left_out = left_out_by_the_build(name)
     if path is None:
-        return Library(name, None, left_out or "not built (install with SPN_BUILD=auto, cpu or cuda)")
+        return Library(f"_{name}", left_out or "not built (install with SPN_BUILD=auto, cpu or cuda)")
     if torch_version() < OLDEST_TORCH:
         oldest = ".".join(map(str, OLDEST_TORCH))
-        return Library(name, path, f"needs torch >= {oldest}, this is {torch.__version__}")
+        return Library(path.name, f"needs torch >= {oldest}, this is {torch.__version__}")
     if name == "cuda" and torch.version.cuda is None:
-        return Library(name, path, f"torch {torch.__version__} is not a CUDA build")
+        return Library(path.name, f"torch {torch.__version__} is not a CUDA build")
     try:
         torch.ops.load_library(str(path))
     except (OSError, RuntimeError) as error:
-        return Library(name, path, f"{type(error).__name__}: {error}")
-    return Library(name, path, None, left_out)
+        return Library(path.name, f"{type(error).__name__}: {error}")
+    return Library(path.name, None, left_out)
 
 
 def left_out_by_the_build(name: str) -> str | None:

@@ -18,7 +18,9 @@ runs the forward pass again.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,6 +58,8 @@ CUDA = _native.load("cuda")
 _propagate = torch.ops.spn.propagate.default
 _propagate_backward = torch.ops.spn.propagate_backward.default
 
+Results = tuple[Tensor, Tensor, Tensor]  # of each of the two, as their schemas say
+
 
 def _wants_function() -> bool:
     """Inside a transform of torch.func or forward-mode AD: see :class:`_Propagate`."""
@@ -64,12 +68,14 @@ def _wants_function() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-def propagate(*args):
-    return _Propagate.apply(*args) if _wants_function() else _propagate(*args)
+def propagate(*args: Any) -> Results:
+    results: Results = _Propagate.apply(*args) if _wants_function() else _propagate(*args)
+    return results
 
 
-def propagate_backward(*args):
-    return _PropagateBackward.apply(*args) if _wants_function() else _propagate_backward(*args)
+def propagate_backward(*args: Any) -> Results:
+    results: Results = _PropagateBackward.apply(*args) if _wants_function() else _propagate_backward(*args)
+    return results
 
 
 # ---- The reference stands in where no library covers a device -------------------------------------------------------
@@ -99,7 +105,7 @@ def why_reference(device: torch.device) -> str | None:
     index = torch.cuda.current_device() if device.index is None else device.index
     missing = torch.ops.spn.cuda_missing_code(index)
     major, minor = torch.cuda.get_device_capability(index)
-    return f"{CUDA.path.name} holds no code for sm_{major}{minor} ({missing})" if missing else None
+    return f"{CUDA.file} holds no code for sm_{major}{minor} ({missing})" if missing else None
 
 
 def _checkpoints_of(hidden: Tensor, directions: tuple[str, ...]) -> Tensor:
@@ -113,7 +119,9 @@ def _checkpoints_of(hidden: Tensor, directions: tuple[str, ...]) -> Tensor:
     return torch.cat(saved, dim=2).contiguous()
 
 
-def _reference_propagate(x, gates, source, direction, normalize, merge, save):
+def _reference_propagate(
+    x: Tensor, gates: Tensor, source: Tensor | None, direction: str, normalize: str, merge: str, save: bool
+) -> Results:
     _warn_once(x.device)
     directions = reference.sweeps_of(direction)
     state = reference.state_dtype(x.dtype)
@@ -140,13 +148,32 @@ def _reference_propagate(x, gates, source, direction, normalize, merge, save):
     return out, winner, checkpoints
 
 
-def _reference_backward(grad, x, gates, source, winner, checkpoints, direction, normalize, merge):
+def _reference_backward(
+    grad: Tensor,
+    x: Tensor,
+    gates: Tensor,
+    source: Tensor | None,
+    winner: Tensor,
+    checkpoints: Tensor,
+    direction: str,
+    normalize: str,
+    merge: str,
+) -> tuple[Tensor, ...]:
     _warn_once(x.device)
     grads = _adjoint_in_state_dtype(grad, x, gates, source, direction, normalize, merge, reference.sweep)
     return tuple(x.new_empty(0) if g is None else g.contiguous() for g in grads)
 
 
-def _adjoint_in_state_dtype(grad, x, gates, source, direction, normalize, merge, sweep):
+def _adjoint_in_state_dtype(
+    grad: Tensor,
+    x: Tensor,
+    gates: Tensor,
+    source: Tensor | None,
+    direction: str,
+    normalize: str,
+    merge: str,
+    sweep: _adjoint.Sweep,
+) -> tuple[Tensor | None, ...]:
     state = reference.state_dtype(x.dtype)
     grads = _adjoint.propagate_backward(
         grad.to(state),
@@ -180,8 +207,9 @@ def _check_devices(x: Tensor, **others: Tensor | None) -> None:
             check_device(name, value, x)
 
 
-@torch.library.register_fake("spn::propagate", lib=library)
-def _propagate_fake(x, gates, source, direction, normalize, merge, save):
+def _propagate_fake(
+    x: Tensor, gates: Tensor, source: Tensor | None, direction: str, normalize: str, merge: str, save: bool
+) -> Results:
     _check_devices(x, gates=gates, source=source)
     n, channels, height, width = x.shape
     directions = reference.sweeps_of(direction)
@@ -196,24 +224,39 @@ def _propagate_fake(x, gates, source, direction, normalize, merge, save):
     return out, winner, x.new_empty((n, channels, values), dtype=reference.state_dtype(x.dtype))
 
 
-@torch.library.register_fake("spn::propagate_backward", lib=library)
-def _propagate_backward_fake(grad, x, gates, source, winner, checkpoints, direction, normalize, merge):
+def _propagate_backward_fake(
+    grad: Tensor,
+    x: Tensor,
+    gates: Tensor,
+    source: Tensor | None,
+    winner: Tensor,
+    checkpoints: Tensor,
+    direction: str,
+    normalize: str,
+    merge: str,
+) -> Results:
     _check_devices(x, gates=gates, source=source, grad=grad, winner=winner, checkpoints=checkpoints)
     grad_source = x.new_empty((0,)) if source is None else source.new_empty(source.shape)
     return x.new_empty(x.shape), gates.new_empty(gates.shape), grad_source
 
 
+torch.library.register_fake("spn::propagate", _propagate_fake, lib=library)
+torch.library.register_fake("spn::propagate_backward", _propagate_backward_fake, lib=library)
+
+
 # ---- Autograd -------------------------------------------------------------------------------------------------------
 
 
-def _propagate_setup(ctx, inputs, output):
+def _propagate_setup(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
     x, gates, source, *ctx.options, ctx.save = inputs
     _, winner, checkpoints = output
     ctx.mark_non_differentiable(winner, checkpoints)
     ctx.save_for_backward(x, gates, source, winner, checkpoints)
 
 
-def _propagate_autograd(ctx, grad, _winner, _checkpoints):
+def _propagate_autograd(
+    ctx: Any, grad: Tensor, _winner: object, _checkpoints: object
+) -> tuple[Tensor | None, ...]:
     x, gates, source, winner, checkpoints = ctx.saved_tensors
     if not ctx.save:
         _, winner, checkpoints = propagate(x, gates, source, *ctx.options, True)
@@ -230,20 +273,23 @@ def _sweep(x: Tensor, p: Tensor, direction: str, source: Tensor | None) -> Tenso
     return out.squeeze(1)
 
 
-def _propagate_backward_setup(ctx, inputs, output):
+def _propagate_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
     grad, x, gates, source, _winner, _checkpoints, *ctx.options = inputs
     ctx.save_for_backward(grad, x, gates, source)
 
 
-def _propagate_backward_autograd(ctx, *grads):
+def _propagate_backward_autograd(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     grad, x, gates, source = ctx.saved_tensors
+    direction, normalize, merge = ctx.options
     primals = (grad, x, gates) if source is None else (grad, x, gates, source)
 
-    def gradients(grad, x, gates, source=None):
-        results = _adjoint_in_state_dtype(grad, x, gates, source, *ctx.options, _sweep)
+    def gradients(
+        grad: Tensor, x: Tensor, gates: Tensor, source: Tensor | None = None
+    ) -> tuple[Tensor | None, ...]:
+        results = _adjoint_in_state_dtype(grad, x, gates, source, direction, normalize, merge, _sweep)
         return results[: len(primals) - 1]
 
-    _, vjp = torch.func.vjp(gradients, *primals)
+    vjp = torch.func.vjp(gradients, *primals)[1]
     tangents = vjp(tuple(grads[: len(primals) - 1]))
     return *tangents, *([None] * (9 - len(tangents)))
 
@@ -258,27 +304,45 @@ def _join_batch(value: Tensor | None, dim: int | None, size: int) -> Tensor | No
     return value.reshape(size * value.shape[1], *value.shape[2:])
 
 
-def _split_batch(values: tuple[Tensor, ...], size: int, batch: int) -> tuple[tuple[Tensor, ...], tuple]:
+def _split_batch(values: Results, size: int) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
     """Splits the batch again, but for values that are empty because they were not asked for."""
-    split = tuple(v if v.dim() == 1 else v.unflatten(0, (size, batch)) for v in values)
+    split = tuple(v if v.dim() == 1 else v.unflatten(0, (size, v.shape[0] // size)) for v in values)
     return split, tuple(None if v.dim() == 1 else 0 for v in values)
 
 
-def _propagate_vmap(call, info, in_dims, x, gates, source, *options):
+def _propagate_vmap(
+    call: Callable[..., Results],
+    info: Any,
+    in_dims: tuple[int | None, ...],
+    x: Tensor,
+    gates: Tensor,
+    source: Tensor | None,
+    *options: Any,
+) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
     size = info.batch_size
     tensors = [_join_batch(v, dim, size) for v, dim in zip((x, gates, source), in_dims, strict=False)]
-    return _split_batch(call(*tensors, *options), size, tensors[0].shape[0] // size)
+    return _split_batch(call(*tensors, *options), size)
 
 
-def _propagate_backward_vmap(call, info, in_dims, grad, x, gates, source, winner, checkpoints, *options):
+def _propagate_backward_vmap(
+    call: Callable[..., Results],
+    info: Any,
+    in_dims: tuple[int | None, ...],
+    grad: Tensor,
+    x: Tensor,
+    gates: Tensor,
+    source: Tensor | None,
+    winner: Tensor,
+    checkpoints: Tensor,
+    *options: Any,
+) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
     size = info.batch_size
     tensors = [_join_batch(v, dim, size) for v, dim in zip((grad, x, gates, source), in_dims, strict=False)]
-    winner, checkpoints = (
+    saved = (
         v if v.dim() == 1 and dim is None else _join_batch(v, dim, size)
         for v, dim in zip((winner, checkpoints), in_dims[4:6], strict=True)
     )
-    values = call(*tensors, winner, checkpoints, *options)
-    return _split_batch(values, size, tensors[1].shape[0] // size)
+    return _split_batch(call(*tensors, *saved, *options), size)
 
 
 # ---- The formulas, registered for torch.compile and for torch.func --------------------------------------------
@@ -305,8 +369,8 @@ class _Propagate(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(x, gates, source, direction, normalize, merge, save):
-        return _propagate(x, gates, source, direction, normalize, merge, save)
+    def forward(*args: Any) -> Any:
+        return _propagate(*args)
 
     setup_context = staticmethod(_propagate_setup)
     backward = staticmethod(_propagate_autograd)
@@ -315,8 +379,8 @@ class _Propagate(torch.autograd.Function):
 
 class _PropagateBackward(torch.autograd.Function):
     @staticmethod
-    def forward(grad, x, gates, source, winner, checkpoints, direction, normalize, merge):
-        return _propagate_backward(grad, x, gates, source, winner, checkpoints, direction, normalize, merge)
+    def forward(*args: Any) -> Any:
+        return _propagate_backward(*args)
 
     setup_context = staticmethod(_propagate_backward_setup)
     backward = staticmethod(_propagate_backward_autograd)

@@ -236,17 +236,21 @@ def _needs_grad(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
-def _cast_for_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+def _cast_for_autocast(
+    x: Tensor, gates: Tensor, source: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Casts to the autocast dtype, as torch does for a convolution; anything but a tensor is left to validation."""
-    if not isinstance(tensors[0], Tensor):
-        return tensors
-    device = tensors[0].device.type
+    if not isinstance(x, Tensor):
+        return x, gates, source
+    device = x.device.type
     # The compiler of torch 2.11 can not trace is_autocast_available.
     has_autocast = device in ("cpu", "cuda") or torch.amp.is_autocast_available(device)
     if not has_autocast or not torch.is_autocast_enabled(device):
-        return tensors
+        return x, gates, source
     dtype = torch.get_autocast_dtype(device)
-    return tuple(
-        t.to(dtype) if isinstance(t, Tensor) and t.is_floating_point() and t.dtype != torch.float64 else t
-        for t in tensors
-    )
+    return _cast(x, dtype), _cast(gates, dtype), None if source is None else _cast(source, dtype)
+
+
+def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
+    castable = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
+    return value.to(dtype) if castable else value

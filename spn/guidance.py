@@ -2,18 +2,20 @@
 
 A guidance network is an ``nn.Module`` that maps an RGB image (N, 3, H, W) in [0, 1], with H and W multiples
 of its ``multiple``, to features (N, ``channels``, H / ``stride``, W / ``stride``). Its ``config`` holds the
-arguments that build it again. Any module that keeps this contract can guide a :class:`spn.SPNRefiner`.
+arguments that build it again. Any module that keeps this contract can guide a :class:`spn.SPNRefiner`; a type
+checker knows it as :class:`Guidance`.
 """
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "LiteGuidance", "VGG16Guidance"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Guidance", "LiteGuidance", "VGG16Guidance"]
 
 # Mean and standard deviation of ImageNet's RGB values in [0, 1], which pretrained networks expect their input to be
 # normalised by.
@@ -24,14 +26,38 @@ def _up(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
+class Guidance(Protocol):
+    """What :class:`spn.SPNRefiner` needs of a guidance network, which need not derive from this class.
+
+    Two more attributes are optional. ``sees_mask``: True for a network whose image has the coarse mask as a fourth
+    channel. ``config``: the arguments that build the network again, which are saved with a refiner.
+    """
+
+    @property
+    def channels(self) -> int:
+        """Channels of the features."""
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the image, along a side, to one of the features."""
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of the image are multiples of this."""
+
+    def __call__(self, image: Tensor, /) -> Tensor: ...
+
+
 class _Guidance(nn.Module):
     """Normalisation of the image, shared by the networks below."""
 
     channels: int
     stride: int
     multiple: int
-    config: dict
+    config: dict[str, object]
     sees_mask = False
+    mean: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +134,8 @@ class LiteGuidance(_Guidance):
         self.up = nn.ModuleList(_conv(w, w) for w in widths[:3])
 
     def forward(self, image: Tensor) -> Tensor:
-        x, skips = self.normalized(image), []
+        x: Tensor = self.normalized(image)
+        skips: list[Tensor] = []
         for stage in self.down:
             x = stage(x)
             skips.append(x)
@@ -117,6 +144,9 @@ class LiteGuidance(_Guidance):
         for s in (2, 1, 0):
             x = self.up[s](skips[s] + _up(self.lateral[s](x)))
         return x
+
+    if TYPE_CHECKING:  # nn.Module says Any
+        __call__ = forward
 
 
 # VGG-16 up to pool5: channels and convolutions of each block, which a pooling ends.
@@ -183,6 +213,9 @@ class VGG16Guidance(_Guidance):
             x = block(_up(x) + skip)
         return x
 
+    if TYPE_CHECKING:  # nn.Module says Any
+        __call__ = forward
+
 
 def _mirrored(outputs: int, width: int, depth: int) -> nn.Sequential:
     """A block of VGG backwards: ``depth`` convolutions, the last one to the channels of the block before."""
@@ -190,7 +223,8 @@ def _mirrored(outputs: int, width: int, depth: int) -> nn.Sequential:
     for i in range(depth):
         conv = nn.Conv2d(width, outputs if i == depth - 1 else width, 3, padding=1)
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        nn.init.zeros_(conv.bias)
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
         layers += [conv, nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 

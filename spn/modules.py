@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from .functional import _check_choice, propagate, propagate_four_way
@@ -35,6 +37,9 @@ class Propagate(nn.Module):
     def forward(self, x: Tensor, gates: Tensor, source: Tensor | None = None) -> Tensor:
         return propagate(x, gates, self.direction, source=source, normalize=self.normalize)
 
+    if TYPE_CHECKING:  # nn.Module says Any
+        __call__ = forward
+
     def extra_repr(self) -> str:
         return f"direction={self.direction!r}, normalize={self.normalize!r}"
 
@@ -67,6 +72,9 @@ class FourWayPropagate(nn.Module):
 
     def forward(self, x: Tensor, gates: Tensor, source: Tensor | None = None) -> Tensor:
         return propagate_four_way(x, gates, source=source, normalize=self.normalize, merge=self.merge)
+
+    if TYPE_CHECKING:  # nn.Module says Any
+        __call__ = forward
 
     def extra_repr(self) -> str:
         return f"normalize={self.normalize!r}, merge={self.merge!r}"

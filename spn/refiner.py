@@ -6,6 +6,7 @@ import json
 import os
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from . import _checkpoint
 from ._forms import Direct, Embedded, each
 from .functional import normalize_gates
-from .guidance import LiteGuidance, VGG16Guidance
+from .guidance import Guidance, LiteGuidance, VGG16Guidance
 
 __all__ = ["SPNRefiner"]
 
@@ -70,7 +71,7 @@ class SPNRefiner(nn.Module):
 
     def __init__(
         self,
-        guidance: nn.Module,
+        guidance: Guidance,
         *,
         form: str = "embedded",
         hidden: int = 24,
@@ -89,6 +90,7 @@ class SPNRefiner(nn.Module):
             raise ValueError(f"tile must be None or >= {2 * TILE_OVERLAP}, got {tile}")
         self.config = {"form": form, "hidden": hidden, "groups": groups, "rounds": rounds, "tile": tile}
         self.guidance, self.form, self.tile = guidance, form, tile
+        self.propagation: Direct | Embedded
         if form == "direct":
             self.propagation = Direct(guidance.channels, guidance.stride)
         else:
@@ -104,11 +106,16 @@ class SPNRefiner(nn.Module):
         image, scores = image.to(dtype), coarse.to(dtype)
         if coarse.numel() == 0:
             return coarse
-        refined = self._refine(image, scores) if self.tile is None else self._refine_tiles(image, scores)
+        refined = (
+            self._refine(image, scores) if self.tile is None else self._refine_tiles(image, scores, self.tile)
+        )
         if self.form == "embedded":
             contrast = scores.amax((2, 3), keepdim=True) - scores.amin((2, 3), keepdim=True)
             refined = torch.lerp(scores, refined, (4 * contrast).clamp(max=1).to(refined.dtype))
         return refined.clamp(0, 1).to(coarse.dtype)
+
+    if TYPE_CHECKING:  # nn.Module says Any
+        __call__ = forward
 
     def gates(self, image: Tensor, coarse: Tensor) -> Tensor:
         """The weights with which the refiner propagates: what it takes to belong together.
@@ -131,7 +138,8 @@ class SPNRefiner(nn.Module):
         features, padded, _ = self._guided(image.to(dtype), coarse.to(dtype))
         gates = normalize_gates(self.propagation.raw_gates(features, padded), "abs")
         height, width = (-(-side // (padded.shape[3] // gates.shape[-1])) for side in coarse.shape[2:])
-        return gates[..., :height, :width].unflatten(0, (len(coarse), -1))
+        by_object: Tensor = gates[..., :height, :width].unflatten(0, (len(coarse), -1))
+        return by_object
 
     def _refine(self, image: Tensor, scores: Tensor) -> Tensor:
         """The network on one picture or tile."""
@@ -154,10 +162,10 @@ class SPNRefiner(nn.Module):
         image, masks = each(image, scores.shape[1]), scores.flatten(0, 1).unsqueeze(1)
         return self.guidance(torch.cat([image, masks], 1)), image, masks
 
-    def _refine_tiles(self, image: Tensor, scores: Tensor) -> Tensor:
+    def _refine_tiles(self, image: Tensor, scores: Tensor, tile: int) -> Tensor:
         """Tiles overlap; each gives the part that is nearer to its middle than to its neighbour's."""
-        rows = _spans(scores.shape[-2], self.tile)
-        columns = _spans(scores.shape[-1], self.tile)
+        rows = _spans(scores.shape[-2], tile)
+        columns = _spans(scores.shape[-1], tile)
         parts = []
         for top, bottom, first, last in rows:
             row = []
@@ -189,7 +197,7 @@ class SPNRefiner(nn.Module):
         cls,
         name: str | os.PathLike[str],
         *,
-        guidance: nn.Module | None = None,
+        guidance: Guidance | None = None,
         tile: int | None = None,
     ) -> SPNRefiner:
         """A refiner with trained weights, in float32 and evaluation mode.

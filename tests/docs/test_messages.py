@@ -107,7 +107,7 @@ def no_kernels_for_a_device(tmp_path, monkeypatch, capsys):
 
 
 def no_code_for_this_gpu(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(_ops, "CUDA", _native.Library("cuda", Path("_cuda.abi3.so"), None))
+    monkeypatch.setattr(_ops, "CUDA", _native.Library("_cuda.abi3.so", None))
     missing = "no kernel image is available for execution on the device"
     monkeypatch.setattr(torch.ops.spn, "cuda_missing_code", lambda index: missing)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (6, 1))

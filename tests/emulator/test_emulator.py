@@ -13,7 +13,10 @@ from cases import check
 from kernel_emulator import HERE, ROOT, can_build, load
 from mutations import CASES, MUTATIONS, PLANTED, barriers, noticed
 
-pytestmark = pytest.mark.skipif(not can_build(), reason="no C++ compiler for the emulator")
+pytestmark = [
+    pytest.mark.skipif(not can_build(), reason="no C++ compiler for the emulator"),
+    pytest.mark.slow,
+]
 
 FAULTS = {
     "no barrier": "race|nothing wrote",

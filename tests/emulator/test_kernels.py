@@ -14,7 +14,10 @@ from kernel_emulator import FAST, SLOW, KernelError, Machine, can_build, problem
 
 import spn
 
-pytestmark = pytest.mark.skipif(not can_build(), reason="no C++ compiler for the emulator")
+pytestmark = [
+    pytest.mark.skipif(not can_build(), reason="no C++ compiler for the emulator"),
+    pytest.mark.slow,
+]
 
 # Room for everything; segments; the least shared memory of a device; a little more, for some planes; sweeps side
 # by side; channels in parts; chunks of them.

@@ -28,6 +28,9 @@ OPERATOR_TESTS = (
     "test_validation.py",
     "test_modules.py",
     "test_library.py",
+    "test_compile.py",
+    "test_func.py",
+    "test_purity.py",
 )
 
 pytestmark = pytest.mark.release

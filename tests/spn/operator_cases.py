@@ -99,6 +99,16 @@ class Case:
         return replace(self, **changes)
 
 
+# One of each kind, small: for what does not depend on values.
+CASES = [
+    Case((2, 4, 5, 7), 2, 0, "four_way", "abs", "max"),
+    Case((1, 2, 18, 3), 1, 2, "four_way", "sigmoid", "mean"),
+    Case((1, 4, 3, 32), 4, 1, "four_way", "none", None),
+    Case((2, 3, 4, 17), 3, 0, "left_to_right", "unit"),
+    Case((1, 2, 16, 4), 1, 2, "bottom_to_top", "sigmoid"),
+]
+
+
 def gradients(case: Case, inputs, grad=None, api=spn):
     """Output and gradients of every input; the incoming gradient is drawn unless given."""
     leaves = [t.detach().requires_grad_() for t in inputs]

@@ -34,6 +34,7 @@ def exact_results(case, inputs, grad):
     return gradients(case, [t.double() for t in inputs], grad.double(), api=spn.reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", BOUNDS, ids=str)

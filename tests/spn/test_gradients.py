@@ -61,16 +61,19 @@ def smooth_inputs(case, device="cpu"):
     raise AssertionError(f"no smooth inputs for {case}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*FOUR_WAY, *ONE_DIRECTION], ids=str)
 def test_gradcheck(case, device):
     assert gradcheck(case, smooth_inputs(case, device))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*FOUR_WAY, *ONE_DIRECTION], ids=str)
 def test_gradgradcheck_along_random_directions(case, device):
     assert gradgradcheck(case, smooth_inputs(case, device), fast_mode=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SECOND_ORDER, ids=str)
 def test_gradgradcheck(case, device):
     assert gradgradcheck(case, smooth_inputs(case, device))

@@ -1,0 +1,9 @@
+"""The GPU of the CUDA tests, or what stands in for it."""
+
+import pytest
+from gpu_or_stand_in import GPU, Gpu
+
+
+@pytest.fixture(scope="session", params=[GPU], ids=lambda gpu: gpu.name)
+def gpu(request) -> Gpu:
+    return request.param

@@ -1,0 +1,53 @@
+"""How users call the package; `make lint` has mypy check that it is typed as it reads. Nothing runs it."""
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import assert_type
+
+import spn
+
+
+class OwnGuidance(nn.Module):
+    """Keeps the contract of spn.guidance without deriving from anything there."""
+
+    channels, stride, multiple = 8, 1, 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, self.channels, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        features: Tensor = self.conv(image)
+        return features
+
+
+def operators(x: Tensor, gates: Tensor, lambdas: Tensor) -> None:
+    assert_type(spn.propagate(x, gates[:, 0], "left_to_right", source=lambdas[:, 0], normalize="abs"), Tensor)
+    assert_type(spn.propagate_four_way(x, gates, source=lambdas, merge=None), Tensor)
+    assert_type(spn.normalize_gates(gates, "unit"), Tensor)
+    assert_type(spn.reference.propagate_four_way(x, gates), Tensor)
+    assert_type(spn.Propagate("top_to_bottom")(x, gates[:, 2], source=None), Tensor)
+    assert_type(spn.FourWayPropagate(merge="mean")(x, gates, lambdas), Tensor)
+
+
+def refiners(image: Tensor, coarse: Tensor) -> None:
+    refiner = spn.SPNRefiner.from_pretrained("lite", tile=512)
+    assert_type(refiner, spn.SPNRefiner)
+    assert_type(refiner(image, coarse, logits=True), Tensor)
+    assert_type(refiner.gates(image, coarse), Tensor)
+    assert_type(refiner.eval(), spn.SPNRefiner)
+    refiner.save_pretrained("mine.safetensors", dtype=torch.float16)
+
+    assert_type(spn.LiteGuidance()(image), Tensor)
+    for guidance in (spn.LiteGuidance(sees_mask=True), spn.VGG16Guidance(weights=None), OwnGuidance()):
+        spn.SPNRefiner(guidance, form="direct", tile=None)
+    spn.SPNRefiner.from_pretrained("mine.safetensors", guidance=OwnGuidance())
+
+
+def no_guidance() -> None:
+    spn.SPNRefiner(nn.Conv2d(3, 8, 3))  # type: ignore[arg-type]  # an ignore that nothing needs is an error
+    spn.propagate_four_way(torch.rand(1), torch.rand(1), merge=True)  # type: ignore[arg-type]
+
+
+assert_type(spn.show_config(), str)
+assert_type(spn.__version__, str)
