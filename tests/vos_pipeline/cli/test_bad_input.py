@@ -162,7 +162,7 @@ def test_one_frame_of_a_set_is_its_own_result(tiny_root, tmp_path):
     )
 
 
-@pytest.mark.parametrize("model", ["per-object", "per-video"])
+@pytest.mark.parametrize("model", [pytest.param("per-object", marks=pytest.mark.slow), "per-video"])
 def test_forty_objects(tiny_root, tmp_path, monkeypatch, model):
     monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(tiny.TINY, model=model))
     labels = np.zeros(SIZE, np.uint8)

@@ -106,6 +106,7 @@ def last_line(process):
 INTERRUPTED = "error: interrupted: finished work is kept, --resume goes on with it"
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_segmenting(tiny_root, tmp_path):
     out = tmp_path / "out"
     process = start(davis(tiny_root, out))
@@ -122,6 +123,7 @@ def test_ctrl_c_while_segmenting(tiny_root, tmp_path):
     assert Path("labels/craf/pair/00003.png") in after
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_training(tiny_root, tmp_path):
     out = tmp_path / "out"
     arguments = davis(tiny_root, out)
@@ -132,6 +134,7 @@ def test_ctrl_c_while_training(tiny_root, tmp_path):
     assert last_line(process) == INTERRUPTED
 
 
+@pytest.mark.slow
 def test_a_write_that_fails_half_way_leaves_no_half_file(tiny_root, tmp_path):
     # As on a full disk, only that the system's reason is another: no file may become longer than this.
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"

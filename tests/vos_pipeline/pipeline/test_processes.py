@@ -19,6 +19,8 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.jo
 
 STEPS = 30
 
+pytestmark = pytest.mark.slow
+
 
 def start(*arguments, ranks=0):
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]

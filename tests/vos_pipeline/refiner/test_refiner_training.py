@@ -169,6 +169,7 @@ def by_hand(steps):
     return losses, refiner
 
 
+@pytest.mark.slow
 def test_two_ranks_end_with_the_same_weights_and_do_what_is_promised(tmp_path):
     program = Path(spn_cases.__file__).with_name("spn_ranks.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
