@@ -9,6 +9,7 @@ from plan_kinds import RUNS, all_kinds, kinds_of_plans, proposals, reached, sour
 pytestmark = pytest.mark.skipif(not can_build(), reason="no C++ compiler for the planner")
 
 
+@pytest.mark.slow
 def test_the_cuda_tests_reach_every_kind_of_plan():
     missing = all_kinds() - reached(RUNS).keys()
     assert not missing, "\n".join(

@@ -7,7 +7,7 @@ import torch
 from operator_cases import CASES, DEVICES, Case, gradients
 from torch.func import vmap
 
-pytestmark = pytest.mark.parametrize("device", DEVICES)
+pytestmark = [pytest.mark.parametrize("device", DEVICES), pytest.mark.slow]
 
 
 def assert_same(actual, expected):

@@ -48,7 +48,7 @@ class Trainer:
     Example:
         >>> trainer = Trainer(net, loss, schedule, Path("out/net.pt"))
         >>> trainer.resume()
-        >>> trainer.run(batches(first) for first in range(trainer.done, schedule.steps))
+        >>> trainer.run(batches(step) for step in range(trainer.done, schedule.steps))
     """
 
     def __init__(

@@ -10,6 +10,8 @@ from vos_pipeline import __main__ as cli
 from vos_pipeline.pipeline import paper_tables, run_nets, stages
 from vos_pipeline.settings import PRESETS, TABLES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):

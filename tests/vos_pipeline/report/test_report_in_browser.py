@@ -9,6 +9,8 @@ from vos_pipeline.data import load_davis, make_clips, write_video
 from vos_pipeline.evaluation import Table
 from vos_pipeline.report import ReportData, SequenceReport, write_report
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 6
 STAGES = ("instance nets", "+ SPN", "+ CRAF")
 FLAGS = [
