@@ -76,7 +76,7 @@ def propagate(
     if source is not None:
         _check_grouped("source", "G_s", source, x, lead=())
         source = source.unsqueeze(1)
-    out, _, _ = _ops.propagate(x, gates, source, direction, normalize, "none", _needs_grad(x, gates, source))
+    out, _, _ = _ops.propagate(x, gates, source, direction, normalize, "none", *_saved(x, gates, source))
     return out.squeeze(1)
 
 
@@ -132,8 +132,8 @@ def propagate_four_way(
     _check_grouped("gates", "G", gates, x, lead=(4, 3))
     if source is not None:
         _check_grouped("source", "G_s", source, x, lead=(4,))
-    save = _needs_grad(x, gates, source)
-    out, _, _ = _ops.propagate(x, gates, source, "four_way", normalize, merge or "none", save)
+    saved = _saved(x, gates, source)
+    out, _, _ = _ops.propagate(x, gates, source, "four_way", normalize, merge or "none", *saved)
     return out
 
 
@@ -230,6 +230,11 @@ def _check_like(name: str, value: Tensor, x: Tensor) -> None:
 
 def _short(name: torch.dtype | torch.layout) -> str:
     return str(name).removeprefix("torch.")
+
+
+def _saved(x: Tensor, gates: Tensor, source: Tensor | None) -> tuple[bool, bool]:
+    """Whether the backward pass will need to know who won, and lines of the state: those are for gates alone."""
+    return _needs_grad(x, gates, source), _needs_grad(gates)
 
 
 def _needs_grad(*tensors: Tensor | None) -> bool:

@@ -22,6 +22,7 @@ from operator_cases import (
     DTYPES,
     MERGES,
     NORMALIZATIONS,
+    WANTED,
     Case,
     assert_close,
     cases,
@@ -119,7 +120,7 @@ def test_every_kind_of_plan(gpu: Gpu, case: Case, dtype: torch.dtype):
     expected, winner = reference.merged, None
     if expected is None:
         tensors, options = options_of(case, inputs)
-        saved_out, winner, _ = propagate(*tensors, *options, True)
+        saved_out, winner, _ = propagate(*tensors, *options, True, True)
         assert torch.equal(saved_out, out)
         expected = reference.chosen(winner)
         state = torch.float64 if dtype == torch.float64 else torch.float32
@@ -202,7 +203,7 @@ def test_agrees_with_the_cpu_kernels(gpu: Gpu):
     for a, b in zip(got_grads, grads, strict=True):
         assert_close(a, b)
     winners = [
-        propagate(*tensors, None, "four_way", "abs", "max", True)[1] for tensors in ((x, gates), on_gpu)
+        propagate(*tensors, None, "four_way", "abs", "max", True, True)[1] for tensors in ((x, gates), on_gpu)
     ]
     assert torch.equal(winners[0], winners[1].cpu())
 
@@ -332,16 +333,18 @@ def test_no_channels_are_refused(gpu: Gpu):
         spn.propagate_four_way(x, gates)
 
 
-@pytest.mark.parametrize("trained", [(0,), (1,), (2,), (0, 2), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("wanted", WANTED, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("direction", ["four_way", "bottom_to_top"])
-def test_frozen_inputs(gpu: Gpu, direction: str, trained: tuple[int, ...]):
-    case = FOUR_WAY.with_(source_groups=2, direction=direction)
-    inputs = case.inputs(torch.float32, gpu.device)
+def test_frozen_inputs(gpu: Gpu, direction: str, groups: int, dtype: torch.dtype, wanted: tuple[bool, ...]):
+    case = FOUR_WAY.with_(shape=(2, 4, 20, 40), groups=groups, source_groups=2, direction=direction)
+    inputs = case.inputs(dtype, gpu.device)
     _, expected = gradients(case, inputs, grad := torch.randn_like(inputs[0]))
-    leaves = [t.detach().requires_grad_(i in trained) for i, t in enumerate(inputs)]
+    leaves = [t.detach().requires_grad_(asked) for t, asked in zip(inputs, wanted, strict=True)]
     case(*leaves).backward(grad)
-    for i, leaf in enumerate(leaves):
-        assert torch.equal(leaf.grad, expected[i]) if i in trained else leaf.grad is None
+    for leaf, full, asked in zip(leaves, expected, wanted, strict=True):
+        assert torch.equal(leaf.grad, full) if asked else leaf.grad is None
 
 
 # ---- Devices ----------------------------------------------------------------------------------------------------
@@ -351,15 +354,15 @@ def test_frozen_inputs(gpu: Gpu, direction: str, trained: tuple[int, ...]):
 def test_tensors_of_two_devices_are_refused(gpu: Gpu, elsewhere: str):
     case = FOUR_WAY.with_(source_groups=2)
     tensors, options = options_of(case, case.inputs(torch.float32, gpu.device))
-    out, winner, checkpoints = propagate(*tensors, *options, True)
+    out, winner, checkpoints = propagate(*tensors, *options, True, True)
     names = ("grad", "x", "gates", "source", "winner", "checkpoints")
     arguments = dict(zip(names, (out, *tensors, winner, checkpoints), strict=True))
     arguments[elsewhere] = arguments[elsewhere].to("meta" if gpu.stands_in else "cpu")
     if elsewhere in ("x", "gates", "source"):
         with pytest.raises((RuntimeError, ValueError), match="must be on"):
-            propagate(*(arguments[name] for name in ("x", "gates", "source")), *options, True)
+            propagate(*(arguments[name] for name in ("x", "gates", "source")), *options, True, True)
     with pytest.raises((RuntimeError, ValueError), match="must be on"):
-        propagate_backward(*arguments.values(), *options)
+        propagate_backward(*arguments.values(), *options, True, True, True)
     gpu.synchronize()
 
 
@@ -550,11 +553,11 @@ def test_opcheck(gpu: Gpu, operator: str):
     x, gates = (t.requires_grad_() for t in Case(shape=(1, 2, 5, 6), groups=2).inputs(device=gpu.device))
     options = ("four_way", "abs", "max")
     if operator == "propagate":
-        results = torch.library.opcheck(propagate, (x, gates, None, *options, True))
+        results = torch.library.opcheck(propagate, (x, gates, None, *options, True, True))
     else:
-        out, winner, checkpoints = propagate(x, gates, None, *options, True)
+        out, winner, checkpoints = propagate(x, gates, None, *options, True, True)
         grad = torch.ones_like(out).requires_grad_()
-        arguments = (grad, x, gates, None, winner, checkpoints.detach(), *options)
+        arguments = (grad, x, gates, None, winner, checkpoints.detach(), *options, True, True, False)
         results = torch.library.opcheck(propagate_backward, arguments)
     assert set(results.values()) == {"SUCCESS"}
 
@@ -628,7 +631,7 @@ def test_memory_of_training(gpu: Gpu, case: Case, dtype: torch.dtype):
     inputs = case.inputs(dtype, gpu.device, requires_grad=True)
     out, left, most = gpu.memory(lambda: case(*inputs))
     tensors, options = options_of(case, [t.detach() for t in inputs])
-    _, winner, checkpoints = propagate(*tensors, *options, True)
+    _, winner, checkpoints = propagate(*tensors, *options, True, True)
     assert checkpoints.numel() <= (4 if case.lead else 1) * out.numel() / 16
     assert winner.numel() == (out.numel() if case.direction == "four_way" else 0)
     assert left == bytes_of(out, winner, checkpoints)

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from operator_cases import DEVICES, Case, assert_close, gradients, kernels_on, relative_rms
+from operator_cases import DEVICES, WANTED, Case, assert_close, gradients, kernels_on, relative_rms
 from torch.func import functional_call, grad, jacrev, vjp, vmap
 
 import spn
@@ -27,7 +27,7 @@ def operator_arguments(case, inputs, save=True):
     if case.direction != "four_way":
         gates, source = gates.unsqueeze(1), [s.unsqueeze(1) for s in source]
     merge = case.merge or "none" if case.direction == "four_way" else "none"
-    return x, gates, (source or [None])[0], case.direction, case.normalize, merge, save
+    return x, gates, (source or [None])[0], case.direction, case.normalize, merge, save, save
 
 
 # ---- opcheck ---------------------------------------------------------------------------------------
@@ -42,14 +42,17 @@ def test_opcheck_forward(case, save, device):
     assert set(results.values()) == {"SUCCESS"}
 
 
+@pytest.mark.parametrize("wanted", WANTED, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_opcheck_backward(case, device):
+def test_opcheck_backward(case, wanted, device):
+    for_x, for_gates, for_source = wanted
+    wanted = (for_x, for_gates, for_source and case.source_groups > 0)
     arguments = operator_arguments(case, case.inputs(torch.float32, device))
     out, winner, checkpoints = torch.ops.spn.propagate(*arguments)
     tensors = [torch.randn_like(out), *arguments[:3]]
     tensors = [t if t is None else t.requires_grad_() for t in tensors]
     results = torch.library.opcheck(
-        torch.ops.spn.propagate_backward.default, (*tensors, winner, checkpoints, *arguments[3:6])
+        torch.ops.spn.propagate_backward.default, (*tensors, winner, checkpoints, *arguments[3:6], *wanted)
     )
     assert set(results.values()) == {"SUCCESS"}
 
