@@ -142,6 +142,9 @@ struct BackwardCall {
         checkpoints(as_contiguous(checkpoints_)) {
     static_cast<Problem&>(args) = make_problem(x, gates, source, direction, normalize, merge);
     STD_TORCH_CHECK(source || !for_source, "there is no source to compute a gradient for");
+    const int64_t saved = args.batch * args.channels * args.checkpoint_offset(args.directions);
+    STD_TORCH_CHECK(!for_gates || checkpoints.numel() == saved, "the gradient of gates needs the checkpoints");
+    STD_TORCH_CHECK(args.merge != Merge::max || winner.numel() == x.numel(), "a gradient of the maximum needs winner");
     args.grad_x = allocate(for_x, x, grad_x);
     args.grad_gates = allocate(for_gates, gates, grad_gates);
     args.grad_source = allocate(for_source, source ? *source : x, grad_source);

@@ -106,7 +106,7 @@ def test_what_is_not_needed_is_not_read(case, device):
         assert torch.equal(grad_source, full[2])
 
 
-def test_a_gradient_of_no_source_is_refused(device):
+def test_gradients_that_cannot_be_had_are_refused(device):
     if not kernels_on(device):
         pytest.skip("kernels check their arguments")
     case = Case()
@@ -114,6 +114,11 @@ def test_a_gradient_of_no_source_is_refused(device):
     out, winner, checkpoints = forward(*arguments)
     with pytest.raises(RuntimeError, match="there is no source"):
         backward(out, *arguments[:3], winner, checkpoints, *arguments[3:6], True, True, True)
+    nothing = torch.empty(0, device=device)
+    with pytest.raises(RuntimeError, match="needs the checkpoints"):
+        backward(out, *arguments[:3], winner, nothing, *arguments[3:6], True, True, False)
+    with pytest.raises(RuntimeError, match="needs winner"):
+        backward(out, *arguments[:3], nothing.byte(), checkpoints, *arguments[3:6], True, False, False)
 
 
 # ---- Memory ----------------------------------------------------------------------------------------
