@@ -109,7 +109,7 @@ def test_what_is_not_needed_is_not_read(case, device):
 def test_gradients_that_cannot_be_had_are_refused(device):
     if not kernels_on(device):
         pytest.skip("kernels check their arguments")
-    case = Case()
+    case = CASES[0]
     arguments = operator_arguments(case, case.inputs(torch.float32, device))
     out, winner, checkpoints = forward(*arguments)
     with pytest.raises(RuntimeError, match="there is no source"):
