@@ -57,20 +57,25 @@ struct ForwardArgs : Problem {
   const void* gates;   // (N, D, 3, G, H, W), raw
   const void* source;  // (N, D, G_s, H, W) or null
   void* out;           // (N, C, H, W), or (N, D, C, H, W) without a merge
-  uint8_t* winner;     // (N, C, H, W): which direction the maximum came from; null when nothing is saved
-  void* checkpoints;   // (N, C, sum of checkpoint_values) in the state's dtype; null when nothing is saved
+  uint8_t* winner;     // (N, C, H, W): which direction the maximum came from; null where it is not saved
+  void* checkpoints;   // (N, C, sum of checkpoint_values) in the state's dtype; null where they are not saved
 };
 
 struct BackwardArgs : Problem {
   const void* grad;  // as out
-  const void* x;
+  const void* x;     // read where reads_x()
   const void* gates;
   const void* source;
   const uint8_t* winner;
-  const void* checkpoints;
+  const void* checkpoints;  // read where reads_hidden()
+  // Null where nobody asks for it.
   void* grad_x;
   void* grad_gates;
-  void* grad_source;  // null in SPN form
+  void* grad_source;
+
+  // dp_k = a (h_k - x) and dlambda = a x are for gates and source; dx depends on a and p alone.
+  SPN_HD bool reads_hidden() const { return grad_gates != nullptr; }
+  SPN_HD bool reads_x() const { return grad_gates || grad_source; }
 };
 
 }  // namespace spn

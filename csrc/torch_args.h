@@ -1,9 +1,12 @@
 // The torch side of the operators, shared by every backend: schemas' arguments in, the structs of problem.h out.
 //
-//   propagate(Tensor x, Tensor gates, Tensor? source, str direction, str normalize, str merge, bool save)
-//       -> (Tensor out, Tensor winner, Tensor checkpoints)
+//   propagate(Tensor x, Tensor gates, Tensor? source, str direction, str normalize, str merge,
+//             bool save_winner, bool save_checkpoints) -> (Tensor out, Tensor winner, Tensor checkpoints)
 //   propagate_backward(Tensor grad, Tensor x, Tensor gates, Tensor? source, Tensor winner, Tensor checkpoints,
-//                      str direction, str normalize, str merge) -> (Tensor, Tensor, Tensor)
+//                      str direction, str normalize, str merge, bool for_x, bool for_gates, bool for_source)
+//       -> (Tensor grad_x, Tensor grad_gates, Tensor grad_source)
+//
+// Results that nobody asks for are empty.
 //
 // spn/_ops.py defines the schemas and spn/functional.py validates: here a wrong value is a bug of ours.
 #pragma once
@@ -96,16 +99,17 @@ struct ForwardCall {
   ForwardArgs args;
 
   ForwardCall(const Tensor& x_, const Tensor& gates_, const std::optional<Tensor>& source_,
-              const std::string& direction, const std::string& normalize, const std::string& merge, bool save)
+              const std::string& direction, const std::string& normalize, const std::string& merge, bool save_winner,
+              bool save_checkpoints)
       : x(as_contiguous(x_)), gates(as_contiguous(gates_)), source(as_contiguous(source_)) {
     static_cast<Problem&>(args) = make_problem(x, gates, source, direction, normalize, merge);
     std::vector<int64_t> shape{args.batch, args.channels, args.height, args.width};
-    const bool saves_winner = save && args.merge == Merge::max;
-    winner = torch::stable::new_empty(x, saves_winner ? shape : std::vector<int64_t>{0}, ScalarType::Byte);
+    save_winner = save_winner && args.merge == Merge::max;
+    winner = torch::stable::new_empty(x, save_winner ? shape : std::vector<int64_t>{0}, ScalarType::Byte);
     checkpoints = torch::stable::new_empty(
         x,
-        save ? std::vector<int64_t>{args.batch, args.channels, args.checkpoint_offset(args.directions)}
-             : std::vector<int64_t>{0},
+        save_checkpoints ? std::vector<int64_t>{args.batch, args.channels, args.checkpoint_offset(args.directions)}
+                         : std::vector<int64_t>{0},
         state_type(args.dtype));
     if (args.merge == Merge::none) shape.insert(shape.begin() + 1, args.directions);
     out = torch::stable::new_empty(x, shape);
@@ -113,8 +117,8 @@ struct ForwardCall {
     args.gates = gates.const_data_ptr();
     args.source = source ? source->const_data_ptr() : nullptr;
     args.out = out.mutable_data_ptr();
-    args.winner = saves_winner ? static_cast<uint8_t*>(winner.mutable_data_ptr()) : nullptr;
-    args.checkpoints = save ? checkpoints.mutable_data_ptr() : nullptr;
+    args.winner = save_winner ? static_cast<uint8_t*>(winner.mutable_data_ptr()) : nullptr;
+    args.checkpoints = save_checkpoints ? checkpoints.mutable_data_ptr() : nullptr;
   }
   bool empty() const { return x.numel() == 0; }
   std::tuple<Tensor, Tensor, Tensor> results() const { return {out, winner, checkpoints}; }
@@ -129,30 +133,38 @@ struct BackwardCall {
 
   BackwardCall(const Tensor& grad_, const Tensor& x_, const Tensor& gates_, const std::optional<Tensor>& source_,
                const Tensor& winner_, const Tensor& checkpoints_, const std::string& direction,
-               const std::string& normalize, const std::string& merge)
+               const std::string& normalize, const std::string& merge, bool for_x, bool for_gates, bool for_source)
       : grad(as_contiguous(grad_)),
-        x(as_contiguous(x_)),
+        x(for_gates || for_source ? as_contiguous(x_) : x_),
         gates(as_contiguous(gates_)),
         source(as_contiguous(source_)),
         winner(as_contiguous(winner_)),
         checkpoints(as_contiguous(checkpoints_)) {
     static_cast<Problem&>(args) = make_problem(x, gates, source, direction, normalize, merge);
-    grad_x = torch::stable::new_empty(x, x.sizes());
-    grad_gates = torch::stable::new_empty(gates, gates.sizes());
-    grad_source = source ? torch::stable::new_empty(*source, source->sizes())
-                         : torch::stable::new_empty(x, std::vector<int64_t>{0});
+    STD_TORCH_CHECK(source || !for_source, "there is no source to compute a gradient for");
+    const int64_t saved = args.batch * args.channels * args.checkpoint_offset(args.directions);
+    STD_TORCH_CHECK(!for_gates || checkpoints.numel() == saved, "the gradient of gates needs the checkpoints");
+    STD_TORCH_CHECK(args.merge != Merge::max || winner.numel() == x.numel(), "a gradient of the maximum needs winner");
+    args.grad_x = allocate(for_x, x, grad_x);
+    args.grad_gates = allocate(for_gates, gates, grad_gates);
+    args.grad_source = allocate(for_source, source ? *source : x, grad_source);
     args.grad = grad.const_data_ptr();
     args.x = x.const_data_ptr();
     args.gates = gates.const_data_ptr();
     args.source = source ? source->const_data_ptr() : nullptr;
     args.winner = static_cast<const uint8_t*>(winner.const_data_ptr());
     args.checkpoints = checkpoints.const_data_ptr();
-    args.grad_x = grad_x.mutable_data_ptr();
-    args.grad_gates = grad_gates.mutable_data_ptr();
-    args.grad_source = source ? grad_source.mutable_data_ptr() : nullptr;
   }
-  bool empty() const { return x.numel() == 0; }
+  bool empty() const { return x.numel() == 0 || !(args.grad_x || args.reads_x()); }
   std::tuple<Tensor, Tensor, Tensor> results() const { return {grad_x, grad_gates, grad_source}; }
+
+ private:
+  // The gradient of `input` and where it is written; empty and null where it is not wanted.
+  static void* allocate(bool wanted, const Tensor& input, Tensor& grad) {
+    grad = wanted ? torch::stable::new_empty(input, input.sizes())
+                  : torch::stable::new_empty(input, std::vector<int64_t>{0});
+    return wanted ? grad.mutable_data_ptr() : nullptr;
+  }
 };
 
 }  // namespace spn

@@ -21,6 +21,9 @@ from .reference import UNIT_FLOOR, existing_taps, is_horizontal, is_reversed, no
 
 # sweep(x, p, direction, source) -> h, for weights p that are normalised already.
 Sweep = Callable[[Tensor, Tensor, str, Tensor | None], Tensor]
+# Whether the gradients of x, gates and source are wanted.
+Wanted = tuple[bool, bool, bool]
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 OPPOSITE = {"left_to_right": "right_to_left", "top_to_bottom": "bottom_to_top"}
 OPPOSITE |= {opposite: direction for direction, opposite in OPPOSITE.items()}
@@ -60,14 +63,20 @@ def normalize_adjoint(raw: Tensor, p: Tensor, grad_p: Tensor, mode: str) -> Tens
 
 
 def _sweep_backward(
-    grad: Tensor, x: Tensor, raw: Tensor, source: Tensor | None, direction: str, normalize: str, sweep: Sweep
-) -> tuple[Tensor, Tensor, Tensor | None]:
+    grad: Tensor,
+    x: Tensor,
+    raw: Tensor,
+    source: Tensor | None,
+    direction: str,
+    normalize: str,
+    wanted: Wanted,
+    sweep: Sweep,
+) -> Gradients:
     """Gradients of one sweep for x (N, C, H, W), raw gates (N, 3, G, H, W) and source (N, G_s, H, W)."""
+    for_x, for_gates, for_source = wanted
     (n, channels), plane = x.shape[:2], x.shape[-2:]
-    groups = raw.shape[2]
     taps = existing_taps(plane[0], plane[1], direction, x).unsqueeze(1)
     p = torch.where(taps, normalize_gates(raw, normalize, direction), 0.0)
-    hidden = sweep(x, p, direction, source)
 
     moved = torch.stack(
         [_to_previous_line(p[:, 1 - tap], direction, -tap, back=-1) for tap in (-1, 0, 1)],
@@ -76,26 +85,36 @@ def _sweep_backward(
     ones = x.new_ones(n, 1, *plane)
     a = sweep(grad, moved, OPPOSITE[direction], ones)
 
-    per_channel = [
-        a * (_to_previous_line(hidden, direction, tap) - (x if source is None else 0)) for tap in (-1, 0, 1)
-    ]
-    grad_p = torch.stack(per_channel, dim=1).unflatten(2, (groups, channels // groups)).sum(3)
-    grad_raw = normalize_adjoint(raw, p, torch.where(taps, grad_p, 0.0), normalize)
-    if source is None:
-        keep = (1 - p.sum(1)).repeat_interleave(channels // groups, dim=1)
-        return keep * a, grad_raw, None
-    shared = channels // source.shape[1]
-    grad_source = (a * x).unflatten(1, (source.shape[1], shared)).sum(2)
-    return source.repeat_interleave(shared, dim=1) * a, grad_raw, grad_source
+    grad_x = grad_raw = grad_source = None
+    if for_x:
+        keep = 1 - p.sum(1) if source is None else source
+        grad_x = keep.repeat_interleave(channels // keep.shape[1], dim=1) * a
+    if for_gates:
+        hidden = sweep(x, p, direction, source)
+        per_channel = [
+            a * (_to_previous_line(hidden, direction, tap) - (x if source is None else 0))
+            for tap in (-1, 0, 1)
+        ]
+        grad_p = _sum_over_shared(torch.stack(per_channel, dim=1), 2, raw.shape[2])
+        grad_raw = normalize_adjoint(raw, p, torch.where(taps, grad_p, 0.0), normalize)
+    if for_source and source is not None:
+        grad_source = _sum_over_shared(a * x, 1, source.shape[1])
+    return grad_x, grad_raw, grad_source
 
 
-def split_grad(grad: Tensor, hidden: Tensor | None, merge: str, directions: int) -> Tensor:
+def _sum_over_shared(value: Tensor, dim: int, groups: int) -> Tensor:
+    """Sums over the channels, along dim, that share one of ``groups`` planes."""
+    shared: Tensor = value.unflatten(dim, (groups, value.shape[dim] // groups))
+    return shared.sum(dim + 1)
+
+
+def split_grad(grad: Tensor, winner: Tensor, merge: str, directions: int) -> Tensor:
     """dL/dh of every direction (N, D, C, H, W) from the gradient of the merged map."""
     if merge == "none":
         return grad
-    if hidden is not None:  # for "max"
-        winner = hidden.detach().max(dim=1, keepdim=True).indices
-        return torch.zeros_like(hidden).scatter(1, winner, grad.unsqueeze(1))
+    if merge == "max":
+        won = [winner == d for d in range(directions)]
+        return torch.where(torch.stack(won, dim=1), grad.unsqueeze(1), 0.0)
     share = grad / directions if merge == "mean" else grad
     return share.unsqueeze(1).expand(-1, directions, -1, -1, -1)
 
@@ -105,27 +124,26 @@ def propagate_backward(
     x: Tensor,
     gates: Tensor,
     source: Tensor | None,
+    winner: Tensor,
     direction: str,
     normalize: str,
     merge: str,
+    wanted: Wanted,
     sweep: Sweep,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Gradients for x (N, C, H, W), gates (N, D, 3, G, H, W) and source (N, D, G_s, H, W), in their dtypes."""
+) -> Gradients:
+    """Gradients for x (N, C, H, W), gates (N, D, 3, G, H, W) and source (N, D, G_s, H, W), in their dtypes.
+
+    None for those that are not wanted. ``winner`` (N, C, H, W) is read for "max" alone.
+    """
     directions = sweeps_of(direction)
-
-    def source_of(d: int) -> Tensor | None:
-        return None if source is None else source[:, d]
-
-    hidden = None
-    if merge == "max":
-        p = [normalize_gates(gates[:, d], normalize, name) for d, name in enumerate(directions)]
-        hidden = torch.stack([sweep(x, p[d], name, source_of(d)) for d, name in enumerate(directions)], dim=1)
-    grads = split_grad(grad, hidden, merge, len(directions))
-    parts = [
-        _sweep_backward(grads[:, d], x, gates[:, d], source_of(d), name, normalize, sweep)
-        for d, name in enumerate(directions)
-    ]
-    grad_x = torch.stack([part[0] for part in parts]).sum(0)
-    grad_gates = torch.stack([part[1] for part in parts], dim=1)
-    grad_source = None if source is None else torch.stack([g for *_, g in parts if g is not None], dim=1)
-    return grad_x, grad_gates, grad_source
+    grads = split_grad(grad, winner, merge, len(directions))
+    parts = []
+    for d, name in enumerate(directions):
+        lambdas = None if source is None else source[:, d]
+        parts.append(_sweep_backward(grads[:, d], x, gates[:, d], lambdas, name, normalize, wanted, sweep))
+    of_x, of_gates, of_source = ([g for g in column if g is not None] for column in zip(*parts, strict=True))
+    return (
+        torch.stack(of_x).sum(0) if of_x else None,
+        torch.stack(of_gates, dim=1) if of_gates else None,
+        torch.stack(of_source, dim=1) if of_source else None,
+    )

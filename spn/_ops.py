@@ -10,9 +10,12 @@ vmap                 the mapped dimension joins the batch
 Both operators take gates (N, D, 3, G, H, W) and source (N, D, G_s, H, W) with D = 4 for ``direction="four_way"`` and
 D = 1 for one direction. ``out`` is (N, C, H, W), or (N, D, C, H, W) for ``merge="none"``.
 
-With ``save=True`` the forward pass also returns what its backward pass needs beside the inputs: which direction won
-(uint8, only for "max") and line 16, 32, ... of every sweep's state. Without it, these are empty and the backward pass
-runs the forward pass again.
+Asked to, the forward pass also returns what its backward pass needs beside the inputs: ``winner``, which direction won
+(uint8, only for "max"), and ``checkpoints``, line 16, 32, ... of every sweep's state, which the gradient of gates alone
+needs. Where one is missing, autograd runs the forward pass again.
+
+The backward pass computes the gradients that it is asked ``for``. Results that nobody asked for are empty, in both
+passes.
 """
 
 from __future__ import annotations
@@ -31,12 +34,13 @@ from . import _adjoint, _native, reference
 CHECKPOINT_LINES = 16
 
 FORWARD = (
-    "(Tensor x, Tensor gates, Tensor? source, str direction, str normalize, str merge, bool save)"
-    " -> (Tensor, Tensor, Tensor)"
+    "(Tensor x, Tensor gates, Tensor? source, str direction, str normalize, str merge,"
+    " bool save_winner, bool save_checkpoints) -> (Tensor, Tensor, Tensor)"
 )
 BACKWARD = (
     "(Tensor grad, Tensor x, Tensor gates, Tensor? source, Tensor winner, Tensor checkpoints,"
-    " str direction, str normalize, str merge) -> (Tensor, Tensor, Tensor)"
+    " str direction, str normalize, str merge, bool for_x, bool for_gates, bool for_source)"
+    " -> (Tensor, Tensor, Tensor)"
 )
 
 library = torch.library.Library("spn", "DEF")
@@ -120,7 +124,14 @@ def _checkpoints_of(hidden: Tensor, directions: tuple[str, ...]) -> Tensor:
 
 
 def _reference_propagate(
-    x: Tensor, gates: Tensor, source: Tensor | None, direction: str, normalize: str, merge: str, save: bool
+    x: Tensor,
+    gates: Tensor,
+    source: Tensor | None,
+    direction: str,
+    normalize: str,
+    merge: str,
+    save_winner: bool,
+    save_checkpoints: bool,
 ) -> Results:
     _warn_once(x.device)
     directions = reference.sweeps_of(direction)
@@ -141,10 +152,10 @@ def _reference_propagate(
     out = reference.merge_directions(hidden, merge).to(x.dtype).contiguous()
     winner = x.new_empty(0, dtype=torch.uint8)
     checkpoints = x.new_empty(0, dtype=state)
-    if save:
+    if save_checkpoints:
         checkpoints = _checkpoints_of(hidden, directions)
-        if merge == "max":
-            winner = hidden.max(dim=1).indices.to(torch.uint8)
+    if save_winner and merge == "max":
+        winner = hidden.max(dim=1).indices.to(torch.uint8)
     return out, winner, checkpoints
 
 
@@ -158,9 +169,15 @@ def _reference_backward(
     direction: str,
     normalize: str,
     merge: str,
+    for_x: bool,
+    for_gates: bool,
+    for_source: bool,
 ) -> tuple[Tensor, ...]:
     _warn_once(x.device)
-    grads = _adjoint_in_state_dtype(grad, x, gates, source, direction, normalize, merge, reference.sweep)
+    wanted = for_x, for_gates, for_source
+    grads = _adjoint_in_state_dtype(
+        grad, x, gates, source, winner, direction, normalize, merge, wanted, reference.sweep
+    )
     return tuple(x.new_empty(0) if g is None else g.contiguous() for g in grads)
 
 
@@ -169,9 +186,11 @@ def _adjoint_in_state_dtype(
     x: Tensor,
     gates: Tensor,
     source: Tensor | None,
+    winner: Tensor,
     direction: str,
     normalize: str,
     merge: str,
+    wanted: _adjoint.Wanted,
     sweep: _adjoint.Sweep,
 ) -> tuple[Tensor | None, ...]:
     state = reference.state_dtype(x.dtype)
@@ -180,9 +199,11 @@ def _adjoint_in_state_dtype(
         x.to(state),
         gates.to(state),
         None if source is None else source.to(state),
+        winner,
         direction,
         normalize,
         merge,
+        wanted,
         sweep,
     )
     return tuple(None if g is None else g.to(x.dtype) for g in grads)
@@ -208,14 +229,21 @@ def _check_devices(x: Tensor, **others: Tensor | None) -> None:
 
 
 def _propagate_fake(
-    x: Tensor, gates: Tensor, source: Tensor | None, direction: str, normalize: str, merge: str, save: bool
+    x: Tensor,
+    gates: Tensor,
+    source: Tensor | None,
+    direction: str,
+    normalize: str,
+    merge: str,
+    save_winner: bool,
+    save_checkpoints: bool,
 ) -> Results:
     _check_devices(x, gates=gates, source=source)
     n, channels, height, width = x.shape
     directions = reference.sweeps_of(direction)
     out = x.new_empty((n, len(directions), channels, height, width) if merge == "none" else x.shape)
-    winner = x.new_empty(x.shape if save and merge == "max" else (0,), dtype=torch.uint8)
-    if not save:
+    winner = x.new_empty(x.shape if save_winner and merge == "max" else (0,), dtype=torch.uint8)
+    if not save_checkpoints:
         return out, winner, x.new_empty((0,), dtype=reference.state_dtype(x.dtype))
     values = 0
     for name in directions:
@@ -234,10 +262,13 @@ def _propagate_backward_fake(
     direction: str,
     normalize: str,
     merge: str,
-) -> Results:
+    for_x: bool,
+    for_gates: bool,
+    for_source: bool,
+) -> tuple[Tensor, ...]:
     _check_devices(x, gates=gates, source=source, grad=grad, winner=winner, checkpoints=checkpoints)
-    grad_source = x.new_empty((0,)) if source is None else source.new_empty(source.shape)
-    return x.new_empty(x.shape), gates.new_empty(gates.shape), grad_source
+    inputs = ((x, for_x), (gates, for_gates), (source, for_source))
+    return tuple(x.new_empty(value.shape if asked and value is not None else (0,)) for value, asked in inputs)
 
 
 torch.library.register_fake("spn::propagate", _propagate_fake, lib=library)
@@ -248,50 +279,62 @@ torch.library.register_fake("spn::propagate_backward", _propagate_backward_fake,
 
 
 def _propagate_setup(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
-    x, gates, source, *ctx.options, ctx.save = inputs
+    x, gates, source, *ctx.options, saves_winner, saves_checkpoints = inputs
+    ctx.saved = saves_winner, saves_checkpoints
     _, winner, checkpoints = output
     ctx.mark_non_differentiable(winner, checkpoints)
+    ctx.set_materialize_grads(False)  # they would be zeros of their size
     ctx.save_for_backward(x, gates, source, winner, checkpoints)
 
 
 def _propagate_autograd(
-    ctx: Any, grad: Tensor, _winner: object, _checkpoints: object
+    ctx: Any, grad: Tensor | None, _winner: object, _checkpoints: object
 ) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 8
     x, gates, source, winner, checkpoints = ctx.saved_tensors
-    if not ctx.save:
-        _, winner, checkpoints = propagate(x, gates, source, *ctx.options, True)
-    grad_x, grad_gates, grad_source = propagate_backward(
-        grad, x, gates, source, winner, checkpoints, *ctx.options
-    )
-    return grad_x, grad_gates, None if source is None else grad_source, None, None, None, None
+    wanted = ctx.needs_input_grad[:3]
+    needed = True, wanted[1]
+    if any(need and not saved for need, saved in zip(needed, ctx.saved, strict=True)):
+        _, winner, checkpoints = propagate(x, gates, source, *ctx.options, *needed)
+    grads = propagate_backward(grad, x, gates, source, winner, checkpoints, *ctx.options, *wanted)
+    return *(g if asked else None for g, asked in zip(grads, wanted, strict=True)), *([None] * 5)
 
 
 def _sweep(x: Tensor, p: Tensor, direction: str, source: Tensor | None) -> Tensor:
     """One sweep of the operator with weights that are normalised already; a :data:`spn._adjoint.Sweep`."""
     lambdas = None if source is None else source.unsqueeze(1)
-    out, _, _ = propagate(x, p.unsqueeze(1), lambdas, direction, "none", "none", True)
+    out, _, _ = propagate(x, p.unsqueeze(1), lambdas, direction, "none", "none", True, True)
     return out.squeeze(1)
 
 
 def _propagate_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
-    grad, x, gates, source, _winner, _checkpoints, *ctx.options = inputs
-    ctx.save_for_backward(grad, x, gates, source)
+    grad, x, gates, source, winner, _checkpoints, direction, normalize, merge, *wanted = inputs
+    ctx.options = direction, normalize, merge
+    ctx.wanted = tuple(wanted)
+    ctx.mark_non_differentiable(*(g for g, asked in zip(output, wanted, strict=True) if not asked))
+    ctx.save_for_backward(grad, x, gates, source, winner)
 
 
 def _propagate_backward_autograd(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    grad, x, gates, source = ctx.saved_tensors
+    *inputs, winner = ctx.saved_tensors  # grad, x, gates, source
     direction, normalize, merge = ctx.options
-    primals = (grad, x, gates) if source is None else (grad, x, gates, source)
+    differentiated = [i for i, needed in enumerate(ctx.needs_input_grad[:4]) if needed]
 
-    def gradients(
-        grad: Tensor, x: Tensor, gates: Tensor, source: Tensor | None = None
-    ) -> tuple[Tensor | None, ...]:
-        results = _adjoint_in_state_dtype(grad, x, gates, source, direction, normalize, merge, _sweep)
-        return results[: len(primals) - 1]
+    def gradients(*values: Tensor) -> tuple[Tensor, ...]:
+        tensors = list(inputs)
+        for i, value in zip(differentiated, values, strict=True):
+            tensors[i] = value
+        grad, x, gates, source = tensors
+        results = _adjoint_in_state_dtype(
+            grad, x, gates, source, winner, direction, normalize, merge, ctx.wanted, _sweep
+        )
+        return tuple(g for g in results if g is not None)
 
-    vjp = torch.func.vjp(gradients, *primals)[1]
-    tangents = vjp(tuple(grads[: len(primals) - 1]))
-    return *tangents, *([None] * (9 - len(tangents)))
+    vjp = torch.func.vjp(gradients, *(inputs[i] for i in differentiated))[1]
+    tangents = vjp(tuple(g for g, asked in zip(grads, ctx.wanted, strict=True) if asked))
+    found = dict(zip(differentiated, tangents, strict=True))
+    return tuple(found.get(i) for i in range(12))
 
 
 # ---- vmap -----------------------------------------------------------------------------------------------------------

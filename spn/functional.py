@@ -50,6 +50,8 @@ def propagate(
     Note:
         O(N C H W) work, H + W dependent steps at most. With gradients enabled the call keeps x, gates and source (no
         copies) and one line in 16 of h for the backward pass, which recomputes the others: 1/16 of x's elements.
+        Gradients of inputs that need none are neither computed nor allocated. Where the gates need none, no line of h
+        is kept or recomputed.
         Contiguous tensors, and views such as ``conv_out.unflatten(1, (3, G))`` of one, are read where they lie. Any
         other layout, ``torch.channels_last`` above all, is copied once in every call and once more in its backward
         pass: call ``.contiguous()`` yourself on what several calls share. Results are contiguous.
@@ -76,7 +78,7 @@ def propagate(
     if source is not None:
         _check_grouped("source", "G_s", source, x, lead=())
         source = source.unsqueeze(1)
-    out, _, _ = _ops.propagate(x, gates, source, direction, normalize, "none", _needs_grad(x, gates, source))
+    out, _, _ = _ops.propagate(x, gates, source, direction, normalize, "none", *_saved(x, gates, source))
     return out.squeeze(1)
 
 
@@ -111,8 +113,10 @@ def propagate_four_way(
 
     Note:
         One call of one kernel. With gradients enabled the call keeps x, gates and source (no copies), one line in 16 of
-        the four states (at most 1/4 of x's elements, in the state's dtype), and for "max" one byte an element.
-        Everything said in :func:`propagate` holds here too.
+        the four states (at most 1/4 of x's elements, in the state's dtype; none where the gates need no gradient), and
+        for "max" one byte per element. The gradient of the gates takes the most memory: 12 G planes beside the C planes
+        of x's. Freezing the gates saves it, and saves recomputing the states. Everything said in :func:`propagate`
+        holds here too.
 
     Example:
         >>> import torch, spn
@@ -132,8 +136,8 @@ def propagate_four_way(
     _check_grouped("gates", "G", gates, x, lead=(4, 3))
     if source is not None:
         _check_grouped("source", "G_s", source, x, lead=(4,))
-    save = _needs_grad(x, gates, source)
-    out, _, _ = _ops.propagate(x, gates, source, "four_way", normalize, merge or "none", save)
+    saved = _saved(x, gates, source)
+    out, _, _ = _ops.propagate(x, gates, source, "four_way", normalize, merge or "none", *saved)
     return out
 
 
@@ -230,6 +234,11 @@ def _check_like(name: str, value: Tensor, x: Tensor) -> None:
 
 def _short(name: torch.dtype | torch.layout) -> str:
     return str(name).removeprefix("torch.")
+
+
+def _saved(x: Tensor, gates: Tensor, source: Tensor | None) -> tuple[bool, bool]:
+    """Whether the backward pass will need to know who won, and lines of the state: those are for gates alone."""
+    return _needs_grad(x, gates, source), _needs_grad(gates)
 
 
 def _needs_grad(*tensors: Tensor | None) -> bool:

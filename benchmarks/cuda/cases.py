@@ -60,9 +60,9 @@ def call_of(work: Pass, device: str) -> Call:
     options = (work.direction, "abs", work.merge)
     forward, backward = torch.ops.spn.propagate.default, torch.ops.spn.propagate_backward.default
     if not work.backward:
-        return lambda: forward(x, gates, source, *options, work.save)
-    out, winner, saved = forward(x, gates, source, *options, True)
-    return lambda: backward(out, x, gates, source, winner, saved, *options)
+        return lambda: forward(x, gates, source, *options, work.save, work.save)
+    out, winner, saved = forward(x, gates, source, *options, True, True)
+    return lambda: backward(out, x, gates, source, winner, saved, *options, True, True, work.source)
 
 
 def per_column(library: Path, shape: Shape, sweeps: int) -> Call:

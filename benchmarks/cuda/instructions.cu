@@ -1,6 +1,6 @@
 // The kernels' hot loops with every option fixed, so that what the compiler leaves of them is what a call executes:
 // compiled to be counted by instructions.py, never to run. Four-way "max", "abs", G = C; the second sweep or the third,
-// so that a running sum is both read and written.
+// so that a running sum is both read and written. Every gradient is asked for.
 #include "../../csrc/cuda/backward.h"
 #include "../../csrc/cuda/forward.h"
 
@@ -52,12 +52,15 @@ __global__ void __launch_bounds__(kThreads<S>, 1) count_backward(BackwardArgs b,
   fix(b, plan);
   if (kResident) plan.resident = BackwardMemory<S>::kept_all;
   b.directions = kDirections;
+  b.grad_source = nullptr;
+  __builtin_assume(b.grad_x != nullptr);
+  __builtin_assume(b.grad_gates != nullptr);
   const BackwardMemory<S> memory(b, plan, shared + kHeaderBytes);
   BackwardSweep<S> in = published(reinterpret_cast<BackwardSweep<S>*>(shared));
   fix<true, kHorizontal>(b, in);
   in.direction = kHorizontal ? 1 : 2;
   for (auto& plane : in.grad_gates) plane.wide = nullptr;
-  __builtin_assume(in.winner != nullptr);
+  __builtin_assume(in.winner != nullptr && in.x != nullptr);
   in.target.maximum = false;
   run_backward<S, kPiece>(b, plan, in, memory);
 }

@@ -39,10 +39,16 @@ cuda::Limits machine(int shared_kilobytes, int multiprocessors, int threads, dou
   return limits;
 }
 
+// Gradients that are asked for.
+struct Wanted {
+  bool x = true, gates = true, source = true;
+};
+
 struct Trial {
   Problem problem;
   cuda::Limits limits;
   bool save;  // for a backward pass, which then runs too
+  Wanted wanted;
 };
 
 void check(cudaError_t error, const char* what) {
@@ -108,9 +114,9 @@ struct Passes {
     b.source = f.source;
     b.winner = f.winner;
     b.checkpoints = f.checkpoints;
-    b.grad_x = memory.of(x_bytes, false);
-    b.grad_gates = memory.of(gate_bytes, false);
-    b.grad_source = p.source_groups ? memory.of(source_bytes, false) : nullptr;
+    b.grad_x = trial.wanted.x ? memory.of(x_bytes, false) : nullptr;
+    b.grad_gates = trial.wanted.gates ? memory.of(gate_bytes, false) : nullptr;
+    b.grad_source = trial.wanted.source && p.source_groups ? memory.of(source_bytes, false) : nullptr;
     backward_plan = cuda::plan_backward(b, trial.limits);
   }
 
@@ -131,7 +137,8 @@ void run(const Trial& trial) {
   // initcheck sees what no kernel wrote.
   std::vector<char> host(p.out_bytes + p.gate_bytes);
   check(cudaMemcpy(host.data(), p.forward.out, p.out_bytes, cudaMemcpyDeviceToHost), "copy");
-  if (trial.save) check(cudaMemcpy(host.data(), p.backward.grad_gates, p.gate_bytes, cudaMemcpyDeviceToHost), "copy");
+  const void* grad = p.backward.grad_gates;
+  if (grad) check(cudaMemcpy(host.data(), grad, p.gate_bytes, cudaMemcpyDeviceToHost), "copy");
 }
 
 using Names = std::set<std::string>;
@@ -168,7 +175,10 @@ Names names_of(const Trial& trial) {
   const Passes passes(trial, memory);
   if (!passes.planned(trial)) return names;
   name_plan(names, "forward", trial.problem, passes.forward_plan);
-  if (trial.save) name_plan(names, "backward", trial.problem, passes.backward_plan);
+  if (!trial.save) return names;
+  const auto [x, gates, source] = trial.wanted;
+  const std::string grads = std::string(x ? " x" : "") + (gates ? " gates" : "") + (source ? " source" : "");
+  name_plan(names, ("backward of" + grads).c_str(), trial.problem, passes.backward_plan);
   return names;
 }
 
@@ -188,6 +198,7 @@ std::vector<Trial> candidates() {
     int directions, first;
     int64_t width, channels, gate_groups, source_groups;
     bool save;
+    Wanted wanted = {};
   };
   const Form forms[] = {
       {Merge::max, Normalize::abs, 4, 0, 72, 4, 4, 0, true},       // gates of each channel its own
@@ -196,6 +207,8 @@ std::vector<Trial> candidates() {
       {Merge::max, Normalize::unit, 4, 0, 70, 4, 1, 0, true},
       {Merge::sum, Normalize::none, 4, 0, 72, 4, 2, 4, true},
       {Merge::mean, Normalize::abs, 4, 0, 35, 2, 2, 1, true},
+      {Merge::max, Normalize::abs, 4, 0, 72, 4, 1, 0, true, {true, false, false}},  // frozen gates, frozen x
+      {Merge::max, Normalize::abs, 4, 0, 70, 4, 1, 2, true, {false, true, false}},
       {Merge::none, Normalize::abs, 1, 0, 72, 2, 2, 2, true},  // one direction
       {Merge::none, Normalize::sigmoid, 1, 3, 70, 4, 1, 0, true},
       {Merge::max, Normalize::abs, 4, 0, 1200, 1, 1, 0, true},    // lines that shared memory does not carry
@@ -217,7 +230,7 @@ std::vector<Trial> candidates() {
         p.width = form.width;
         p.gate_groups = form.gate_groups;
         p.source_groups = form.source_groups;
-        found.push_back({p, limits, form.save});
+        found.push_back({p, limits, form.save, form.wanted});
       }
     }
   }

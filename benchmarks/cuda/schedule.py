@@ -19,9 +19,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "emulator"))
 
 import kernel_emulator
-from kernel_emulator import DIRECTIONS, Machine, checkpoint_values, problem_of
+from kernel_emulator import ALL, DIRECTIONS, Machine, checkpoint_values, problem_of
 
-__all__ = ["DIRECTIONS", "Machine", "Pass", "bytes_of", "kernel_emulator", "plan_of", "plan_text"]
+__all__ = ["ALL", "DIRECTIONS", "Machine", "Pass", "bytes_of", "kernel_emulator", "plan_of", "plan_text"]
 
 BLOCK_LINES = 16  # between two checkpoints, and of a tile
 # What a plan keeps on chip is the first so many of these (csrc/cuda/*_memory.h, forward_plan.h).
@@ -40,6 +40,7 @@ class Pass:
     save: bool = False  # forward: keep what the backward pass needs
     sharing: int = 1  # channels that share gates
     source: bool = False  # of each channel its own
+    wanted: tuple[bool, bool, bool] = ALL  # backward: gradients of x, gates and source
 
     @property
     def sweeps(self) -> int:
@@ -64,6 +65,9 @@ class Pass:
         words = ["backward" if self.backward else "forward", "saving" if self.save else ""]
         words += [self.direction, "source form" if self.source else ""]
         words += [f"{self.sharing} channels a gate" if self.sharing > 1 else ""]
+        if self.wanted != ALL:
+            names = zip(("x", "gates", "source"), self.wanted, strict=True)
+            words += ["of " + " and ".join(name for name, asked in names if asked)]
         return " ".join(word for word in words if word)
 
     def problem(self) -> dict[str, int]:
@@ -75,7 +79,7 @@ class Pass:
 
 def plan_of(work: Pass, machine: Machine) -> dict[str, Any]:
     name = "backward" if work.backward else "forward"
-    return machine.plan(name, work.problem(), save=work.save or work.backward)
+    return machine.plan(name, work.problem(), save=work.save or work.backward, wanted=work.wanted)
 
 
 def on_chip(work: Pass, plan: dict[str, Any]) -> tuple[str, ...]:
@@ -100,12 +104,15 @@ def bytes_of(work: Pass, plan: dict[str, Any]) -> tuple[int, int]:
     n, channels, height, width = work.shape
     planes = n * channels * height * width
     value, state = VALUE_BYTES[work.dtype], 8 if work.dtype == torch.float64 else 4
-    merges, keeps = work.merge != "none", work.save or work.backward
-    inputs = (3 * work.sweeps * value * planes) // work.sharing + (work.sweeps * value * planes) * work.source
-    out = value * planes * (1 if merges else work.sweeps)
-    minimum = inputs + value * planes + out
-    if work.backward:
-        minimum += inputs + value * planes  # their gradients, and that of out in its place
-    if keeps:
-        minimum += planes * merges + n * channels * checkpoint_values(height, width, work.direction) * state
-    return minimum, plan["bytes"]
+    merges = work.merge != "none"
+    x = value * planes
+    gates = 3 * work.sweeps * x // work.sharing
+    source = work.sweeps * x * work.source
+    out = x * (1 if merges else work.sweeps)
+    winner = planes * merges
+    states = n * channels * checkpoint_values(height, width, work.direction) * state
+    if not work.backward:
+        return x + gates + source + out + (winner + states) * work.save, plan["bytes"]
+    for_x, for_gates, for_source = work.wanted
+    read = gates + source + out + winner + x * (for_gates or for_source) + states * for_gates
+    return read + x * for_x + gates * for_gates + source * for_source, plan["bytes"]

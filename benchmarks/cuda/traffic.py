@@ -38,6 +38,7 @@ class Traffic:
     minimum: int
     scheduled: int
     requested: int = 0  # not run
+    written: int = 0  # of those
     barriers_per_step: float = 0.0
     bank_conflicts: float = 0.0  # passes over shared memory beyond one, per access of a warp
 
@@ -82,13 +83,14 @@ def measure(work: Pass, machine: Machine) -> Traffic:
     options = (work.direction, "abs", work.merge)
     out, winner, saved = machine.propagate(x, gates, source, *options, work.save or work.backward)
     if work.backward:
-        machine.propagate_backward(out, x, gates, source, winner, saved, *options)
+        machine.propagate_backward(out, x, gates, source, winner, saved, *options, work.wanted)
     last = machine.last
     return Traffic(
         work,
         plan_text(work, last),
         *bytes_of(work, last),
         requested=32 * (last["sectors_read"] + last["sectors_written"]),
+        written=32 * last["sectors_written"],
         barriers_per_step=last["block_barriers"] / (n * channels * work.steps),
         bank_conflicts=last["shared_passes"] / max(1, last["shared_accesses"]) - 1,
     )
@@ -113,6 +115,8 @@ def counted() -> Iterator[Traffic]:
             yield measure(Pass(shape, dtype=dtype, backward=True), STREAMING)
     yield measure(Pass((1, 1, 64, 64), "left_to_right", source=True), ON_CHIP)
     yield measure(Pass((1, 4, 64, 64), backward=True, sharing=4), ON_CHIP)
+    for wanted in ((True, False, False), (False, True, False)):
+        yield measure(Pass((1, 1, 64, 64), backward=True, wanted=wanted), ON_CHIP)
     yield measure(Pass((1, 1, 32, 1024), "top_to_bottom"), ON_CHIP)
     yield measure(Pass((1, 1, 32, 1024), "top_to_bottom", backward=True), ON_CHIP)
 

@@ -1,6 +1,7 @@
 // The backward pass over whole planes: every sweep's blocks from the last to the first, each recomputed from its
 // checkpoint. Tasks and the choice of separate planes are those of forward.h, but a task owns whole groups of channels,
-// because gradients of shared gates add up over them.
+// because gradients of shared gates add up over them. A gradient that is not wanted costs nothing; where that is the
+// gates', the hidden lines need not be recomputed.
 #pragma once
 
 #include "planes.h"
@@ -58,7 +59,7 @@ bool streams_gate_gradients(const BackwardArgs& b) {
   const int64_t planes = b.batch * b.directions * 3 * b.gate_groups;
   const bool whole_lines =
       b.width % kLanes<S> == 0 && reinterpret_cast<uintptr_t>(b.grad_gates) % SPN_VECTOR_BYTES == 0;
-  return kStreams && std::is_same_v<S, StateOf<S>> && whole_lines &&
+  return kStreams && b.grad_gates && std::is_same_v<S, StateOf<S>> && whole_lines &&
          planes * b.plane() * static_cast<int64_t>(sizeof(S)) > kLargest;
 }
 
@@ -66,7 +67,8 @@ bool streams_gate_gradients(const BackwardArgs& b) {
 template <typename S, typename Store>
 void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, int d, Store store) {
   using T = StateOf<S>;
-  const LineKernels<T> kernels = line_kernels<T>(b.normalize, b.source != nullptr);
+  const Beside beside = b.grad_gates ? Beside::all : b.grad_source ? Beside::lambda : Beside::nothing;
+  const LineKernels<T> kernels = line_kernels<T>(b.normalize, b.source != nullptr, beside);
   const Sweep s = b.sweep(d);
   constexpr int64_t lines = kBlockLines<S>;
   const int64_t stride = padded(s.positions), size = lines * stride;
@@ -81,13 +83,14 @@ void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, in
   std::fill_n(sent, 3 * sent_stride(s.positions), T(0));
   std::fill_n(carries, (c1 - c0) * stride, T(0));
   const int64_t checkpoint_stride = b.checkpoint_offset(b.directions);
-  BlockInputs<S> inputs(b, b.x, b.gates, b.source, n, d, lines);
+  BlockInputs<S> inputs(b, b.reads_x() ? b.x : nullptr, b.gates, b.source, n, d, lines);
   const auto gate_plane = [&](int64_t c, int tap) {
     return static_cast<S*>(b.grad_gates) + b.gate_plane(n, d, tap, c) * b.plane();
   };
   const bool streams = streams_gate_gradients<S>(b);
   // A gate gradient that no other channel adds to goes where it belongs at once, if that is laid out like a line.
-  const bool direct = !streams && std::is_same_v<S, T> && s.position_stride == 1 && b.gate_groups == b.channels;
+  const bool direct =
+      b.grad_gates && !streams && std::is_same_v<S, T> && s.position_stride == 1 && b.gate_groups == b.channels;
 
   for (int64_t t0 = (s.lines - 1) / lines * lines; t0 >= 0; t0 -= lines) {
     const Block block{t0, std::min(lines, s.lines - t0), -lines};
@@ -98,14 +101,14 @@ void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, in
       gather_grad<S, T>(b, n, c, d, s, block, grads, stride);
 
       // Line i needs h of the line before it: the checkpoint, then the lines recomputed from it.
-      if (t0 > 0) {
+      if (t0 > 0 && b.reads_hidden()) {
         const T* saved = static_cast<const T*>(b.checkpoints) + (n * b.channels + c) * checkpoint_stride;
         std::copy_n(saved + b.checkpoint_offset(d) + (t0 / kCheckpointLines - 1) * s.positions, s.positions, entering);
       }
       const auto previous = [&](int64_t i) -> const T* {
         return i > 0 ? hidden + (i - 1) * stride : (t0 > 0 ? entering : nullptr);
       };
-      for (int64_t i = 0; i + 1 < block.count; ++i) {
+      for (int64_t i = 0; b.reads_hidden() && i + 1 < block.count; ++i) {
         kernels.forward(inputs.line(i, previous(i)), hidden + i * stride);
       }
       for (int64_t i = block.count - 1; i >= 0; --i) {
@@ -119,8 +122,9 @@ void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, in
                          out);
       }
 
-      store(c, s, block, grads_x, stride);
-      const T* gate_lines = direct ? nullptr : grad_gates.add(new_gates, leaves_group(b, b.gate_groups, c, c1));
+      if (b.grad_x) store(c, s, block, grads_x, stride);
+      const T* gate_lines = nullptr;
+      if (b.grad_gates && !direct) gate_lines = grad_gates.add(new_gates, leaves_group(b, b.gate_groups, c, c1));
       for (int tap = 0; gate_lines && tap < 3; ++tap) {
         if (streams) {
           scatter_lines(s, block, gate_lines + tap * size, stride, Stream<T>{reinterpret_cast<T*>(gate_plane(c, tap))});
@@ -129,7 +133,7 @@ void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, in
         }
       }
       if (streams) finish_streams();
-      if (!b.source) continue;
+      if (!b.grad_source) continue;
       if (const T* lines = grad_lambda.add(new_source, leaves_group(b, b.source_groups, c, c1))) {
         S* plane = static_cast<S*>(b.grad_source) + b.source_plane(n, d, c) * b.plane();
         scatter_lines(s, block, lines, stride, Assign<S, T>{plane, T(1)});
@@ -168,16 +172,18 @@ void backward_merged(const BackwardArgs& b, int64_t task, const GroupTasks& task
   }
 }
 
+// One sweep by itself: its share of grad_x, if that is wanted, into a plane of its own.
 template <typename S>
 void backward_separate(const BackwardArgs& b, int64_t task, const GroupTasks& tasks, void* separate) {
   using T = StateOf<S>;
   const int d = direction_of_task(task % b.directions);
   int64_t n, c0, c1;
   tasks.range(task / b.directions, n, c0, c1);
-  T* planes = static_cast<T*>(separate) + (d * b.batch + n) * b.channels * b.plane();
+  const int64_t first = (d * b.batch + n) * b.channels;
   backward_sweep<S>(b, n, c0, c1, d,
                     [&](int64_t c, const Sweep& s, const Block& block, const T* lines, int64_t stride) {
-                      scatter_lines(s, block, lines, stride, Assign<T, T>{planes + c * b.plane(), T(1)});
+                      T* plane = static_cast<T*>(separate) + (first + c) * b.plane();
+                      scatter_lines(s, block, lines, stride, Assign<T, T>{plane, T(1)});
                     });
 }
 
@@ -197,10 +203,12 @@ void add_separate(const BackwardArgs& b, const void* separate, int64_t begin, in
 template <typename S>
 void backward(const BackwardArgs& b, void* separate) {
   const GroupTasks tasks(b);
-  if (!separate) {
+  if (b.grad_x && !separate) {
     for_tasks(tasks.count, [&](int64_t task) { backward_merged<S>(b, task, tasks); });
-  } else {
-    for_tasks(tasks.count * b.directions, [&](int64_t task) { backward_separate<S>(b, task, tasks, separate); });
+    return;
+  }
+  for_tasks(tasks.count * b.directions, [&](int64_t task) { backward_separate<S>(b, task, tasks, separate); });
+  if (b.grad_x) {
     for_pieces(b.batch * b.channels * b.plane(),
                [&](int64_t begin, int64_t end) { add_separate<S>(b, separate, begin, end); });
   }

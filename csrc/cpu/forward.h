@@ -18,7 +18,7 @@ namespace SPN_CPU_CAPABILITY {
 template <typename S, typename Store>
 void forward_sweep(const ForwardArgs& f, int64_t n, int64_t c0, int64_t c1, int d, Store store) {
   using T = StateOf<S>;
-  const auto forward_line = line_kernels<T>(f.normalize, f.source != nullptr).forward;
+  const auto forward_line = line_kernels<T>(f.normalize, f.source != nullptr, Beside::nothing).forward;
   const Sweep s = f.sweep(d);
   const int64_t stride = padded(s.positions);
   constexpr int64_t lines = kBlockLines<S>;

@@ -89,8 +89,9 @@ void forward_line(const LineInputs<T>& in, T* __restrict h) {
 
 // adjoint   a(t, j) = dh(t, j) + sum_k p_k(t+1, j-k) a(t+1, j-k)
 // `grad` is dh of this line, `carry` the sum: what line t + 1 sent back on entry, what this line sends to t - 1 on
-// exit. `sent` holds three lines of p_k a, sent_stride apart, each with a zero before and after it.
-template <Normalize kMode, bool kSource, typename T>
+// exit. `sent` holds three lines of p_k a, sent_stride apart, each with a zero before and after it. Without kGates only
+// whether `previous` is null counts, and without kLambda too x is not read.
+template <Normalize kMode, bool kSource, bool kGates, bool kLambda, typename T>
 void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restrict carry, T* __restrict sent,
                    const LineGradients<T>& out) {
   const int64_t positions = in.positions;
@@ -107,8 +108,8 @@ void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restr
     for (int64_t j = 0; j < positions; ++j) {
       const T a = grad[j] + carry[j];
       grad_x[j] = kSource ? lambda[j] * a : a;
-      if (kSource) grad_lambda[j] = x[j] * a;
-      grad_minus[j] = grad_zero[j] = grad_plus[j] = T(0);
+      if (kLambda) grad_lambda[j] = x[j] * a;
+      if (kGates) grad_minus[j] = grad_zero[j] = grad_plus[j] = T(0);
     }
     return;
   }
@@ -120,13 +121,16 @@ void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restr
     const T a = grad[j] + carry[j];
     const Taps<T> g = gates.at(j);
     const Taps<T> p = normalize<kMode>(g, has_minus, has_plus);
-    const Taps<T> dp = gate_adjoint<kSource>(a, x[j], taps_of(previous, j, has_minus, has_plus), has_minus, has_plus);
-    const Taps<T> dg = normalize_adjoint<kMode>(g, p, dp, has_minus, has_plus);
     grad_x[j] = input_adjoint<kSource>(a, kSource ? lambda[j] : T(0), p);
-    if (kSource) grad_lambda[j] = x[j] * a;
-    grad_minus[j] = dg.minus;
-    grad_zero[j] = dg.zero;
-    grad_plus[j] = dg.plus;
+    if (kLambda) grad_lambda[j] = x[j] * a;
+    if (kGates) {
+      const Taps<T> h = taps_of(previous, j, has_minus, has_plus);
+      const Taps<T> dp = gate_adjoint<kSource>(a, x[j], h, has_minus, has_plus);
+      const Taps<T> dg = normalize_adjoint<kMode>(g, p, dp, has_minus, has_plus);
+      grad_minus[j] = dg.minus;
+      grad_zero[j] = dg.zero;
+      grad_plus[j] = dg.plus;
+    }
     sent_minus[j] = p.minus * a;
     sent_zero[j] = p.zero * a;
     sent_plus[j] = p.plus * a;
@@ -142,24 +146,33 @@ struct LineKernels {
   void (*backward)(const LineInputs<T>&, const T*, T*, T*, const LineGradients<T>&);
 };
 
+// What a backward kernel computes beside the gradient of x. With that of gates it computes all, so that the compiler
+// cannot round it in another way; the lines are in the cache.
+enum class Beside : int { nothing, lambda, all };
+
 template <Normalize kMode, bool kSource, typename T>
-LineKernels<T> line_kernels_for() {
-  return {forward_line<kMode, kSource, T>, backward_line<kMode, kSource, T>};
+LineKernels<T> line_kernels_for(Beside beside) {
+  constexpr auto forward = forward_line<kMode, kSource, T>;
+  switch (beside) {
+    case Beside::all: return {forward, backward_line<kMode, kSource, true, kSource, T>};
+    case Beside::lambda: return {forward, backward_line<kMode, kSource, false, kSource, T>};
+    default: return {forward, backward_line<kMode, kSource, false, false, T>};
+  }
+}
+
+template <bool kSource, typename T>
+LineKernels<T> line_kernels_for(Normalize mode, Beside beside) {
+  switch (mode) {
+    case Normalize::none: return line_kernels_for<Normalize::none, kSource, T>(beside);
+    case Normalize::abs: return line_kernels_for<Normalize::abs, kSource, T>(beside);
+    case Normalize::unit: return line_kernels_for<Normalize::unit, kSource, T>(beside);
+    default: return line_kernels_for<Normalize::sigmoid, kSource, T>(beside);
+  }
 }
 
 template <typename T>
-LineKernels<T> line_kernels(Normalize mode, bool source) {
-  switch (mode) {
-    case Normalize::none:
-      return source ? line_kernels_for<Normalize::none, true, T>() : line_kernels_for<Normalize::none, false, T>();
-    case Normalize::abs:
-      return source ? line_kernels_for<Normalize::abs, true, T>() : line_kernels_for<Normalize::abs, false, T>();
-    case Normalize::unit:
-      return source ? line_kernels_for<Normalize::unit, true, T>() : line_kernels_for<Normalize::unit, false, T>();
-    default:
-      return source ? line_kernels_for<Normalize::sigmoid, true, T>()
-                    : line_kernels_for<Normalize::sigmoid, false, T>();
-  }
+LineKernels<T> line_kernels(Normalize mode, bool source, Beside beside) {
+  return source ? line_kernels_for<true, T>(mode, beside) : line_kernels_for<false, T>(mode, beside);
 }
 
 }  // namespace SPN_CPU_CAPABILITY

@@ -64,7 +64,8 @@ class BlockInputs {
         source_scratch_(scratch<T>(Slot::source, size_)),
         x_scratch_(scratch<T>(Slot::input, size_)) {}
 
-  // Gates and source are gathered only where channel c enters another group than the channel before it.
+  // Gates and source are gathered only where channel c enters another group than the channel before it. A null x is
+  // not gathered, and its lines are not to be read.
   void gather(const Block& block, int64_t c, bool new_gates, bool new_source) {
     if (new_gates) {
       for (int tap = 0; tap < 3; ++tap) {
@@ -76,6 +77,7 @@ class BlockInputs {
       const S* plane = source_ + problem_.source_plane(n_, d_, c) * problem_.plane();
       lambda_ = gather_plane<S, T>(plane, sweep_, block, source_scratch_);
     }
+    if (!x_) return;
     const S* plane = x_ + (n_ * problem_.channels + c) * problem_.plane();
     input_ = gather_plane<S, T>(plane, sweep_, block, x_scratch_);
   }
@@ -96,7 +98,7 @@ class BlockInputs {
   Sweep sweep_;
   int64_t size_;
   T *gates_scratch_, *source_scratch_, *x_scratch_;
-  LineBlock<T> taps_[3], lambda_, input_;
+  LineBlock<T> taps_[3], lambda_, input_{};
 };
 
 }  // namespace SPN_CPU_CAPABILITY

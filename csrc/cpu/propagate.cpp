@@ -86,8 +86,8 @@ std::optional<Tensor> separate_planes(const Problem& p, int64_t tasks, const Ten
 
 std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates, const std::optional<Tensor> source,
                                              std::string direction, std::string normalize, std::string merge,
-                                             bool save) {
-  ForwardCall call(x, gates, source, direction, normalize, merge, save);
+                                             bool save_winner, bool save_checkpoints) {
+  ForwardCall call(x, gates, source, direction, normalize, merge, save_winner, save_checkpoints);
   if (!call.empty()) {
     std::optional<Tensor> separate;
     if (call.args.merge != Merge::none) separate = separate_planes(call.args, ChannelTasks(call.args).count, call.x);
@@ -100,10 +100,13 @@ std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates,
 std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const Tensor x, const Tensor gates,
                                                       const std::optional<Tensor> source, const Tensor winner,
                                                       const Tensor checkpoints, std::string direction,
-                                                      std::string normalize, std::string merge) {
-  BackwardCall call(grad, x, gates, source, winner, checkpoints, direction, normalize, merge);
+                                                      std::string normalize, std::string merge, bool for_x,
+                                                      bool for_gates, bool for_source) {
+  BackwardCall call(grad, x, gates, source, winner, checkpoints, direction, normalize, merge, for_x, for_gates,
+                    for_source);
   if (!call.empty()) {
-    const auto separate = separate_planes(call.args, GroupTasks(call.args).count, call.x);
+    std::optional<Tensor> separate;
+    if (for_x) separate = separate_planes(call.args, GroupTasks(call.args).count, call.x);
     for (const Tensor& fresh : {call.grad_x, call.grad_gates, call.grad_source}) bring_pages(fresh);
     cpu_kernels().backward(call.args, separate ? separate->mutable_data_ptr() : nullptr);
   }

@@ -5,6 +5,9 @@
 // A sweep is walked from its last tile to its first. A tile has the lines between two checkpoints of the forward pass:
 // its hidden lines are recomputed, then its gradients (backward_lines.h). Channels that share gates take turns at each
 // tile, so that the gates are read once for all of them, and their gradients are added up in the channels' order.
+//
+// A gradient that nobody asks for is computed with the others, but not stored: its null pointer is a branch that all
+// threads take alike. Without that of gates the hidden lines are zeros, and nothing is recomputed.
 #pragma once
 
 #include "backward_lines.h"
@@ -77,20 +80,20 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
         compute_tile(std::false_type{});
       }
       const Pieces own = own_pieces(in.sweep);
-      if (!plan.resident) {
+      if (b.grad_x && !plan.resident) {
         merger.write(in.target, memory.grad_x(at.channel()), own, shift);
-      } else if (in.direction + 1 == b.directions) {
+      } else if (b.grad_x && in.direction + 1 == b.directions) {
         const Pieces kept(resident_sweep(b, plan, in.direction), item.t0, warp_start, 0, positions);
         send_sum<S, kPiece>(memory.sum(item.channel), kept, in.target.narrow + shift, own);
       }
-      if (item.last_of_gates()) {
+      if (b.grad_gates && item.last_of_gates()) {
         const Pieces to = in.grad_gates[0].wide ? own_pieces(in.part) : own;
         for (int tap = 0; tap < 3; ++tap) {
           const T* sums = memory.sums.gates ? memory.sum_gates() + tap * Memory::kTile : nullptr;
           send_out<S>(memory.tile(at.gates(), Memory::gates + tap), sums, in.grad_gates[tap], to, 0);
         }
       }
-      if (in.source && item.last_of_source()) {
+      if (b.grad_source && item.last_of_source()) {
         const Pieces to = in.grad_source.wide ? own_pieces(in.part) : own;
         const T* sums = memory.sums.source ? memory.sum_source() : nullptr;
         send_out<S>(memory.source(at.source()), sums, in.grad_source, to, source_shift(b, item.channel));

@@ -1,6 +1,6 @@
 // The arithmetic of a tile in the backward pass: its lines up from the checkpoint, then the adjoint down.
 //
-//   before(0)  checkpoint ---step---> before(1) ---step---> ...  before(15)         up: hidden lines, kept
+//   before(0)  checkpoint ---step---> before(1) ---step---> ...  before(15)         up: hidden lines, kept for gates
 //   line 0  <---sent--- line 1  <---sent--- ...  line 15  <---sent--- line 16       down: what lines send back
 //
 // A barrier a line both ways: threads read what their neighbours wrote.
@@ -27,10 +27,12 @@ struct BackwardLines {
   bool has_minus, has_plus;
   bool first_of_gates, first_of_source;  // of the channels that share them
 
+  // The checkpoint is zeros where no gradient needs hidden lines; the others stay the zeros that they were.
   SPN_DEVICE void up() const {
     T* line = memory.before(0) + threadIdx.x;
     store(line, load(memory.checkpoint(at.channel()) + threadIdx.x));
     SPN_BARRIER(0);
+    if (!b.reads_hidden()) return;
 #pragma unroll 1
     for (int i = 0; i < kLines; i += kCount) {
       const Values v = read(i);
@@ -72,9 +74,9 @@ struct BackwardLines {
         grad_lambda[k] = v.x[k] * a[k];
         a[k] = input_adjoint<kSource>(a[k], v.lambda[k], v.p[k]);
       }
-      planes.put_grad_x(i, a);
-      put_gates(i, v, dp);
-      if (kSource)
+      if (b.grad_x) planes.put_grad_x(i, a);
+      if (b.grad_gates) put_gates(i, v, dp);
+      if (kSource && b.grad_source)
         put(memory.sums.source, memory.sum_source(), memory.source(at.source()), i, grad_lambda, first_of_source);
     }
   }
@@ -87,7 +89,12 @@ struct BackwardLines {
   SPN_DEVICE Values read(int i) const {
     Values v;
     planes.view.read_taps(memory.tile(at.gates(), Memory::gates), Memory::kTile, i, v.gates);
-    planes.x(i, v.x);
+    if (b.reads_x()) {
+      planes.x(i, v.x);
+    } else {
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) v.x[k] = T(0);
+    }
     if (kSource) planes.view.read(memory.source(at.source()), i, v.lambda);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) v.p[k] = v.gates[k];

@@ -11,9 +11,9 @@ struct Sums {
   bool gates, source;
 
   template <typename S>
-  SPN_HD static Sums of(const Problem& p, int channels) {
+  SPN_HD static Sums of(const BackwardArgs& b, int channels) {
     const bool here = channels > 1 || sizeof(S) < sizeof(StateOf<S>);
-    return {here && p.gate_groups < p.channels, here && p.source_groups && p.source_groups < p.channels};
+    return {here && b.grad_gates && b.gate_groups < b.channels, here && b.grad_source && b.source_groups < b.channels};
   }
   SPN_HD int tiles() const { return (gates ? 3 : 0) + (source ? 1 : 0); }
 };
@@ -30,49 +30,50 @@ struct BackwardMemory {
   static constexpr int kTile = kWarp * kLines;              // values
   static constexpr int kLineCount = kLines + 6;
 
-  // Bytes of a pixel in the first `count` resident planes.
-  SPN_HD static int resident_bytes(const Problem& p, int count) {
-    const int value = static_cast<int>(sizeof(S)), winner = p.merge == Merge::max ? 1 : 0;
-    return (count > kept_sum ? static_cast<int>(sizeof(T)) : 0) + (count > kept_x ? value : 0) +
-           (count > kept_winner ? winner : 0) + (count > kept_grad ? value : 0);
+  // Bytes of a pixel in the first `count` resident planes, of those that the gradients asked for need.
+  SPN_HD static int resident_bytes(const BackwardArgs& b, int count) {
+    const int value = static_cast<int>(sizeof(S)), winner = b.merge == Merge::max ? 1 : 0;
+    return (count > kept_sum && b.grad_x ? static_cast<int>(sizeof(T)) : 0) +
+           (count > kept_x && b.reads_x() ? value : 0) + (count > kept_winner ? winner : 0) +
+           (count > kept_grad ? value : 0);
   }
-  SPN_HD static int source_array(int resident) {
-    return 3 + (resident > kept_grad ? 0 : 1) + (resident > kept_x ? 0 : 1);
+  SPN_HD static int source_array(const BackwardArgs& b, int resident) {
+    return 3 + (resident > kept_grad ? 0 : 1) + (resident > kept_x || !b.reads_x() ? 0 : 1);
   }
-  SPN_HD static int arrays(const Problem& p, int resident) {
-    return source_array(resident) + (p.source_groups ? 1 : 0);
+  SPN_HD static int arrays(const BackwardArgs& b, int resident) {
+    return source_array(b, resident) + (b.source_groups ? 1 : 0);
   }
-  SPN_HD static int stage_bytes(const Problem& p, int resident) {
-    const int winner = p.merge == Merge::max && resident <= kept_winner ? 1 : 0;
-    return kTile * (arrays(p, resident) * static_cast<int>(sizeof(S)) + winner);
+  SPN_HD static int stage_bytes(const BackwardArgs& b, int resident) {
+    const int winner = b.merge == Merge::max && resident <= kept_winner ? 1 : 0;
+    return kTile * (arrays(b, resident) * static_cast<int>(sizeof(S)) + winner);
   }
-  SPN_HD static int warp_bytes(const Problem& p, const Sums& sums, int stages, int resident) {
-    const int results = kInPlace || resident > kept_sum ? 0 : 1;
-    return stages * stage_bytes(p, resident) + kTile * (sums.tiles() + results) * static_cast<int>(sizeof(T));
+  SPN_HD static int warp_bytes(const BackwardArgs& b, const Sums& sums, int stages, int resident) {
+    const int results = kInPlace || resident > kept_sum || !b.grad_x ? 0 : 1;
+    return stages * stage_bytes(b, resident) + kTile * (sums.tiles() + results) * static_cast<int>(sizeof(T));
   }
-  static int64_t thread_bytes(const Problem& p, int channels, int stages, int resident) {
-    return warp_bytes(p, Sums::of<S>(p, channels), stages, resident) / kWarp + kLineCount * sizeof(T);
+  static int64_t thread_bytes(const BackwardArgs& b, int channels, int stages, int resident) {
+    return warp_bytes(b, Sums::of<S>(b, channels), stages, resident) / kWarp + kLineCount * sizeof(T);
   }
-  static int64_t fixed_bytes(const Problem& p, const Plan& plan) {
+  static int64_t fixed_bytes(const BackwardArgs& b, const Plan& plan) {
     const int64_t ends = 2 * kLineCount * sizeof(T);  // a zero before and after each line
-    return ends + plan.channels * resident_values(p, plan) * resident_bytes(p, plan.resident);
+    return ends + plan.channels * resident_values(b, plan) * resident_bytes(b, plan.resident);
   }
 
-  const Problem& problem;
+  const BackwardArgs& problem;
   const Plan& plan;
   unsigned char *scratch, *warp;
   T* lines;
   Sums sums;
   int stage, pitch;
 
-  SPN_DEVICE BackwardMemory(const Problem& p, const Plan& plan, unsigned char* scratch)
-      : problem(p),
+  SPN_DEVICE BackwardMemory(const BackwardArgs& b, const Plan& plan, unsigned char* scratch)
+      : problem(b),
         plan(plan),
         scratch(scratch),
-        sums(Sums::of<S>(p, plan.channels)),
-        stage(stage_bytes(p, plan.resident)),
+        sums(Sums::of<S>(b, plan.channels)),
+        stage(stage_bytes(b, plan.resident)),
         pitch(plan.threads + 2) {
-    const int bytes = warp_bytes(p, sums, plan.stages, plan.resident);
+    const int bytes = warp_bytes(b, sums, plan.stages, plan.resident);
     warp = scratch + static_cast<int>(threadIdx.x) / kWarp * bytes;
     lines = reinterpret_cast<T*>(scratch + plan.threads / kWarp * bytes) + 1;
   }
@@ -81,7 +82,7 @@ struct BackwardMemory {
   SPN_DEVICE uint8_t* winner(int s) const {
     return reinterpret_cast<uint8_t*>(tile(s, arrays(problem, plan.resident)));
   }
-  SPN_DEVICE S* source(int s) const { return tile(s, source_array(plan.resident)); }
+  SPN_DEVICE S* source(int s) const { return tile(s, source_array(problem, plan.resident)); }
   SPN_DEVICE T* sum_gates() const { return reinterpret_cast<T*>(warp + plan.stages * stage); }
   SPN_DEVICE T* sum_source() const { return sum_gates() + (sums.gates ? 3 * kTile : 0); }
   SPN_DEVICE T* grad_x(int s) const {

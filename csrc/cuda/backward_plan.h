@@ -15,6 +15,14 @@ inline int64_t sharing_source(const Problem& p) {
   return p.source_groups ? p.channels / p.source_groups : 1;
 }
 
+// Parts of a gates' or a source's gradient that blocks leave for each plane; 1 where they leave the gradient itself.
+inline int64_t parts_of_gates(const BackwardArgs& b, const Plan& plan) {
+  return b.grad_gates ? std::max<int64_t>(1, sharing_gates(b) / plan.channels) : 1;
+}
+inline int64_t parts_of_source(const BackwardArgs& b, const Plan& plan) {
+  return b.grad_source ? std::max<int64_t>(1, sharing_source(b) / plan.channels) : 1;
+}
+
 inline Moved backward_moves(const BackwardArgs& b, const Plan& plan) {
   const int64_t value = value_bytes(b.dtype), state = state_bytes(b.dtype);
   const int64_t planes = b.batch * b.channels * b.plane(), sweeps = b.directions;
@@ -23,10 +31,10 @@ inline Moved backward_moves(const BackwardArgs& b, const Plan& plan) {
   const int64_t maps = sweeps * planes;  // values of one tap's gates, or of sources, if no channels shared them
   Moved moved{};
   // What channels share is read once for those of a block, and its gradient leaves once for all, or in parts.
-  const auto shared = [&](int64_t arrays, int64_t sharing) {
-    const int64_t parts = std::max<int64_t>(1, sharing / plan.channels),
-                  run = std::min<int64_t>(sharing, plan.channels);
+  const auto shared = [&](int64_t arrays, int64_t sharing, bool wanted, int64_t parts) {
+    const int64_t run = std::min<int64_t>(sharing, plan.channels);
     moved.bytes += arrays * maps * value / run;
+    if (!wanted) return;
     const int64_t grads = arrays * maps * value / sharing;
     if (parts == 1) {
       moved.bytes += grads;
@@ -37,13 +45,14 @@ inline Moved backward_moves(const BackwardArgs& b, const Plan& plan) {
     moved.after += partial + grads;
     moved.launches_after += plan.chunks;
   };
-  shared(3, sharing_gates(b));
-  if (b.source_groups) shared(1, sharing_source(b));
+  shared(3, sharing_gates(b), b.grad_gates, parts_of_gates(b, plan));
+  if (b.source_groups) shared(1, sharing_source(b), b.grad_source, parts_of_source(b, plan));
   moved.launches_after += plan.chunks - 1;
-  moved.bytes += value * planes * once_or_each(Memory::kept_x);
+  if (b.reads_x()) moved.bytes += value * planes * once_or_each(Memory::kept_x);
   if (b.merge == Merge::max) moved.bytes += planes * once_or_each(Memory::kept_winner);
   moved.bytes += value * planes * (b.merge == Merge::none ? sweeps : once_or_each(Memory::kept_grad));
-  moved.bytes += b.batch * b.channels * b.checkpoint_offset(b.directions) * state;
+  if (b.reads_hidden()) moved.bytes += b.batch * b.channels * b.checkpoint_offset(b.directions) * state;
+  if (!b.grad_x) return moved;
   if (plan.split) {
     moved.bytes += sweeps * state * planes;
     moved.after += sweeps * state * planes + value * planes;
@@ -80,10 +89,11 @@ inline int chunks_for(const Problem& p, Plan plan, const Limits& limits, bool ga
 }
 
 // Maps of x in the state's dtype that sweeps leave to each other, or to the kernel that adds them up.
-inline int64_t maps_of_sums(const Problem& p, const Plan& plan) {
-  if (plan.split) return p.directions;
-  const bool running = p.directions > 1 && !plan.resident;
-  return running && state_bytes(p.dtype) > value_bytes(p.dtype) ? 1 : 0;
+inline int64_t maps_of_sums(const BackwardArgs& b, const Plan& plan) {
+  if (!b.grad_x) return 0;
+  if (plan.split) return b.directions;
+  const bool running = b.directions > 1 && !plan.resident;
+  return running && state_bytes(b.dtype) > value_bytes(b.dtype) ? 1 : 0;
 }
 
 // A plan for as much of the machine as `limits` say; none where it does not fit.
@@ -95,7 +105,7 @@ Plan place_backward(const BackwardArgs& b, const Limits& limits, int channels, b
   plan.piece = piece_of(b, {b.grad, b.x, b.gates, b.source, b.winner, b.grad_x, b.grad_gates, b.grad_source});
   plan.resident_pitch = static_cast<int>(resident_pitch(b, plan.piece));
   divide(plan, b, limits, channels, split);
-  const bool gates = sharing_gates(b) > channels, source = sharing_source(b) > channels;
+  const bool gates = parts_of_gates(b, plan) > 1, source = parts_of_source(b, plan) > 1;
   plan.chunks = gates || source ? chunks_for(b, plan, limits, gates, source) : 1;
   const bool placed =
       place(plan, b, limits, stages, Memory::thread_bytes(b, channels, stages, resident), Memory::fixed_bytes(b, plan));
@@ -110,10 +120,10 @@ Plan place_backward(const BackwardArgs& b, const Limits& limits, int channels, b
 }
 
 // How many bytes the workspace may take: maps of sums, carried lines, parts as far as there is room for them.
-inline int64_t workspace_bound(const Problem& p, const Plan& plan, const Limits& limits) {
-  const int64_t planes = p.batch * p.channels * p.plane() * state_bytes(p.dtype);
-  const int64_t carry = plan.carry_in_shared ? 0 : plan.blocks * plan.carry_values * state_bytes(p.dtype);
-  return planes * maps_of_sums(p, plan) + carry + room_for_parts(p, limits) + 1024;
+inline int64_t workspace_bound(const BackwardArgs& b, const Plan& plan, const Limits& limits) {
+  const int64_t planes = b.batch * b.channels * b.plane() * state_bytes(b.dtype);
+  const int64_t carry = plan.carry_in_shared ? 0 : plan.blocks * plan.carry_values * state_bytes(b.dtype);
+  return planes * maps_of_sums(b, plan) + carry + room_for_parts(b, limits) + 1024;
 }
 
 // visit(channels) for each number of channels that a block could take one after the other: some that share gates.
@@ -131,11 +141,13 @@ void for_channels(const Problem& p, Visit visit) {
   }
 }
 
-inline Choice choose_backward(const BackwardArgs& b, const Limits& limits) {
+// The best plan whose blocks take so many channels, or any number for 0.
+inline Choice choose_with_channels(const BackwardArgs& b, const Limits& limits, int wanted) {
   Choice best;
   with_width(b.dtype, [&](auto zero) {
     using S = decltype(zero);
     for_channels(b, [&](int channels) {
+      if (wanted && channels != wanted) return;
       for_plans<S>(b, limits, channels, BackwardMemory<S>::kept_all,
                    [&](const Limits& share, bool split, int kept, int stages) {
                      const Plan plan = place_backward<S>(b, share, channels, split, kept, stages);
@@ -147,6 +159,21 @@ inline Choice choose_backward(const BackwardArgs& b, const Limits& limits) {
     });
   });
   return best;
+}
+
+// How many channels a block takes decides how sums over them are rounded. It is what all gradients together would have:
+// which of them are asked for changes none.
+inline Choice choose_backward(const BackwardArgs& b, const Limits& limits) {
+  const bool gates = b.grad_gates && sharing_gates(b) > 1, source = b.grad_source && sharing_source(b) > 1;
+  if (!gates && !source) return choose_with_channels(b, limits, 0);
+  const auto or_allocated = [](void* grad) { return grad ? grad : reinterpret_cast<void*>(uintptr_t{256}); };
+  BackwardArgs all = b;
+  all.grad_x = or_allocated(b.grad_x);
+  all.grad_gates = or_allocated(b.grad_gates);
+  if (b.source_groups) all.grad_source = or_allocated(b.grad_source);
+  const Choice choice = choose_with_channels(all, limits, 0);
+  const bool is_all = all.grad_x == b.grad_x && all.grad_gates == b.grad_gates && all.grad_source == b.grad_source;
+  return is_all ? choice : choose_with_channels(b, limits, choice.plan.channels);
 }
 
 inline Plan plan_backward(const BackwardArgs& b, const Limits& limits) {

@@ -23,7 +23,7 @@ SPN_DEVICE void bring_planes(const BackwardMemory<S>& memory, const BackwardSwee
       using V = std::decay_t<decltype(*from)>;
       if (memory.keeps(array)) bring(memory.template plane<V>(array, channel), from + shift);
     };
-    bring_kept(Memory::kept_x, in.x);
+    if (in.x) bring_kept(Memory::kept_x, in.x);
     bring_kept(Memory::kept_grad, in.grad);
     if (in.winner) bring_kept(Memory::kept_winner, in.winner);
   });
@@ -43,7 +43,7 @@ SPN_DEVICE void bring_item(const BackwardArgs& b, const Plan& plan, const Backwa
     if (item.first_of_gates()) {
       for (int tap = 0; tap < 3; ++tap) bring(memory.tile(at.gates(), Memory::gates + tap), in.gates[tap]);
     }
-    if (!memory.keeps(Memory::kept_x)) bring(memory.tile(at.channel(), Memory::x), in.x + shift);
+    if (in.x && !memory.keeps(Memory::kept_x)) bring(memory.tile(at.channel(), Memory::x), in.x + shift);
     if (!memory.keeps(Memory::kept_grad)) bring(memory.tile(at.channel(), Memory::grad), in.grad + shift);
     if (in.winner && !memory.keeps(Memory::kept_winner)) bring(memory.winner(at.channel()), in.winner + shift);
     if (in.source && item.first_of_source()) {
@@ -55,7 +55,7 @@ SPN_DEVICE void bring_item(const BackwardArgs& b, const Plan& plan, const Backwa
     bring_planes(memory, in, lane, kept, item.channel, shift);
   }
   const int j = segment.start + thread;
-  const bool there = item.t0 > 0 && j >= segment.first && j < segment.end;
+  const bool there = b.reads_hidden() && item.t0 > 0 && j >= segment.first && j < segment.end;
   const int64_t line =
       item.channel * b.checkpoint_offset(b.directions) + (item.t0 / kCheckpointLines - 1) * int64_t{item.positions};
   copy_async<sizeof(StateOf<S>)>(memory.checkpoint(at.channel()) + thread, there ? in.checkpoints + line + j : nullptr,

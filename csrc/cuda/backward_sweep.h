@@ -14,7 +14,8 @@ struct BackwardSweep {
   using T = StateOf<S>;
   Sweep sweep;
   Sweep part;  // the same over a part of a sum
-  const S *gates[3], *x, *grad, *source;
+  const S *gates[3], *grad, *source;
+  const S* x;             // null where no gradient needs it
   const uint8_t* winner;  // null where all of grad is this sweep's
   const T* checkpoints;
   GradientPlane<S> grad_gates[3], grad_source;
@@ -36,7 +37,7 @@ SPN_DEVICE void fill_sweep(BackwardSweep<S>& in, const BackwardArgs& b, const Pl
   if (plan.split) d = static_cast<int>(task % b.directions);
 
   in.sweep = b.sweep(d);
-  in.x = static_cast<const S*>(b.x) + index * plane;
+  in.x = b.reads_x() ? static_cast<const S*>(b.x) + index * plane : nullptr;
   in.source = b.source ? static_cast<const S*>(b.source) + b.source_plane(n, d, c) * plane : nullptr;
   const int64_t grad_plane = b.merge == Merge::none ? (n * b.directions + d) * b.channels + c : index;
   in.grad = static_cast<const S*>(b.grad) + grad_plane * plane;
@@ -60,22 +61,25 @@ SPN_DEVICE void fill_sweep(BackwardSweep<S>& in, const BackwardArgs& b, const Pl
   for (int tap = 0; tap < 3; ++tap) {
     const int64_t gate_plane = b.gate_plane(n, d, tap, c);
     in.gates[tap] = static_cast<const S*>(b.gates) + gate_plane * plane;
-    in.grad_gates[tap] = {static_cast<S*>(b.grad_gates) + gate_plane * plane, nullptr};
+    in.grad_gates[tap] = {nullptr, nullptr};
+    if (!b.grad_gates) continue;
+    in.grad_gates[tap].narrow = static_cast<S*>(b.grad_gates) + gate_plane * plane;
     if (gate_parts) {
       in.grad_gates[tap].wide = partial_gates + (((n * b.directions + d) * 3 + tap) * parts + c_part) * part_plane;
     }
   }
   in.grad_source = {nullptr, nullptr};
-  if (b.source) {
+  if (b.grad_source) {
     in.grad_source.narrow = static_cast<S*>(b.grad_source) + b.source_plane(n, d, c) * plane;
     if (source_parts) {
       in.grad_source.wide = partial_source + ((n * b.directions + d) * parts + c_part) * part_plane;
     }
   }
 
+  in.target = {nullptr, nullptr, nullptr, nullptr, nullptr, false, static_cast<uint8_t>(d), T(1)};
+  if (!b.grad_x) return;
   S* grad_x = static_cast<S*>(b.grad_x) + index * plane;
   T* planes = reinterpret_cast<T*>(plan.workspace + plan.planes);
-  in.target = {nullptr, nullptr, nullptr, nullptr, nullptr, false, static_cast<uint8_t>(d), T(1)};
   if (plan.split) {
     in.target.wide = planes + (d * b.batch * b.channels + index) * plane;
     return;

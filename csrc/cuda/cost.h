@@ -31,7 +31,7 @@ struct Cost {
 enum class Pass : int { forward, backward, backward_on_chip };
 inline double instructions_of(Pass pass, int piece, int bytes) {
   constexpr int kCounted[3][2][3] = {
-      {{47, 56, 76}, {54, 63, 106}}, {{132, 173, 232}, {144, 167, 263}}, {{142, 163, 183}, {155, 169, 194}}};
+      {{47, 56, 76}, {54, 63, 106}}, {{132, 174, 238}, {144, 187, 257}}, {{147, 163, 183}, {159, 174, 195}}};
   const int counted = kCounted[static_cast<int>(pass)][bytes == 2 ? 1 : 0][piece == 4 ? 0 : piece == 2 ? 1 : 2];
   return bytes == 8 ? 2 * counted : counted;
 }

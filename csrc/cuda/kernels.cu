@@ -54,7 +54,7 @@ cudaError_t backward_chunk(const BackwardArgs& b, const Plan& plan, cudaStream_t
     return launch(backward_kernel<S, decltype(piece)::value>, plan.blocks, plan.threads,
                   kHeaderBytes + plan.scratch_bytes, stream, b, plan);
   });
-  const int64_t gates = sharing_gates(b) / plan.channels, source = sharing_source(b) / plan.channels;
+  const int64_t gates = parts_of_gates(b, plan), source = parts_of_source(b, plan);
   if (error == cudaSuccess && gates > 1) {
     error = sum_parts<S>(b, plan, b.grad_gates, plan.partial_gates, 3 * b.gate_groups, gates, stream);
   }
@@ -90,7 +90,7 @@ cudaError_t backward(const BackwardArgs& b, Plan plan, void* workspace, cudaStre
     for (plan.chunk = plan.chunks - 1; plan.chunk >= 0 && error == cudaSuccess; --plan.chunk) {
       error = backward_chunk<S>(b, plan, stream);
     }
-    if (error == cudaSuccess && plan.split) {
+    if (error == cudaSuccess && plan.split && b.grad_x) {
       const auto* planes = reinterpret_cast<const StateOf<S>*>(plan.workspace + plan.planes);
       error =
           launch(add_kernel<S>, merge_blocks(b.batch * b.channels * b.plane()), kMergeThreads, 0, stream, b, planes);

@@ -29,6 +29,8 @@ DIRECTIONS = ("left_to_right", "right_to_left", "top_to_bottom", "bottom_to_top"
 NORMALIZATIONS = ("none", "abs", "unit", "sigmoid")
 MERGES = ("none", "max", "mean", "sum")
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+# Gradients of x, gates and source.
+ALL = (True, True, True)
 CHECKPOINT_LINES = 16
 HEADER = 640  # bytes of shared memory that a block has besides
 RESERVED = 1 << 10  # that the device takes of each block
@@ -211,16 +213,23 @@ class Machine:
         if self.check and self.last["unwritten"]:
             raise KernelError(f"not written everywhere: {self.last['unwritten']}")
 
-    def plan(self, name: str, problem: dict, save: bool = False, offset: int = 0) -> dict[str, Any]:
+    def plan(
+        self,
+        name: str,
+        problem: dict,
+        save: bool = False,
+        offset: int = 0,
+        wanted: tuple[bool, bool, bool] = ALL,
+    ) -> dict[str, Any]:
         """How a pass ("forward" or "backward") would be cut into blocks; nothing runs, and no kernel is built.
 
-        `save`: the forward pass keeps what the backward pass needs. `offset`: of the inputs in their storage, in
-        values.
+        `save`: the forward pass keeps what the backward pass needs. `wanted`: which gradients that computes. `offset`:
+        of the inputs in their storage, in values.
         """
         planner = load(Build(), PLANNER)
         if name == "forward":
             return planner.forward(problem, self._options(), save, offset)
-        return planner.backward(problem, self._options(), offset)
+        return planner.backward(problem, self._options(), wanted, offset)
 
     def propagate(
         self,
@@ -260,23 +269,25 @@ class Machine:
         direction: str,
         normalize: str,
         merge: str,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """As torch.ops.spn.propagate_backward."""
+        wanted: tuple[bool, bool, bool] = ALL,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """As torch.ops.spn.propagate_backward. What the wanted gradients do not need is not there at all."""
+        for_x, for_gates, for_source = wanted
         outputs = {
-            "grad_x": torch.empty_like(x),
-            "grad_gates": torch.empty_like(gates),
-            "grad_source": None if source is None else torch.empty_like(source),
+            "grad_x": torch.empty_like(x) if for_x else None,
+            "grad_gates": torch.empty_like(gates) if for_gates else None,
+            "grad_source": torch.empty_like(source) if for_source and source is not None else None,
         }
         self._run(
             "backward",
             _problem(x, gates, source, direction, normalize, merge),
             {
                 "grad": grad,
-                "x": x,
+                "x": x if for_gates or for_source else None,
                 "gates": gates,
                 "source": source,
                 "winner": winner,
-                "checkpoints": checkpoints,
+                "checkpoints": checkpoints if for_gates else None,
             },
             outputs,
         )

@@ -10,13 +10,14 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-from cases import Case, check
-from kernel_emulator import FAST, ROOT, Build, KernelError, Machine, Mutation
+from cases import Case, check, check_wanted
+from kernel_emulator import FAST, ROOT, SLOW, Build, KernelError, Machine, Mutation
 
 from benchmarks.tables import markdown_head, markdown_row
 
@@ -77,6 +78,10 @@ MUTATIONS = (
     Mutation("backward_sweep.h", "Chunk(in.sweep.lines, plan).first", "0", "a chunk takes those before it too"),
     Mutation("parts.h", "s.line_stride < 0 ? s.lines - chunk.end : chunk.first", "chunk.first",
              "a mirrored sweep's parts lie elsewhere"),
+    Mutation("backward_stage.h", "b.reads_hidden()", "true", "a checkpoint is read that nobody needs"),
+    Mutation("backward.h", "b.grad_source && item.last_of_source()", "in.source && item.last_of_source()",
+             "a gradient leaves that nobody asked for"),
+    Mutation("kernels.cu", "plan.split && b.grad_x", "plan.split", "shares of a gradient are added up that nobody has"),
 )  # fmt: skip
 # These cost time alone: the counts of test_traffic.py have to notice them.
 NO_SPREAD = Mutation("tile.h", "row / kRowsOfBanks % kPiecesOfRow * kTogether", "0", "lanes meet in banks")
@@ -92,6 +97,16 @@ def ties(machine: Machine) -> None:
     x, gates = torch.randn(1, 1, 9, 20), torch.zeros(1, 4, 3, 1, 9, 20)
     _, winner, _ = machine.propagate(x, gates, None, "four_way", "none", "max", True)
     assert not winner.any(), "a tie does not go to the first direction"
+
+
+def frozen(machine: Machine) -> None:
+    """Of each gradient alone, of channels that share gates."""
+    case = Case(20, 39, channels=4, gate_groups=1, source_groups=2)
+    for wanted in ((True, False, False), (False, True, False), (False, False, True)):
+        for multiprocessors, speed in ((1, SLOW), (1000, FAST)):
+            check_wanted(
+                case, replace(machine, multiprocessors=multiprocessors, bytes_per_clock=speed), wanted
+            )
 
 
 # Lines across warps, segments, planes on chip, all or some of them, channels that share gates, alone and in parts; one
@@ -115,13 +130,11 @@ CASES = (
 
 def noticed(**changes) -> Iterator[str]:
     """What notices the changes to the machine: errors, one for each case that has one."""
-    for case, machine in (*CASES, (None, Machine())):
-        changed = replace(machine, **changes)
+    calls = [partial(check, case, replace(machine, **changes)) for case, machine in CASES]
+    calls += [partial(other, Machine(**changes)) for other in (ties, frozen)]
+    for call in calls:
         try:
-            if case is None:
-                ties(changed)
-            else:
-                check(case, changed)
+            call()
         except KernelError as error:
             yield re.sub(r",? \(block.*|,? at \S+", "", str(error))
         except (AssertionError, RuntimeError):

@@ -1,4 +1,6 @@
 // How a pass is cut into blocks: host code alone, which compiles in seconds where the kernels take minutes.
+#include <array>
+
 #include "python.h"
 
 namespace py = pybind11;
@@ -38,7 +40,8 @@ py::dict plan_forward(const py::dict& problem, const py::dict& limits, bool save
   return described(cuda::choose_forward(f, limits_of(limits)));
 }
 
-py::dict plan_backward(const py::dict& problem, const py::dict& limits, int64_t offset) {
+py::dict plan_backward(const py::dict& problem, const py::dict& limits, const std::array<bool, 3>& wanted,
+                       int64_t offset) {
   BackwardArgs b;
   static_cast<Problem&>(b) = problem_of(problem);
   const Addresses address{offset, cuda::value_bytes(b.dtype)}, allocated{0, 1};
@@ -48,9 +51,9 @@ py::dict plan_backward(const py::dict& problem, const py::dict& limits, int64_t 
   b.source = address(b.source_groups > 0);
   b.winner = allocated.operator()<uint8_t>(b.merge == Merge::max);
   b.checkpoints = allocated();
-  b.grad_x = allocated();
-  b.grad_gates = allocated();
-  b.grad_source = allocated(b.source_groups > 0);
+  b.grad_x = allocated(wanted[0]);
+  b.grad_gates = allocated(wanted[1]);
+  b.grad_source = allocated(wanted[2] && b.source_groups > 0);
   return described(cuda::choose_backward(b, limits_of(limits)));
 }
 

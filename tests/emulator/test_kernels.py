@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
-from cases import DIRECTIONS, DTYPES, MERGES, NORMALIZATIONS, Case, check
+from cases import DIRECTIONS, DTYPES, MERGES, NORMALIZATIONS, Case, check, check_wanted
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_emulator import FAST, SLOW, KernelError, Machine, can_build, problem_of
@@ -58,6 +59,26 @@ def cases(draw) -> Case:
 @given(cases(), st.sampled_from(sorted(MACHINES)), st.integers(0, 1 << 30))
 def test_equals_reference(case: Case, machine: str, seed: int):
     check(case, replace(MACHINES[machine], seed=seed))
+
+
+# Which gradients are asked for, of x, gates and source: not all of them, and not none.
+WANTED = [wanted for wanted in product((True, False), repeat=3) if any(wanted) and not all(wanted)]
+
+
+@settings(deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(cases(), st.sampled_from(sorted(MACHINES)), st.sampled_from(WANTED))
+def test_gradients_alone_equal_all_of_them(case: Case, machine: str, wanted: tuple[bool, bool, bool]):
+    check_wanted(case, MACHINES[machine], wanted)
+
+
+@pytest.mark.parametrize("machine", sorted(MACHINES))
+@pytest.mark.parametrize("wanted", WANTED, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_gradients_alone_on_every_machine(dtype: torch.dtype, wanted: tuple[bool, bool, bool], machine: str):
+    """Of channels that share gates and sources, and of those that do not."""
+    case = Case(37, 42, channels=4, gate_groups=1, source_groups=2, dtype=dtype)
+    check_wanted(case, MACHINES[machine], wanted)
+    check_wanted(Case(20, 39, source_groups=2, merge="sum", dtype=dtype), MACHINES[machine], wanted)
 
 
 @pytest.mark.parametrize("machine", sorted(MACHINES))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -92,6 +92,38 @@ def test_requested_bytes_of_other_dtypes(backward: bool, dtype: torch.dtype):
 def test_sweeps_side_by_side(backward: bool):
     machine = replace(ON_CHIP, multiprocessors=1000, bytes_per_clock=FAST)
     assert count(Pass(ALIGNED, backward=backward), machine).overhead <= 1.10
+
+
+MASKS = [wanted for wanted in product((True, False), repeat=3) if any(wanted)]
+
+
+@pytest.mark.parametrize("machine", [STREAMING, ON_CHIP], ids=["streaming", "on chip"])
+@pytest.mark.parametrize("wanted", MASKS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_gradients_that_nobody_asks_for_move_nothing(dtype: torch.dtype, wanted: tuple, machine: Machine):
+    work = Pass(ALIGNED, dtype=dtype, backward=True, source=True, wanted=wanted)
+    if machine is STREAMING:
+        machine = replace(machine, shared_bytes=45_000)
+    traffic = count(work, machine)
+    assert traffic.overhead <= 1.10
+    if machine is ON_CHIP:  # only what was asked for is written, once
+        assert traffic.schedule_efficiency == 1
+        for_x, for_gates, for_source = wanted
+        planes = for_x + 12 * for_gates + 4 * for_source
+        assert traffic.written == planes * 64 * 64 * dtype.itemsize
+
+
+@pytest.mark.parametrize("wanted", MASKS[:-1], ids=str)
+def test_no_parts_of_sums_that_nobody_asks_for(wanted: tuple):
+    """Where sweeps run side by side and channels in parts, a frozen input takes no workspace."""
+    for_x, for_gates, _ = wanted
+    work = Pass((1, 4, 64, 64), backward=True, sharing=4, wanted=wanted)
+    machine = replace(ON_CHIP, multiprocessors=1000, bytes_per_clock=FAST)
+    traffic, plan = count(work, machine), plan_of(work, machine)
+    assert plan["split"] and plan["channels"] == 1 and traffic.overhead <= 1.10
+    values = 4 * 4 * 64 * 64  # of x, for each sweep
+    expected = 4 * values * (for_x + 3 * for_gates)
+    assert plan["workspace_bytes"] == pytest.approx(expected, abs=1024)
 
 
 @pytest.mark.parametrize(("multiprocessors", "share"), [(1, 0.6), (8, 1)], ids=["together", "in parts"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import product
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ DIRECTIONS = ("left_to_right", "right_to_left", "top_to_bottom", "bottom_to_top"
 NORMALIZATIONS = ("none", "abs", "unit", "sigmoid")
 MERGES = ("max", "mean", "sum", None)
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+# Which gradients a call asks for, of x, gates and source; at least one of them.
+WANTED = [wanted for wanted in product((True, False), repeat=3) if any(wanted)]
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 

@@ -42,7 +42,7 @@ def test_every_kind_of_plan(gpu: Gpu, case: Case, dtype: torch.dtype):
     expected, winner = reference.merged, None
     if expected is None:
         tensors, options = options_of(case, inputs)
-        saved_out, winner, _ = propagate(*tensors, *options, True)
+        saved_out, winner, _ = propagate(*tensors, *options, True, True)
         assert torch.equal(saved_out, out)
         expected = reference.chosen(winner)
         state = torch.float64 if dtype == torch.float64 else torch.float32
@@ -125,7 +125,7 @@ def test_agrees_with_the_cpu_kernels(gpu: Gpu):
     for a, b in zip(got_grads, grads, strict=True):
         assert_close(a, b)
     winners = [
-        propagate(*tensors, None, "four_way", "abs", "max", True)[1] for tensors in ((x, gates), on_gpu)
+        propagate(*tensors, None, "four_way", "abs", "max", True, True)[1] for tensors in ((x, gates), on_gpu)
     ]
     assert torch.equal(winners[0], winners[1].cpu())
 

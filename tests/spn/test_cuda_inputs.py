@@ -6,7 +6,7 @@ import pytest
 import torch
 from cuda_calls import FOUR_WAY, needs_kernels, options_of, propagate, propagate_backward
 from gpu_or_stand_in import Gpu
-from operator_cases import MERGES, Case, assert_close, gradients
+from operator_cases import MERGES, WANTED, Case, assert_close, gradients
 from torch import Tensor
 
 import spn
@@ -79,16 +79,18 @@ def test_no_channels_are_refused(gpu: Gpu):
         spn.propagate_four_way(x, gates)
 
 
-@pytest.mark.parametrize("trained", [(0,), (1,), (2,), (0, 2), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("wanted", WANTED, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("direction", ["four_way", "bottom_to_top"])
-def test_frozen_inputs(gpu: Gpu, direction: str, trained: tuple[int, ...]):
-    case = FOUR_WAY.with_(source_groups=2, direction=direction)
-    inputs = case.inputs(torch.float32, gpu.device)
+def test_frozen_inputs(gpu: Gpu, direction: str, groups: int, dtype: torch.dtype, wanted: tuple[bool, ...]):
+    case = FOUR_WAY.with_(shape=(2, 4, 20, 40), groups=groups, source_groups=2, direction=direction)
+    inputs = case.inputs(dtype, gpu.device)
     _, expected = gradients(case, inputs, grad := torch.randn_like(inputs[0]))
-    leaves = [t.detach().requires_grad_(i in trained) for i, t in enumerate(inputs)]
+    leaves = [t.detach().requires_grad_(asked) for t, asked in zip(inputs, wanted, strict=True)]
     case(*leaves).backward(grad)
-    for i, leaf in enumerate(leaves):
-        assert torch.equal(leaf.grad, expected[i]) if i in trained else leaf.grad is None
+    for leaf, full, asked in zip(leaves, expected, wanted, strict=True):
+        assert torch.equal(leaf.grad, full) if asked else leaf.grad is None
 
 
 # ---- Devices ----------------------------------------------------------------------------------------------------
@@ -98,15 +100,15 @@ def test_frozen_inputs(gpu: Gpu, direction: str, trained: tuple[int, ...]):
 def test_tensors_of_two_devices_are_refused(gpu: Gpu, elsewhere: str):
     case = FOUR_WAY.with_(source_groups=2)
     tensors, options = options_of(case, case.inputs(torch.float32, gpu.device))
-    out, winner, checkpoints = propagate(*tensors, *options, True)
+    out, winner, checkpoints = propagate(*tensors, *options, True, True)
     names = ("grad", "x", "gates", "source", "winner", "checkpoints")
     arguments = dict(zip(names, (out, *tensors, winner, checkpoints), strict=True))
     arguments[elsewhere] = arguments[elsewhere].to("meta" if gpu.stands_in else "cpu")
     if elsewhere in ("x", "gates", "source"):
         with pytest.raises((RuntimeError, ValueError), match="must be on"):
-            propagate(*(arguments[name] for name in ("x", "gates", "source")), *options, True)
+            propagate(*(arguments[name] for name in ("x", "gates", "source")), *options, True, True)
     with pytest.raises((RuntimeError, ValueError), match="must be on"):
-        propagate_backward(*arguments.values(), *options)
+        propagate_backward(*arguments.values(), *options, True, True, True)
     gpu.synchronize()
 
 

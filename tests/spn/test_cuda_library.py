@@ -20,11 +20,11 @@ def test_opcheck(gpu: Gpu, operator: str):
     x, gates = (t.requires_grad_() for t in Case(shape=(1, 2, 5, 6), groups=2).inputs(device=gpu.device))
     options = ("four_way", "abs", "max")
     if operator == "propagate":
-        results = torch.library.opcheck(propagate, (x, gates, None, *options, True))
+        results = torch.library.opcheck(propagate, (x, gates, None, *options, True, True))
     else:
-        out, winner, checkpoints = propagate(x, gates, None, *options, True)
+        out, winner, checkpoints = propagate(x, gates, None, *options, True, True)
         grad = torch.ones_like(out).requires_grad_()
-        arguments = (grad, x, gates, None, winner, checkpoints.detach(), *options)
+        arguments = (grad, x, gates, None, winner, checkpoints.detach(), *options, True, True, False)
         results = torch.library.opcheck(propagate_backward, arguments)
     assert set(results.values()) == {"SUCCESS"}
 

@@ -50,7 +50,7 @@ def test_memory_of_training(gpu: Gpu, case: Case, dtype: torch.dtype):
     inputs = case.inputs(dtype, gpu.device, requires_grad=True)
     out, left, most = gpu.memory(lambda: case(*inputs))
     tensors, options = options_of(case, [t.detach() for t in inputs])
-    _, winner, checkpoints = propagate(*tensors, *options, True)
+    _, winner, checkpoints = propagate(*tensors, *options, True, True)
     assert checkpoints.numel() <= (4 if case.lead else 1) * out.numel() / 16
     assert winner.numel() == (out.numel() if case.direction == "four_way" else 0)
     assert left == bytes_of(out, winner, checkpoints)

@@ -210,9 +210,9 @@ def test_the_cuda_library_calls_the_reference_by_an_operator(name):
 def test_the_operators_of_the_reference():
     x, gates, source = Case((2, 4, 18, 5), 2, 1, "four_way", "abs", "max").inputs()
     options = ("four_way", "abs", "max")
-    results = torch.ops.spn.reference_propagate(x, gates, source, *options, True)
-    assert_close(results[0], torch.ops.spn.propagate(x, gates, source, *options, True)[0])
-    inputs = (torch.ones_like(x), x, gates, source, *results[1:], *options)
+    results = torch.ops.spn.reference_propagate(x, gates, source, *options, True, True)
+    assert_close(results[0], torch.ops.spn.propagate(x, gates, source, *options, True, True)[0])
+    inputs = (torch.ones_like(x), x, gates, source, *results[1:], *options, True, True, True)
     expected = torch.ops.spn.propagate_backward(*inputs)
     for actual, wanted in zip(torch.ops.spn.reference_propagate_backward(*inputs), expected, strict=True):
         assert_close(actual, wanted)

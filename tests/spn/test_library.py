@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 import torch
-from operator_cases import CASES, DEVICES, gradients
+from operator_cases import CASES, DEVICES, WANTED, gradients
 
 pytestmark = pytest.mark.parametrize("device", DEVICES)
 
@@ -15,7 +15,7 @@ def operator_arguments(case, inputs, save=True):
     if case.direction != "four_way":
         gates, source = gates.unsqueeze(1), [s.unsqueeze(1) for s in source]
     merge = case.merge or "none" if case.direction == "four_way" else "none"
-    return x, gates, (source or [None])[0], case.direction, case.normalize, merge, save
+    return x, gates, (source or [None])[0], case.direction, case.normalize, merge, save, save
 
 
 # ---- opcheck ---------------------------------------------------------------------------------------
@@ -31,14 +31,17 @@ def test_opcheck_forward(case, save, device):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("wanted", WANTED, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_opcheck_backward(case, device):
+def test_opcheck_backward(case, wanted, device):
+    for_x, for_gates, for_source = wanted
+    wanted = (for_x, for_gates, for_source and case.source_groups > 0)
     arguments = operator_arguments(case, case.inputs(torch.float32, device))
     out, winner, checkpoints = torch.ops.spn.propagate(*arguments)
     tensors = [torch.randn_like(out), *arguments[:3]]
     tensors = [t if t is None else t.requires_grad_() for t in tensors]
     results = torch.library.opcheck(
-        torch.ops.spn.propagate_backward.default, (*tensors, winner, checkpoints, *arguments[3:6])
+        torch.ops.spn.propagate_backward.default, (*tensors, winner, checkpoints, *arguments[3:6], *wanted)
     )
     assert set(results.values()) == {"SUCCESS"}
 
