@@ -50,8 +50,8 @@ def propagate(
     Note:
         O(N C H W) work, H + W dependent steps at most. With gradients enabled the call keeps x, gates and source (no
         copies) and one line in 16 of h for the backward pass, which recomputes the others: 1/16 of x's elements.
-        Gradients of inputs that need none are neither computed nor allocated; where that holds for the gates, no line of
-        h is kept or recomputed.
+        Gradients of inputs that need none cost nothing; where that holds for the gates, no line of h is kept or
+        recomputed.
         Contiguous tensors, and views such as ``conv_out.unflatten(1, (3, G))`` of one, are read where they lie. Any
         other layout, ``torch.channels_last`` above all, is copied once in every call and once more in its backward
         pass: call ``.contiguous()`` yourself on what several calls share. Results are contiguous.
@@ -114,8 +114,8 @@ def propagate_four_way(
     Note:
         One call of one kernel. With gradients enabled the call keeps x, gates and source (no copies), one line in 16 of
         the four states (at most 1/4 of x's elements, in the state's dtype; none where the gates need no gradient), and
-        for "max" one byte an element. The gradient of the gates takes the most memory, 12 G of 12 G + C planes: freezing
-        them saves it, and recomputing the states. Everything said in :func:`propagate` holds here too.
+        for "max" one byte an element. The gradient of the gates takes the most memory, 12 G of 12 G + C planes: frozen
+        gates save it, and recomputing the states. Everything said in :func:`propagate` holds here too.
 
     Example:
         >>> import torch, spn
