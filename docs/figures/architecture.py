@@ -19,8 +19,8 @@ TARGET = ROOT / "docs" / "_static" / "architecture.svg"
 PLACES = {
     "cli": (232, 40, "options, commands"),
     "pipeline": (232, 118, "the stages in order"),
-    "nets": (10, 196, "frame to scores"),
-    "refiner": (158, 196, "scores to refined scores"),
+    "nets": (10, 196, "frame to score maps"),
+    "refiner": (158, 196, "refined score maps"),
     "temporal": (306, 196, "CRAF"),
     "report": (454, 196, "overlays, web page"),
     "training": (0, 274, "one loop for every net"),

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -119,6 +120,13 @@ def test_rooms_of_the_pipeline_import_downwards_what_is_exported(path):
             continue
         assert module in {f"vos_pipeline.{other}" for other in below}, f"{module} is no room below {room}"
         assert name is None or name in importlib.import_module(module).__all__, f"{module} exports no {name}"
+
+
+def test_rooms_that_need_no_torch():
+    rooms = ("settings", "data", "evaluation", "temporal", "report")
+    imported = "; ".join(f"import vos_pipeline.{room}" for room in rooms)
+    code = f"import sys; {imported}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 # What a package of the benchmarks may import of the tree, beside itself. Tests and documents import them, not the

@@ -94,13 +94,14 @@ def tables(args: argparse.Namespace) -> None:
 def train_foreground(args: argparse.Namespace) -> None:
     from vos_pipeline import nets
     from vos_pipeline.data import load_davis
-    from vos_pipeline.training import Compute
+    from vos_pipeline.training import Compute, join_process_group, process_rank
 
     preset, checkpoint = get_preset(args.preset), args.out / "foreground.pt"
     sequences = load_davis(args.data, args.year, args.set_name, args.sequences)
-    compute = Compute(_device(args.device), preset.precision, preset.compile)
+    compute = Compute(join_process_group(_device(args.device)), preset.precision, preset.compile)
     nets.train_foreground(sequences, preset, checkpoint, compute, resume=args.resume)
-    print(f"net  {checkpoint}")
+    if process_rank()[0] == 0:
+        print(f"net  {checkpoint}")
 
 
 def train_spn(args: argparse.Namespace) -> None:

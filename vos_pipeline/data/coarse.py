@@ -22,13 +22,11 @@ class CoarseSequence:
 
     Args:
         sequence: frames and masks, all of one size.
-        masks: the mask of every frame.
         ids: labels of the objects; (1,) for binary masks and for scores.
         scores: whether the masks hold scores, 0 to 255, instead of labels.
     """
 
     sequence: Sequence
-    masks: tuple[Path, ...]
     ids: tuple[int, ...]
     scores: bool
 
@@ -55,12 +53,14 @@ class CoarseSequence:
         ids = sorted(values - {0})
         if not ids:
             raise PipelineError(f"{masks}: these masks mark no object")
-        return cls(sequence, paths, (1,) if scores else tuple(ids), scores)
+        return cls(sequence, (1,) if scores else tuple(ids), scores)
 
     def read(self, t: int) -> np.ndarray:
         """Scores of frame t in [0, 1], float32 (K, H, W)."""
         if self.scores:
-            return _read_grey(self.masks[t])[None].astype(np.float32) / 255
+            path = self.sequence.mask_paths[t]
+            assert path is not None
+            return _read_grey(path)[None].astype(np.float32) / 255
         labels = self.sequence.read_mask(t)
         return np.stack([labels == k for k in self.ids]).astype(np.float32)
 

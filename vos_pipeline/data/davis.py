@@ -40,7 +40,7 @@ def load_sets(root: Path, sets: list[str], names: list[str] | None) -> list[Sequ
     for spec in sets:
         year, separator, set_name = spec.partition("/")
         if not separator:
-            raise PipelineError(f"--sets takes YEAR/SET such as 2017/val, got {spec!r}")
+            raise PipelineError(f"a set must be YEAR/SET such as 2017/val, got {spec!r}")
         found |= {sequence.name: sequence for sequence in load_davis(root, year, set_name)}
     unknown = [name for name in names or () if name not in found]
     if unknown:

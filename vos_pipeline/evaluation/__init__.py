@@ -1,4 +1,4 @@
-"""How good masks are: J and F as DAVIS defines them, of frames, videos and sets, and the tables that tell them."""
+"""How good masks are: J and F as DAVIS defines them, of frames, videos and sets, and tables of the results."""
 
 from vos_pipeline.evaluation.davis import evaluate
 from vos_pipeline.evaluation.measures import boundary, f_measure, jaccard

@@ -35,7 +35,7 @@ def evaluate(
     if not Path(results).is_dir():
         raise PipelineError(f"{results}: no such folder of results")
     truth = [_annotations(Path(root) / "Annotations" / resolution / name) for name in names]
-    evaluation = score_sequences(truth, results, processes)
+    evaluation = score_sequences(truth, results, processes, progress=True)
     evaluation.write(results, set_name)
     return evaluation
 

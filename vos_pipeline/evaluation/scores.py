@@ -124,9 +124,18 @@ def score_sequence(sequence: Sequence, results: str | Path) -> dict[str, ObjectS
 
 
 def score_sequences(
-    sequences: Iterable[Sequence], results: str | Path, processes: int | None = None
+    sequences: Iterable[Sequence],
+    results: str | Path,
+    processes: int | None = None,
+    progress: bool = False,
 ) -> Evaluation:
-    """Score the masks of several sequences, ``processes`` of them at the same time; None takes one for each core.
+    """Score the masks of several sequences.
+
+    Args:
+        sequences: what to score; each has all masks.
+        results: folder with ``<sequence>/<frame>.png`` label masks.
+        processes: sequences scored at the same time; None takes one for each core.
+        progress: show a progress bar.
 
     Raises:
         PipelineError: see :func:`score_sequence`.
@@ -137,7 +146,9 @@ def score_sequences(
     with ThreadPoolExecutor(processes or os.cpu_count()) as pool:
         try:
             scored = pool.map(lambda sequence: score_sequence(sequence, results), sequences)
-            for scores in tqdm(scored, total=len(sequences), desc="evaluate", unit="sequence"):
+            for scores in tqdm(
+                scored, total=len(sequences), desc="evaluate", unit="sequence", disable=not progress
+            ):
                 objects.update(scores)
         except BaseException:
             pool.shutdown(cancel_futures=True)

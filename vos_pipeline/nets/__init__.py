@@ -11,7 +11,7 @@ from vos_pipeline.nets.foreground import (
 from vos_pipeline.nets.instances import instance_checkpoint, instance_jobs, load_instance, train_instance
 from vos_pipeline.nets.losses import class_balanced_loss, paired_loss
 from vos_pipeline.nets.model import ForegroundNet
-from vos_pipeline.nets.scores import (
+from vos_pipeline.nets.score_maps import (
     foreground_mask,
     labels_from_scores,
     object_probabilities,

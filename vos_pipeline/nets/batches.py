@@ -21,13 +21,13 @@ from vos_pipeline.settings import Augmentation
 Batch = tuple[Tensor, Tensor]  # images (N, 3, H, W) float32 in [0, 1], labels (N, H, W) int64
 
 
-def working_image(sequence: Sequence, t: int, height: int | None) -> Tensor:
-    """Frame t as (3, H, W) float32 in [0, 1], at the height the nets work at."""
+def working_image(sequence: Sequence, t: int, height: int | None, device: str = "cpu") -> Tensor:
+    """Frame t as (3, H, W) float32 in [0, 1], at the height the nets work at; None leaves the frame's own."""
     frame = sequence.read_frame(t)
     if height is not None and height != frame.shape[0]:
         width = round(frame.shape[1] * height / frame.shape[0])
         frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(np.array(frame)).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(np.array(frame)).to(device).permute(2, 0, 1).float() / 255
 
 
 @dataclass(frozen=True)

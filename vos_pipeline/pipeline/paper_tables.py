@@ -45,7 +45,7 @@ def make_table(
         device: where to compute.
     """
     variants = Variants(data, sequences, out, preset, join_process_group(device))
-    tables = MAKERS[name](variants)
+    tables, full = MAKERS[name](variants), variants.full()
     if process_rank()[0] != 0:
         return  # one rank tells what all of them did
     for file, table in tables.items():
@@ -54,8 +54,8 @@ def make_table(
             with replacing(path) as handle:
                 handle.write(content.encode())
             print(f"table   {path}")
-    data_of_run = report_data(sequences, variants.full(), f"{preset.name} preset")
-    report = replace(data_of_run, tables=[*tables.values(), *data_of_run.tables])
+    of_run = report_data(sequences, full, f"{preset.name} preset")
+    report = replace(of_run, tables=[*tables.values(), *of_run.tables])
     print(f"report  {write_report(out / f'{name}.html', report)}")
 
 
@@ -152,7 +152,7 @@ def timing(variants: Variants) -> dict[str, Table]:
     ours = (seconds[FOREGROUND], seconds[INSTANCE] - seconds[FOREGROUND], seconds[SPN], seconds[CRAF])
     rows = [(name, own, paper) for (name, paper), own in zip(PAPER_SECONDS.items(), ours, strict=True)]
     rows.append(("sum", sum(ours), sum(PAPER_SECONDS.values())))
-    title = f"Table 3, seconds a frame and object: preset {variants.preset.name} on {variants.device}"
+    title = f"Table 3, seconds per frame and object: preset {variants.preset.name} on {variants.device}"
     return {"timing": Table(title, ("", "seconds", "seconds paper"), rows)}
 
 

@@ -89,7 +89,7 @@ def _refine_sequence(
     progress.update(start)
     craf = ConnectedRegionFilter(coarse.read(0) >= 0.5 if regions is None else regions)
     for t in range(start, len(coarse.sequence)):
-        image = working_image(coarse.sequence, t, None).to(device)[None]
+        image = working_image(coarse.sequence, t, None, device)[None]
         scores = refiner(image, torch.from_numpy(coarse.read(t))[None].to(device))[0].cpu()
         if settings["craf"]:
             scores = torch.from_numpy(craf.step(scores.numpy()))

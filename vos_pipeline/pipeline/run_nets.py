@@ -75,11 +75,8 @@ class RunNets:
 
     def foreground(self, sequence: Sequence) -> ForegroundNet:
         """The foreground net of a sequence."""
-        if self.preset.first_frames.steps == 0:  # a training of no steps leaves no file
-            return self._base()
-        return load_foreground(
-            self._tuned if self.preset.joint else self._own(sequence), self.preset, self.compute
-        )
+        checkpoint = self._tuned if self.preset.joint else self._own(sequence)
+        return load_foreground(checkpoint, self.preset, self.compute)
 
     def instances(self, sequence: Sequence, foreground: ForegroundNet) -> list[ForegroundNet]:
         """The nets of its objects, one for each of :func:`vos_pipeline.nets.instance_jobs`."""
@@ -96,7 +93,7 @@ class RunNets:
         ]
 
     def _base(self) -> ForegroundNet:
-        """What is tuned on first frames: trained on the train set, or as it is initialised where there is none."""
+        """The net that is tuned on first frames: ``foreground.pt`` if it is there, else an untrained one."""
         if self._trained.exists():
             return load_foreground(self._trained, self.preset, self.compute)
         return self.compute.place(initial_foreground(self.preset)).eval()

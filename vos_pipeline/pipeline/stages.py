@@ -149,8 +149,8 @@ def _score_maps(
     foreground = nets.foreground(sequence)
     instances = nets.instances(sequence, foreground)
     for t in tqdm(range(1, len(sequence)), desc=f"{sequence.name} frames"):
-        small = working_image(sequence, t, preset.height).to(compute.device)
-        frame = working_image(sequence, t, None).to(compute.device)
+        small = working_image(sequence, t, preset.height, compute.device)
+        frame = working_image(sequence, t, None, compute.device)
         with clock(FOREGROUND), compute.autocast():
             inside = foreground_mask(foreground, small, preset.foreground_threshold, preset.flip_test)
         with clock(INSTANCE), compute.autocast():

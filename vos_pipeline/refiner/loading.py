@@ -23,11 +23,10 @@ def load_refiner(name_or_file: str | Path, device: str = "cpu", tile: int | None
         PipelineError: there is no such refiner, or the file is of another kind.
     """
     try:
-        return SPNRefiner.from_pretrained(name_or_file, tile=tile).to(device).eval()
+        refiner = SPNRefiner.from_pretrained(name_or_file, tile=tile)
     except (ValueError, RuntimeError, OSError) as error:
-        raise PipelineError(
-            f"no refiner {str(name_or_file)!r} ({error}): give 'lite', or a file that 'spn-vos train spn' wrote"
-        ) from error
+        raise PipelineError(f"refiner {str(name_or_file)!r}: {error}") from error
+    return refiner.to(device).eval()
 
 
 def initial_refiner(config: SPNTraining, vgg_weights: str = "imagenet") -> SPNRefiner:

@@ -91,6 +91,8 @@ def train_refiner(
 
     batches = _batches(samples, config, trainer.done, workers, device)
     trainer.run(batches, title="spn", after_step=after_step, at_checkpoint=at_checkpoint)
+    if rank == 0 and not losses:  # stopped after the last state was written, and before the weights were
+        refiner.save_pretrained(out / "spn.safetensors", dtype=torch.float16)
     return losses
 
 

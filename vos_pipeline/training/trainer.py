@@ -71,7 +71,7 @@ class Trainer:
         self.optimizer = _optimizer(schedule, factors or [(net.parameters(), 1.0)])
         self.scaler = torch.amp.GradScaler(compute.kind, enabled=compute.precision == "float16")
         rank, world = process_rank() if together else (0, 1)
-        self.keeps = rank == 0  # the one that writes checkpoints and shows how far it is
+        self.keeps = rank == 0  # the rank that writes checkpoints and shows the progress bar
         self.together = world > 1
         shared = DistributedDataParallel(net) if self.together else net
         self._forward: Callable[..., Any] = torch.compile(shared) if compute.compiled else shared
@@ -95,7 +95,7 @@ class Trainer:
         steps = self.schedule.steps
         recent: deque[Tensor] = deque(maxlen=100)
         # A training that is finished shows no bar.
-        hidden = not self.keeps or self.done == steps
+        hidden = not self.keeps or self.done >= steps
         with tqdm(desc=title, initial=self.done, total=steps, disable=hidden) as progress:
             for batch in batches:
                 loss = self.step(batch)
@@ -109,7 +109,10 @@ class Trainer:
                     self.save()
                     if at_checkpoint:
                         at_checkpoint()
-        self.finish()
+        if self.done >= steps:
+            self.finish()
+            if self.keeps and steps == 0:  # what needs the net finds it all the same
+                self.save()
 
     def step(self, batch: Sequence[Tensor]) -> Tensor:
         """One step; the loss of this rank's batch."""
@@ -183,24 +186,23 @@ class Trainer:
         if not self.checkpoint.exists():
             return
         state = load_checkpoint(self.checkpoint, self.compute.device)
-        if state["settings"] != self.settings:
+        finished = state.get("step", 0) >= self.schedule.steps
+        if state.get("settings") != self.settings or not (finished or "optimizer" in state):
             raise PipelineError(
                 f"{self.checkpoint} is of a training with other settings: delete it or choose another folder"
             )
         self.net.load_state_dict(state["net"])
         for name, value in state["average"].items():
             self.average[name].copy_(value)
-        if state["step"] < self.schedule.steps:
+        if not finished:
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
         self.done = state["step"]
 
 
 def is_finished(checkpoint: Path, schedule: Schedule) -> bool:
-    """Whether nothing is left to do: ``checkpoint`` is what a training by this schedule ends with."""
-    if schedule.steps == 0:
-        return True
-    return checkpoint.exists() and load_checkpoint(checkpoint, lazily=True)["step"] == schedule.steps
+    """Whether ``checkpoint`` holds the last step of this schedule."""
+    return checkpoint.exists() and load_checkpoint(checkpoint, lazily=True).get("step") == schedule.steps
 
 
 def load_average(net: Net, checkpoint: Path, compute: Compute = Compute()) -> Net:

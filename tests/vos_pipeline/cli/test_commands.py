@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vos_pipeline import __main__ as cli
-from vos_pipeline import nets, pipeline
+from vos_pipeline import nets, pipeline, training
 from vos_pipeline.cli import commands
 from vos_pipeline.data import (
     davis_palette,
@@ -163,6 +163,15 @@ def test_segment_a_video(fake_run, clips_root, tmp_path, capsys):
 
 
 # --- train, evaluate ----------------------------------------------------------------------------------------
+
+
+def test_train_foreground_joins_the_ranks(clips_root, tmp_path, monkeypatch, capsys):
+    computes = []
+    monkeypatch.setattr(training, "join_process_group", lambda device: f"{device}:3")
+    monkeypatch.setattr(training, "process_rank", lambda: (1, 2))
+    monkeypatch.setattr(nets, "train_foreground", lambda *args, **options: computes.append(args[3]))
+    assert cli.main(["train", "foreground", "--data", str(clips_root), "--out", str(tmp_path)]) == 0
+    assert computes[0].device == "cpu:3" and capsys.readouterr().out == ""
 
 
 def test_train_foreground(clips_root, tmp_path, monkeypatch, capsys):

@@ -130,6 +130,7 @@ def test_ctrl_c_while_training(tiny_root, tmp_path):
     arguments[arguments.index("tiny")] = "long"
     process = start(arguments)
     wait_for(out / "nets/single/foreground.pt", process)
+    time.sleep(0.5)  # its progress bar is closed: an interruption amid that leaves the line unfinished
     process.send_signal(signal.SIGINT)
     assert last_line(process) == INTERRUPTED
 

@@ -9,6 +9,7 @@ import tiny
 from vos_pipeline import __main__ as cli
 from vos_pipeline.pipeline import paper_tables, run_nets, stages
 from vos_pipeline.settings import PRESETS, TABLES
+from vos_pipeline.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -37,8 +38,10 @@ def trained(monkeypatch):
 
     def noting(train, checkpoint_at):
         def call(*args, **options):
-            files.append(str(args[checkpoint_at]))
-            return train(*args, **options)
+            net = train(*args, **options)
+            if load_checkpoint(args[checkpoint_at])["step"]:
+                files.append(str(args[checkpoint_at]))
+            return net
 
         return call
 
@@ -146,6 +149,27 @@ def test_without_masks_there_is_a_dash(root, tmp_path):
 def test_wrong_options(root, tmp_path, options, says, capsys):
     assert make("timing", root, tmp_path / "out", *options) == 1
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_rank_makes_the_same_runs(root, tmp_path, monkeypatch, table):
+    """A run that one rank makes alone waits for the others for ever."""
+    runs = {0: [], 1: []}
+    for rank, names in runs.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(paper_tables, "process_rank", lambda rank=rank: (rank, 2))
+            make_one = paper_tables.run
+            patch.setattr(
+                paper_tables,
+                "run",
+                lambda *args, names=names, make_one=make_one, **options: (
+                    names.append(args[2].name),
+                    make_one(*args, **options),
+                )[1],
+            )
+            assert make(table, root, tmp_path / f"rank{rank}") == 0
+    assert runs[0] == runs[1] and "full" in runs[0]
+    assert not list((tmp_path / "rank1").glob("*.html"))
 
 
 def test_each_table_that_can_be_asked_for_can_be_made():

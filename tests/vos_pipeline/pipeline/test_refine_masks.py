@@ -261,6 +261,6 @@ def test_no_folder_of_masks(identity_refiner, tmp_path, fails):
 
 def test_weights_that_are_none(tmp_path, fails):
     frames, masks = drifting_squares(tmp_path, frames=1)
-    assert "no refiner 'large' (name must be" in fails(
+    assert "refiner 'large': name must be" in fails(
         refine(frames, masks, tmp_path / "out", "--weights", "large")
     )

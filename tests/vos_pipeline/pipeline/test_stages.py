@@ -12,9 +12,10 @@ import torch
 from vos_pipeline import pipeline
 from vos_pipeline.data import load_davis, read_labels
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.nets import labels_from_scores
+from vos_pipeline.nets import initial_foreground, labels_from_scores
 from vos_pipeline.pipeline import STAGES, run_folder, stages
 from vos_pipeline.temporal import ConnectedRegionFilter
+from vos_pipeline.training.checkpoint import load_checkpoint
 
 TINY, FRAMES = tiny.TINY, tiny.FRAMES
 
@@ -95,6 +96,34 @@ def test_without_masks_there_are_no_scores(root, tmp_path):
     result = run(root, tmp_path / "out", train_sequences=[])
     assert all(math.isnan(value) for row in result.table().rows for value in row[1:4])
     assert (result.label_dirs["+ CRAF"] / "pair" / "00003.png").exists()
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_first_frames_are_learned_from_what_the_train_set_taught(root, tmp_path, joint):
+    untuned = dataclasses.replace(
+        TINY, joint=joint, first_frames=dataclasses.replace(TINY.first_frames, steps=0)
+    )
+    run(root, tmp_path / "out", preset=untuned)
+    nets = tmp_path / "out" / "nets"
+    trained = load_checkpoint(nets / "foreground.pt")["average"]
+    tuned = load_checkpoint(nets / ("first-frames.pt" if joint else "pair/foreground.pt"))["average"]
+    assert all(torch.equal(tuned[name], value) for name, value in trained.items())
+    start = initial_foreground(TINY).state_dict()
+    assert not all(torch.equal(start[name], value) for name, value in trained.items())
+
+
+@pytest.mark.parametrize("stage", ["foreground", "first_frames", "instance"])
+@pytest.mark.parametrize("joint", [True, False])
+def test_a_stage_of_no_steps(root, tmp_path, stage, joint):
+    none = dataclasses.replace(TINY.instance, steps=0)
+    result = run(root, tmp_path / "out", preset=dataclasses.replace(TINY, joint=joint, **{stage: none}))
+    assert all(0 <= value <= 1 for value in result.evaluations["+ CRAF"].summary().values() if value >= 0)
+
+
+def test_nets_compute_as_the_preset_says(tmp_path):
+    preset = dataclasses.replace(TINY, precision="bfloat16", compile=True)
+    compute = stages.nets_of(run_folder.RunFolder(tmp_path), preset, "cpu").compute
+    assert (compute.device, compute.precision, compute.compiled) == ("cpu", "bfloat16", True)
 
 
 def test_the_run_learns_from_the_train_set_without_the_sequences_under_test(root, tmp_path):

@@ -32,6 +32,17 @@ def test_the_refiners_rate_ends_at_a_hundredth():
     assert schedule.rate(8_999) == pytest.approx(2e-5, rel=1e-3)
 
 
+def test_the_small_presets_constants():
+    small = get_preset("small")
+    schedules = (small.foreground, small.first_frames, small.instance)
+    assert [s.steps for s in schedules] == [2000, 300, 600]
+    assert [s.learning_rate for s in schedules] == [3e-3, 1.5e-3, 2e-3]
+    assert {(s.batch, s.optimizer, s.warmup, s.balance, s.reduction) for s in schedules} == {
+        (4, "adamw", 50, 0.5, "mean")
+    }
+    assert (small.height, small.joint, small.model) == (240, False, "per-video")
+
+
 def test_unknown_preset():
     with pytest.raises(PipelineError, match="paper, small, demo"):
         get_preset("large")

@@ -1,5 +1,7 @@
 """What the ranks of a run do, one of them at a time."""
 
+import pytest
+
 from vos_pipeline.training import first_rank_first, my_share, process_group
 
 
@@ -20,3 +22,12 @@ def test_the_first_rank_goes_first(monkeypatch):
         with first_rank_first() as first:
             done.append("works")
         assert done == order and first == (rank == 0)
+
+
+def test_the_others_go_on_where_the_first_rank_fails(monkeypatch):
+    waited = []
+    monkeypatch.setattr(process_group, "process_rank", lambda: (0, 2))
+    monkeypatch.setattr(process_group, "wait_for_all", lambda: waited.append(True))
+    with pytest.raises(OSError), first_rank_first():
+        raise OSError
+    assert waited
