@@ -210,6 +210,7 @@ SMOOTH = [
 ]
 
 
+@pytest.mark.slow
 @with_masks(SMOOTH)
 def test_first_and_second_derivatives(case, wanted, device):
     inputs = freeze(smooth_inputs(case, device), wanted)
