@@ -58,6 +58,7 @@ def test_nothing_to_train_on(tmp_path):
         train_foreground([], TINY, tmp_path / "net.pt", Compute())
 
 
+@pytest.mark.slow
 def test_one_step_of_the_papers_net(sequence, tmp_path):
     preset = dataclasses.replace(
         PAPER, pretrained=False, foreground=dataclasses.replace(PAPER.foreground, steps=1)
@@ -72,6 +73,7 @@ def test_one_step_of_the_papers_net(sequence, tmp_path):
         assert net(torch.rand(1, 3, 48, 64)).shape == (1, 2, 48, 64)
 
 
+@pytest.mark.slow
 def test_a_net_that_is_there_asks_for_no_imagenet_weights(sequence, tmp_path, monkeypatch):
     def offline(*args, **kwargs):
         raise URLError("no network")
