@@ -29,6 +29,7 @@ def test_no_case_is_refused():
             assert names == {"forward", "backward"}, run
 
 
+@pytest.mark.slow
 def test_the_search_finds_what_the_kernels_are_known_to_do():
     """A search that finds little would call any cases complete."""
     words = {word for kind in all_kinds() for word in kind}

@@ -7,6 +7,8 @@ import torch
 from stand_ins import ALL, says, show_config_says
 from torch.utils import cpp_extension
 
+pytestmark = pytest.mark.slow
+
 TORCH = torch.__version__
 
 # ---- Why there are no CUDA kernels -----------------------------------------------------------------------------------

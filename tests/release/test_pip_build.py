@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from stand_ins import ROOT
 
+pytestmark = pytest.mark.slow
+
 HOOKS = """
 import sys
 sys.path = [p for p in sys.path if p not in ("", ".")]

@@ -23,7 +23,10 @@ WANTED = [wanted for wanted in product((True, False), repeat=3) if any(wanted)]
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 
 # The kernels, and the specification in plain PyTorch: what holds for the operator holds for both.
-BACKENDS = [pytest.param(spn, id="operator"), pytest.param(spn.reference, id="reference")]
+BACKENDS = [
+    pytest.param(spn, id="operator"),
+    pytest.param(spn.reference, id="reference", marks=pytest.mark.slow),
+]
 
 needs_cpu_kernels = pytest.mark.skipif(not _ops.CPU.loaded, reason=f"CPU kernels: {_ops.CPU.reason}")
 

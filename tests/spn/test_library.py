@@ -21,6 +21,7 @@ def operator_arguments(case, inputs, save=True):
 # ---- opcheck ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("save", [True, False])
 def test_opcheck_forward(case, save, device):

@@ -88,6 +88,7 @@ def test_every_combination_of_options_equals_the_reference(normalize, source_gro
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("direction", ["four_way", *DIRECTIONS])
 @pytest.mark.parametrize("shape", [(1, 1, 2, 1500), (1, 2, 1100, 3), (1, 1, 1, 2049), (1, 1, 1025, 1)])

@@ -20,10 +20,13 @@ from benchmarks.cuda import summary as gpu_summary
 
 ROOT = Path(__file__).resolve().parents[3]
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("bash") and shutil.which("timeout") and find_spec("xdist")),
-    reason="needs bash, timeout of coreutils and pytest-xdist",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (shutil.which("bash") and shutil.which("timeout") and find_spec("xdist")),
+        reason="needs bash, timeout of coreutils and pytest-xdist",
+    ),
+    pytest.mark.slow,
+]
 
 STUBS = """
 called() { echo "called $*"; }
@@ -203,7 +206,6 @@ def test_a_stage_alone_gets_what_it_needs(script: Script, stage: str, needs: lis
     assert not any(f"called {call}" in calls or f"== {call}" in calls for call in leaves), calls
 
 
-@pytest.mark.slow
 def test_interrupted_tests_keep_their_failures(script: Script):
     (script.folder / "tests" / "spn" / "test_cuda.py").write_text(RESULTS)
     status, printed = script.run("true", STAGES="tests", LIMITS="tests=10")
@@ -274,7 +276,6 @@ def test_after_the_hang():
 """
 
 
-@pytest.mark.slow
 def test_other_tests_run_after_a_lost_gpu_and_a_hang(script: Script):
     (script.folder / "tests" / "spn" / "test_cuda.py").write_text(LOST)
     status, printed = script.run("true", STAGES="tests", TEST_PROCESSES="1", SPN_GPU_SECONDS_A_TEST="2")

@@ -31,6 +31,7 @@ def test_loss_is_two_class_cross_entropy_with_more_weight_at_the_outline():
     assert refinement_loss(wrong_edge, mask, 3.0) > 2 * refinement_loss(wrong_inside, mask, 3.0)
 
 
+@pytest.mark.slow
 def test_training_resumes_to_the_same_losses_and_weights(tmp_path):
     samples = Composites(photographs(), TINY.size)
     whole = tiny_refiner()
@@ -58,6 +59,7 @@ def test_training_resumes_to_the_same_losses_and_weights(tmp_path):
     assert resumed_curves.read_text() == whole_curves.read_text()
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(tmp_path):
     samples = [Composites(photographs(), 32)[i % 4] for i in range(160)]  # four pictures to learn by heart
     losses = train_refiner(
