@@ -17,7 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .reference import UNIT_FLOOR, existing_taps, is_horizontal, is_reversed, normalize_gates, sweeps_of
+from .reference import (
+    UNIT_FLOOR,
+    existing_taps,
+    is_horizontal,
+    is_reversed,
+    normalize_gates,
+    state_dtype,
+    sweeps_of,
+)
 
 # sweep(x, p, direction, source) -> h, for weights p that are normalised already.
 Sweep = Callable[[Tensor, Tensor, str, Tensor | None], Tensor]
@@ -133,8 +141,12 @@ def propagate_backward(
 ) -> Gradients:
     """Gradients for x (N, C, H, W), gates (N, D, 3, G, H, W) and source (N, D, G_s, H, W), in their dtypes.
 
-    None for those that are not wanted. ``winner`` (N, C, H, W) is read for "max" alone.
+    None for those that are not wanted. ``winner`` (N, C, H, W) is read for "max" alone. The arithmetic is in the
+    state's dtype.
     """
+    dtype, state = x.dtype, state_dtype(x.dtype)
+    grad, x, gates = grad.to(state), x.to(state), gates.to(state)
+    source = None if source is None else source.to(state)
     directions = sweeps_of(direction)
     grads = split_grad(grad, winner, merge, len(directions))
     parts = []
@@ -143,7 +155,7 @@ def propagate_backward(
         parts.append(_sweep_backward(grads[:, d], x, gates[:, d], lambdas, name, normalize, wanted, sweep))
     of_x, of_gates, of_source = ([g for g in column if g is not None] for column in zip(*parts, strict=True))
     return (
-        torch.stack(of_x).sum(0) if of_x else None,
-        torch.stack(of_gates, dim=1) if of_gates else None,
-        torch.stack(of_source, dim=1) if of_source else None,
+        torch.stack(of_x).sum(0).to(dtype) if of_x else None,
+        torch.stack(of_gates, dim=1).to(dtype) if of_gates else None,
+        torch.stack(of_source, dim=1).to(dtype) if of_source else None,
     )

@@ -29,9 +29,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from . import _adjoint, _native, reference
-
-CHECKPOINT_LINES = 16
+from . import _adjoint, _fallback, _native, reference
 
 FORWARD = (
     "(Tensor x, Tensor gates, Tensor? source, str direction, str normalize, str merge,"
@@ -112,101 +110,14 @@ def why_reference(device: torch.device) -> str | None:
     return f"{CUDA.file} holds no code for sm_{major}{minor} ({missing})" if missing else None
 
 
-def _checkpoints_of(hidden: Tensor, directions: tuple[str, ...]) -> Tensor:
-    """Line 16, 32, ... of each sweep of hidden (N, D, C, H, W), in the order that the sweep visits them."""
-    saved = []
-    for d, direction in enumerate(directions):
-        along = -1 if reference.is_horizontal(direction) else -2
-        lines = hidden[:, d].flip(along) if reference.is_reversed(direction) else hidden[:, d]
-        lines = lines.movedim(along, 2)
-        saved.append(lines[:, :, CHECKPOINT_LINES - 1 : lines.shape[2] - 1 : CHECKPOINT_LINES].flatten(2))
-    return torch.cat(saved, dim=2).contiguous()
-
-
-def _reference_propagate(
-    x: Tensor,
-    gates: Tensor,
-    source: Tensor | None,
-    direction: str,
-    normalize: str,
-    merge: str,
-    save_winner: bool,
-    save_checkpoints: bool,
-) -> Results:
+def _reference_propagate(x: Tensor, *arguments: Any) -> Results:
     _warn_once(x.device)
-    directions = reference.sweeps_of(direction)
-    state = reference.state_dtype(x.dtype)
-    hidden = torch.stack(
-        [
-            reference.propagate(
-                x.to(state),
-                gates[:, d].to(state),
-                name,
-                source=None if source is None else source[:, d].to(state),
-                normalize=normalize,
-            )
-            for d, name in enumerate(directions)
-        ],
-        dim=1,
-    )
-    out = reference.merge_directions(hidden, merge).to(x.dtype).contiguous()
-    winner = x.new_empty(0, dtype=torch.uint8)
-    checkpoints = x.new_empty(0, dtype=state)
-    if save_checkpoints:
-        checkpoints = _checkpoints_of(hidden, directions)
-    if save_winner and merge == "max":
-        winner = hidden.max(dim=1).indices.to(torch.uint8)
-    return out, winner, checkpoints
+    return _fallback.propagate(x, *arguments)
 
 
-def _reference_backward(
-    grad: Tensor,
-    x: Tensor,
-    gates: Tensor,
-    source: Tensor | None,
-    winner: Tensor,
-    checkpoints: Tensor,
-    direction: str,
-    normalize: str,
-    merge: str,
-    for_x: bool,
-    for_gates: bool,
-    for_source: bool,
-) -> tuple[Tensor, ...]:
-    _warn_once(x.device)
-    wanted = for_x, for_gates, for_source
-    grads = _adjoint_in_state_dtype(
-        grad, x, gates, source, winner, direction, normalize, merge, wanted, reference.sweep
-    )
-    return tuple(x.new_empty(0) if g is None else g.contiguous() for g in grads)
-
-
-def _adjoint_in_state_dtype(
-    grad: Tensor,
-    x: Tensor,
-    gates: Tensor,
-    source: Tensor | None,
-    winner: Tensor,
-    direction: str,
-    normalize: str,
-    merge: str,
-    wanted: _adjoint.Wanted,
-    sweep: _adjoint.Sweep,
-) -> tuple[Tensor | None, ...]:
-    state = reference.state_dtype(x.dtype)
-    grads = _adjoint.propagate_backward(
-        grad.to(state),
-        x.to(state),
-        gates.to(state),
-        None if source is None else source.to(state),
-        winner,
-        direction,
-        normalize,
-        merge,
-        wanted,
-        sweep,
-    )
-    return tuple(None if g is None else g.to(x.dtype) for g in grads)
+def _reference_backward(grad: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    _warn_once(grad.device)
+    return _fallback.propagate_backward(grad, *arguments)
 
 
 for prefix in ("", "reference_"):
@@ -248,7 +159,7 @@ def _propagate_fake(
     values = 0
     for name in directions:
         lines, positions = (width, height) if reference.is_horizontal(name) else (height, width)
-        values += (lines - 1) // CHECKPOINT_LINES * positions
+        values += (lines - 1) // _fallback.CHECKPOINT_LINES * positions
     return out, winner, x.new_empty((n, channels, values), dtype=reference.state_dtype(x.dtype))
 
 
@@ -326,7 +237,7 @@ def _propagate_backward_autograd(ctx: Any, *grads: Tensor) -> tuple[Tensor | Non
         for i, value in zip(differentiated, values, strict=True):
             tensors[i] = value
         grad, x, gates, source = tensors
-        results = _adjoint_in_state_dtype(
+        results = _adjoint.propagate_backward(
             grad, x, gates, source, winner, direction, normalize, merge, ctx.wanted, _sweep
         )
         return tuple(g for g in results if g is not None)

@@ -13,7 +13,7 @@ from vos_pipeline.data.images import (
     write_image,
     write_labels,
 )
-from vos_pipeline.data.sequence import Sequence, validated
+from vos_pipeline.data.sequence import Sequence
 from vos_pipeline.data.synthetic import make_clips
 from vos_pipeline.data.video import frame_rate, write_video
 
@@ -33,7 +33,6 @@ __all__ = [
     "read_image",
     "read_labels",
     "read_set",
-    "validated",
     "write_image",
     "write_labels",
     "write_video",

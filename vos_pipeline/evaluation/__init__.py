@@ -3,8 +3,6 @@
 from vos_pipeline.evaluation.davis import evaluate
 from vos_pipeline.evaluation.measures import boundary, f_measure, jaccard
 from vos_pipeline.evaluation.scores import (
-    GLOBAL_COLUMNS,
-    SEQUENCE_COLUMNS,
     Evaluation,
     ObjectScores,
     score_frame,
@@ -16,8 +14,6 @@ from vos_pipeline.evaluation.scores import (
 from vos_pipeline.evaluation.tables import Cell, Table
 
 __all__ = [
-    "GLOBAL_COLUMNS",
-    "SEQUENCE_COLUMNS",
     "Cell",
     "Evaluation",
     "ObjectScores",

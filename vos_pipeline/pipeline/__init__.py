@@ -1,6 +1,6 @@
 """The stages in order, from sequences to labels after each of them, and what a run leaves on disk."""
 
-from vos_pipeline.pipeline.outputs import report_data, write_outputs, write_submission
+from vos_pipeline.pipeline.outputs import write_outputs
 from vos_pipeline.pipeline.paper_tables import make_table
 from vos_pipeline.pipeline.refine_masks import refine_masks
 from vos_pipeline.pipeline.run_folder import STAGES, RunFolder, RunResult
@@ -13,8 +13,6 @@ __all__ = [
     "make_table",
     "refine_masks",
     "refined_scores",
-    "report_data",
     "run",
     "write_outputs",
-    "write_submission",
 ]
