@@ -20,7 +20,7 @@ SOURCES := $(shell find csrc -type f) setup.py build_kernels.py pyproject.toml
 .PHONY: demo test test-fast lint docs figures release-check cuda-check clean
 
 demo: $(VENV)/.built
-	$(BIN)/python -m vos_pipeline demo --out $(OUT)
+	$(BIN)/python -m vos_pipeline demo --out $(OUT) --overwrite
 
 # One thread a worker: the tests are many and small.
 test: $(VENV)/.built

@@ -11,6 +11,9 @@ import sys
 from vos_pipeline.cli import command_line
 from vos_pipeline.errors import PipelineError
 
+# Import names of what the extra "vos" installs.
+EXTRA = {"PIL", "av", "cv2", "numpy", "safetensors", "scipy", "skimage", "torchvision", "tqdm"}
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
@@ -23,6 +26,12 @@ def main(argv: list[str] | None = None) -> int:
         args.command(args)
     except PipelineError as error:
         return _fail(error)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in EXTRA:
+            raise
+        return _fail(
+            f"{error.name} is not installed: pip install 'spatial-propagation[vos]' brings what commands need"
+        )
     except KeyboardInterrupt:
         return _fail(f"interrupted{later}")
     except OSError as error:

@@ -1,10 +1,12 @@
-"""Files that are whole or absent: written beside their place and moved there once complete."""
+"""Files that are whole or absent, written beside their place and moved there once complete; and what files hold."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -33,3 +35,23 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.errno and error.filename in (None, partial):
             error.filename = str(path)  # a failed write does not say where
         raise
+
+
+def fingerprint(paths: Iterable[Path]) -> str:
+    """A digest of the names and the contents of files, in their order; where they lie does not count.
+
+    Reads every byte: about 1 GB per second and core.
+    """
+    whole = hashlib.blake2b(digest_size=16)
+    with ThreadPoolExecutor() as pool:  # hashing and reading release the interpreter lock
+        for digest in pool.map(_digest, paths):
+            whole.update(digest)
+    return whole.hexdigest()
+
+
+def _digest(path: Path) -> bytes:
+    digest = hashlib.blake2b(os.fsencode(path.name) + b"\0", digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.output_folder import OutputFolder
 from vos_pipeline.settings import get_preset
 
 if TYPE_CHECKING:
@@ -18,11 +21,15 @@ DEMO_TRAIN_CLIPS, DEMO_TRAIN_FRAMES = 10, 5
 
 
 def demo(args: argparse.Namespace) -> None:
-    from vos_pipeline.data import load_davis, make_clips
+    from vos_pipeline.data import clip_files, load_davis, make_clips
 
     clips = args.out / "clips"
-    make_clips(clips, DEMO_CLIPS, DEMO_FRAMES)
-    make_clips(clips, DEMO_TRAIN_CLIPS, DEMO_TRAIN_FRAMES, set_name="train")
+    test, train = (DEMO_CLIPS, DEMO_FRAMES), (DEMO_TRAIN_CLIPS, DEMO_TRAIN_FRAMES)
+    with _claimed(args) as folder:
+        if folder:
+            folder.add(Path("clips", file) for file in (*clip_files(*test), *clip_files(*train, "train")))
+            make_clips(clips, *test)
+            make_clips(clips, *train, set_name="train")
     _run(args, clips, load_davis(clips), "Synthetic clips")
 
 
@@ -30,14 +37,37 @@ def davis(args: argparse.Namespace) -> None:
     from vos_pipeline.data import load_davis
 
     sequences = load_davis(args.data, args.year, args.set_name, args.sequences)
+    with _claimed(args, args.data):
+        pass
     _run(args, args.data, sequences, f"DAVIS {args.year} {args.set_name}", davis_set=args.set_name)
 
 
 def segment(args: argparse.Namespace) -> None:
     from vos_pipeline.data import load_frames
 
-    sequence = load_frames(args.video, args.mask, work_dir=args.out / "frames")
+    frames = args.out / "frames"
+    if args.video.is_dir():
+        sequence = load_frames(args.video, args.mask)  # nothing is written if that fails
+    with _claimed(args, args.video, args.mask, args.train_data) as folder:
+        if not args.video.is_dir():
+            sequence = load_frames(args.video, args.mask, work_dir=frames)
+            if folder:
+                folder.add((path.relative_to(args.out) for path in sequence.frame_paths), written=True)
     _run(args, args.train_data, [sequence], sequence.name)
+
+
+@contextmanager
+def _claimed(args: argparse.Namespace, *inputs: Path | None) -> Iterator[OutputFolder | None]:
+    """Join the ranks; the first one gets the folder ``--out``, claimed, before the others run the block."""
+    from vos_pipeline.training import first_rank_first, join_process_group
+
+    args.device = join_process_group(_device(args.device))
+    with first_rank_first() as first:
+        folder = OutputFolder(args.out) if first else None
+        if folder:
+            used = [path for path in inputs if path is not None]
+            folder.claim(resume=args.resume, overwrite=args.overwrite, inputs=used)
+        yield folder
 
 
 def _run(
@@ -47,20 +77,23 @@ def _run(
     title: str,
     davis_set: str | None = None,
 ) -> None:
-    """The pipeline, then everything a user looks at."""
+    """The pipeline, then everything a user looks at, in a folder that is claimed."""
     from vos_pipeline import pipeline
     from vos_pipeline.training import process_rank
 
+    first = process_rank()[0] == 0
+    if first:  # known before any work, so that nothing is in their way after it
+        OutputFolder(args.out).add(pipeline.output_files(sequences, davis_set))
     result = pipeline.run(
         root or args.out,
         sequences,
         args.out,
         preset=args.preset,
-        device=_device(args.device),
-        resume=args.resume,
+        device=args.device,
+        resume=True,
         train_sequences=None if root else [],
     )
-    if process_rank()[0] == 0:  # one rank tells what all of them did
+    if first:  # one rank tells what all of them did
         pipeline.write_outputs(args.out, sequences, result, title, davis_set)
 
 
@@ -77,6 +110,7 @@ def refine(args: argparse.Namespace) -> None:
         tile=args.tile,
         device=_device(args.device),
         resume=args.resume,
+        overwrite=args.overwrite,
     )
     print(f"masks     {args.out}")
 
@@ -88,18 +122,23 @@ def tables(args: argparse.Namespace) -> None:
     device = _device(args.device)
     sequences = load_sets(args.data, args.sets, args.sequences)
     preset = replace(get_preset(args.preset), precision=args.precision, compile=args.compile)
-    make_table(args.table, args.data, sequences, args.out, preset, device)
+    make_table(args.table, args.data, sequences, args.out, preset, device, overwrite=args.overwrite)
 
 
 def train_foreground(args: argparse.Namespace) -> None:
     from vos_pipeline import nets
     from vos_pipeline.data import load_davis
-    from vos_pipeline.training import Compute, join_process_group, process_rank
+    from vos_pipeline.training import Compute, process_rank
 
     preset, checkpoint = get_preset(args.preset), args.out / "foreground.pt"
     sequences = load_davis(args.data, args.year, args.set_name, args.sequences)
-    compute = Compute(join_process_group(_device(args.device)), preset.precision, preset.compile)
-    nets.train_foreground(sequences, preset, checkpoint, compute, resume=args.resume)
+    with _claimed(args, args.data) as folder:
+        if folder:
+            folder.identify("preset", asdict(preset))
+            folder.identify("training data", {s.name: s.fingerprint() for s in sequences})
+            folder.add([checkpoint.name])
+    compute = Compute(args.device, preset.precision, preset.compile)
+    nets.train_foreground(sequences, preset, checkpoint, compute, resume=True)
     if process_rank()[0] == 0:
         print(f"net  {checkpoint}")
 
@@ -116,18 +155,18 @@ def evaluate(args: argparse.Namespace) -> None:
 
     scores = evaluation.evaluate(args.data, args.results, args.year, args.set_name, args.sequences)
     print(scores.global_table().text(), end="\n\n")
-    print(scores.object_table().text())
+    print(scores.object_table().text(), flush=True)
+    scores.write(args.results, args.set_name)  # last: what was computed is shown where nothing can be written
 
 
 def _device(name: str) -> str:
     import torch
 
-    try:
-        kind = torch.device(name).type
-    except RuntimeError:
-        raise PipelineError(f"no device {name!r}: give cpu, cuda or cuda:N") from None
-    if kind == "cuda" and not torch.cuda.is_available():
+    if name != "cpu" and not torch.cuda.is_available():
         raise PipelineError(
             f"no CUDA device for --device {name} on this machine or in this torch: give --device cpu"
         )
+    index, count = torch.device(name).index or 0, torch.cuda.device_count()
+    if name != "cpu" and index >= count:
+        raise PipelineError(f"no device {name}: this machine has {count}, from cuda:0 to cuda:{count - 1}")
     return name

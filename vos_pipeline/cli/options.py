@@ -6,8 +6,9 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
-from vos_pipeline.cli import commands
+from vos_pipeline.cli import commands, values
 from vos_pipeline.settings import (
     FORMS,
     GUIDANCES,
@@ -15,25 +16,36 @@ from vos_pipeline.settings import (
     PRECISIONS,
     PRESETS,
     SMALLEST_SCORE,
+    SMALLEST_TILE,
     TABLES,
     SPNTraining,
 )
 
+# In pixels. The guidance network leaves 2 x 2 positions of the smallest crop; no GPU takes more than the largest.
+SMALLEST_CROP, LARGEST_CROP = 32, 4096
+LARGEST_TILE = 2**20
+MOST_STEPS, MOST_SAMPLES, MOST_WORKERS = 10**9, 2**16, 1024
 DEFAULT = "(default: %(default)s)"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {' '.join(message.split())} ({self.prog} --help lists the options)\n")
 
 
 def command_line() -> argparse.ArgumentParser:
     """The parser; what it returns has the function to call as ``command``."""
-    parser = argparse.ArgumentParser(
-        "spn-vos", description="Video object segmentation from the mask of the first frame."
-    )
+    parser = _Parser("spn-vos", description="Video object segmentation from the mask of the first frame.")
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
     top = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(
         name: str,
         command: Callable[[argparse.Namespace], None],
         summary: str,
-        to: argparse._SubParsersAction[argparse.ArgumentParser] = top,
+        to: argparse._SubParsersAction[_Parser] = top,
     ) -> argparse.ArgumentParser:
         sub = to.add_parser(name, help=summary, description=summary)
         sub.set_defaults(command=command)
@@ -59,42 +71,59 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
+class _Version(argparse.Action):
+    """Prints the version, which is read only if it is asked for: that loads torch."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from vos_pipeline import __version__
+
+        print(parser.prog, __version__)
+        parser.exit()
+
+
 # --- commands -----------------------------------------------------------------------------------------------
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help=DEFAULT)
+    parser.add_argument("--out", type=values.path, default=Path("demo"), metavar="DIR", help=DEFAULT)
     _add_run_options(parser, preset="demo")
 
 
 def _davis(parser: argparse.ArgumentParser) -> None:
     _add_data_options(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=values.path, required=True, metavar="DIR")
     _add_run_options(parser)
 
 
 def _segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "video", type=Path, metavar="VIDEO_OR_FRAMES", help="a video file or a folder of pictures"
+        "video", type=values.path, metavar="VIDEO_OR_FRAMES", help="a video file or a folder of pictures"
     )
     parser.add_argument(
-        "--mask", type=Path, required=True, metavar="FIRST.png", help="one index for each object"
+        "--mask", type=values.path, required=True, metavar="FIRST.png", help="one index for each object"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=values.path, required=True, metavar="DIR")
     parser.add_argument(
-        "--train-data", type=Path, metavar="ROOT", help="a DAVIS root to train the foreground net on"
+        "--train-data", type=values.path, metavar="ROOT", help="a DAVIS root to train the foreground net on"
     )
     _add_run_options(parser)
 
 
 def _refine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--frames", type=Path, required=True, metavar="DIR", help="pictures, or one folder a sequence"
+        "--frames", type=values.path, required=True, metavar="DIR", help="pictures, or one folder a sequence"
     )
     parser.add_argument(
-        "--masks", type=Path, required=True, metavar="DIR", help="<frame>.png of the same names and sizes"
+        "--masks",
+        type=values.path,
+        required=True,
+        metavar="DIR",
+        help="<frame>.png of the same names and sizes",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="indexed <frame>.png")
+    parser.add_argument("--out", type=values.path, required=True, metavar="DIR", help="indexed <frame>.png")
     parser.add_argument(
         "--masks-hold",
         choices=MASKS_HOLD,
@@ -102,10 +131,18 @@ def _refine(parser: argparse.ArgumentParser) -> None:
         help="labels: an index an object, or 0 and 255; scores: the probability of one object times 255, in grey; "
         f"auto: grey masks of a folder hold scores if a value is from {SMALLEST_SCORE} to 254 {DEFAULT}",
     )
-    parser.add_argument("--weights", default="lite", help=f"'lite' or what 'train spn' wrote {DEFAULT}")
+    parser.add_argument(
+        "--weights",
+        type=values.name_or_file("lite"),
+        default="lite",
+        help=f"'lite' or what 'train spn' wrote {DEFAULT}",
+    )
     parser.add_argument("--no-craf", action="store_true", help="the SPN alone")
     parser.add_argument(
-        "--tile", type=int, metavar="PIXELS", help="work in tiles of this side, to save memory"
+        "--tile",
+        type=values.whole_number(SMALLEST_TILE, LARGEST_TILE),
+        metavar="PIXELS",
+        help=f"work in tiles of this side, {SMALLEST_TILE} or more, to save memory",
     )
     _add_device(parser)
     _add_resume(parser)
@@ -113,16 +150,21 @@ def _refine(parser: argparse.ArgumentParser) -> None:
 
 def _tables(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", choices=TABLES, help="table 2, 1 or 3 of the paper")
-    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="a DAVIS root")
+    parser.add_argument("--data", type=values.path, required=True, metavar="ROOT", help="a DAVIS root")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=values.path,
         required=True,
         metavar="DIR",
         help="for <table>.csv, <table>.md and a run a variant; what is there is reused",
     )
     parser.add_argument(
-        "--sets", nargs="+", default=["2017/val"], metavar="YEAR/SET", help="default: 2017/val"
+        "--sets",
+        nargs="+",
+        type=values.year_and_set,
+        default=["2017/val"],
+        metavar="YEAR/SET",
+        help="default: 2017/val",
     )
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these of the sets")
     _add_preset(parser)
@@ -131,53 +173,77 @@ def _tables(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile", action="store_true", help="let torch.compile make the training's kernels"
     )
+    _add_overwrite(parser)
 
 
 def _train_foreground(parser: argparse.ArgumentParser) -> None:
     _add_data_options(parser, set_name="train")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for foreground.pt")
+    parser.add_argument(
+        "--out", type=values.path, required=True, metavar="DIR", help="folder for foreground.pt"
+    )
     _add_run_options(parser)
 
 
 def _train_spn(parser: argparse.ArgumentParser) -> None:
     default = SPNTraining()
     parser.add_argument(
-        "--out", required=True, help="folder for spn.safetensors, the training's state, curves and pictures"
+        "--out",
+        type=values.path,
+        required=True,
+        help="folder for spn.safetensors, the training's state, curves and pictures",
     )
     data = parser.add_argument_group("data (without any of them: composites of free photographs)")
-    data.add_argument("--images", help="folder of pictures")
-    data.add_argument("--masks", help="folder of masks with the pictures' names")
-    data.add_argument("--photos", help="photographs to draw composites from, beside the bundled ones")
-    data.add_argument("--voc", help="folder that holds VOCdevkit/VOC2012: the paper's training set")
-    data.add_argument("--sbd", help="folder of SBD (img, cls, ...), to join VOC")
+    data.add_argument("--images", type=values.path, help="folder of pictures")
+    data.add_argument("--masks", type=values.path, help="folder of masks with the pictures' names")
+    data.add_argument(
+        "--photos", type=values.path, help="photographs to draw composites from, beside the bundled ones"
+    )
+    data.add_argument(
+        "--voc", type=values.path, help="folder that holds VOCdevkit/VOC2012: the paper's training set"
+    )
+    data.add_argument("--sbd", type=values.path, help="folder of SBD (img, cls, ...), to join VOC")
     data.add_argument("--download", action="store_true", help="fetch VOC and SBD if they are not there")
     data.add_argument(
         "--fcn",
+        type=values.name_or_file("coco"),
         default="coco",
         help="'coco' (torchvision's weights) or a file of them, for the coarse masks of VOC",
     )
-    data.add_argument("--coarse-masks", help="folder to keep them in (default: OUT/coarse-masks)")
+    data.add_argument(
+        "--coarse-masks", type=values.path, help="folder to keep them in (default: OUT/coarse-masks)"
+    )
     net = parser.add_argument_group("network")
     net.add_argument(
-        "--init", help="refiner to start from: 'lite' or a .safetensors file; samples are hard at once"
+        "--init",
+        type=values.name_or_file("lite"),
+        help="refiner to start from: 'lite' or a .safetensors file; samples are hard at once",
     )
     net.add_argument("--guidance", choices=GUIDANCES, default=default.guidance)
-    net.add_argument("--vgg-weights", default="imagenet", help=f"'imagenet', 'none' or a file {DEFAULT}")
+    net.add_argument(
+        "--vgg-weights",
+        type=values.name_or_file("imagenet", "none"),
+        default="imagenet",
+        help=f"'imagenet', 'none' or a file {DEFAULT}",
+    )
     net.add_argument("--form", choices=FORMS, default=default.form)
     run = parser.add_argument_group("training")
     run.add_argument("--precision", choices=PRECISIONS, default=default.precision)
-    for name in ("steps", "batch", "seed"):
-        run.add_argument(f"--{name}", type=int, default=getattr(default, name))
-    run.add_argument("--size", type=int, help=f"side of the crops (default: {default.size}; 256 for VOC)")
-    run.add_argument("--learning-rate", type=float, default=default.learning_rate)
+    for name, least in (("steps", 1), ("batch", 1), ("seed", 0)):
+        run.add_argument(f"--{name}", type=values.whole_number(least), default=getattr(default, name))
+    run.add_argument(
+        "--size",
+        type=values.whole_number(SMALLEST_CROP, LARGEST_CROP),
+        help=f"side of the crops (default: {default.size}; 256 for VOC)",
+    )
+    run.add_argument("--learning-rate", type=values.positive, default=default.learning_rate)
     run.add_argument(
         "--boundary-weight",
-        type=float,
+        type=values.not_negative,
         help=f"extra weight near outlines (default: {default.boundary_weight}; for VOC 0, the paper's loss)",
     )
     run.add_argument(
         "--workers",
-        type=int,
+        type=values.whole_number(0, MOST_WORKERS),
         default=min(8, (os.cpu_count() or 1) - 1),
         help=f"processes that prepare samples {DEFAULT}",
     )
@@ -187,16 +253,20 @@ def _train_spn(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     _add_data_options(parser)
-    parser.add_argument("--results", type=Path, required=True, metavar="DIR", help="<sequence>/<frame>.png")
+    parser.add_argument(
+        "--results", type=values.path, required=True, metavar="DIR", help="<sequence>/<frame>.png"
+    )
 
 
 # --- options of several commands ----------------------------------------------------------------------------
 
 
 def _add_data_options(parser: argparse.ArgumentParser, set_name: str = "val") -> None:
-    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="a DAVIS root")
-    parser.add_argument("--year", default="2017", help=f"of ImageSets {DEFAULT}")
-    parser.add_argument("--set", default=set_name, dest="set_name", metavar="SET", help=DEFAULT)
+    parser.add_argument("--data", type=values.path, required=True, metavar="ROOT", help="a DAVIS root")
+    parser.add_argument("--year", type=values.plain_name, default="2017", help=f"of ImageSets {DEFAULT}")
+    parser.add_argument(
+        "--set", type=values.plain_name, default=set_name, dest="set_name", metavar="SET", help=DEFAULT
+    )
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these of the set")
 
 
@@ -207,12 +277,30 @@ def _add_run_options(parser: argparse.ArgumentParser, preset: str = "small") -> 
 
 
 def _add_preset(parser: argparse.ArgumentParser, preset: str = "small") -> None:
-    parser.add_argument("--preset", default=preset, help=f"{', '.join(PRESETS)} {DEFAULT}")
+    parser.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        default=preset,
+        metavar="NAME",
+        help=f"{', '.join(PRESETS)} {DEFAULT}",
+    )
 
 
 def _add_device(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--device", default="cpu", help=f"cpu, cuda, cuda:1, ... {DEFAULT}")
+    parser.add_argument(
+        "--device", type=values.device, default="cpu", help=f"cpu, cuda, cuda:1, ... {DEFAULT}"
+    )
 
 
 def _add_resume(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--resume", action="store_true", help="go on with what an earlier run left in --out")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--resume", action="store_true", help="go on with what an earlier run left in --out")
+    _add_overwrite(either)
+
+
+def _add_overwrite(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove the files that an earlier run left in --out, and start anew",
+    )

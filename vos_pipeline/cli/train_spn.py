@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch.utils.data import Dataset
 from vos_pipeline import refiner
 from vos_pipeline.data import list_images, read_image
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.files import fingerprint
+from vos_pipeline.output_folder import OutputFolder
 from vos_pipeline.settings import SPNTraining
 from vos_pipeline.training import first_rank_first, join_process_group, process_rank
 
@@ -24,11 +27,25 @@ def train_spn(args: argparse.Namespace) -> None:
     """Train in every process that ``torchrun`` started."""
     device = join_process_group(args.device)
     config = configuration(args)
-    samples, validation = _samples(args, config, device)
+    samples, validation, data = _samples(args, config, device)
     if args.init:
-        net = refiner.load_refiner(args.init)
+        net, start = refiner.load_refiner(args.init), refiner.refiner_identity(args.init)
     else:
-        net = refiner.initial_refiner(config, args.vgg_weights)
+        net, start = (
+            refiner.initial_refiner(config, args.vgg_weights),
+            refiner.refiner_identity(args.vgg_weights),
+        )
+    with first_rank_first() as first:
+        if first:
+            folder = OutputFolder(args.out)
+            folder.claim(resume=args.resume, overwrite=args.overwrite, inputs=_inputs(args))
+            folder.identify("training data", data)
+            folder.identify("start", start)
+            if args.voc:
+                _claim_coarse_masks(args)
+    for part in (samples, validation):
+        if isinstance(part, refiner.VOCObjects):
+            part.coarse.fill(part.pictures)
     refiner.train_refiner(
         net,
         samples,
@@ -36,11 +53,11 @@ def train_spn(args: argparse.Namespace) -> None:
         config,
         validation=validation,
         device=device,
-        resume=args.resume,
+        resume=True,
         workers=args.workers,
     )
     if process_rank()[0] == 0:
-        print(f"refiner  {Path(args.out) / 'spn.safetensors'}")
+        print(f"refiner  {args.out / 'spn.safetensors'}")
 
 
 def configuration(args: argparse.Namespace) -> SPNTraining:
@@ -54,8 +71,15 @@ def configuration(args: argparse.Namespace) -> SPNTraining:
     return SPNTraining(**config)
 
 
-def _samples(args: argparse.Namespace, config: SPNTraining, device: str) -> tuple[Samples, Samples | None]:
-    """What to train on, and what to validate on."""
+def _inputs(args: argparse.Namespace) -> list[Path]:
+    named = (args.images, args.masks, args.photos, args.voc, args.sbd, args.init, args.fcn, args.vgg_weights)
+    return [Path(name) for name in named if name is not None and Path(name).exists()]
+
+
+def _samples(
+    args: argparse.Namespace, config: SPNTraining, device: str
+) -> tuple[Samples, Samples | None, dict[str, str]]:
+    """What to train on, what to validate on, and what tells this data from other data."""
     if bool(args.images) != bool(args.masks):
         raise PipelineError("--images and --masks belong together: give both, or neither for free composites")
     if args.voc and args.images:
@@ -65,28 +89,45 @@ def _samples(args: argparse.Namespace, config: SPNTraining, device: str) -> tupl
     course = 0 if args.init else config.steps * config.batch  # what knows something starts with hard samples
     if args.images:
         folders = (args.images, args.masks, config.size, config.seed)
+        train = refiner.MaskedPictures(*folders, "train", course)
         validation = refiner.MaskedPictures(*folders, "validation")
-        return refiner.MaskedPictures(*folders, "train", course), validation or None
-    photographs = refiner.bundled_photographs() + [
-        read_image(p) for p in (list_images(Path(args.photos)) if args.photos else [])
-    ]
+        files = [path for pair in (*train.pairs, *validation.pairs) for path in pair]
+        return train, validation or None, {"images and masks": fingerprint(files)}
+    files = list_images(args.photos) if args.photos else []
+    photographs = refiner.bundled_photographs() + [read_image(path) for path in files]
     return (
         refiner.Composites(photographs, config.size, config.seed, course),
         refiner.Composites(photographs, config.size, config.seed + 1),
+        {"photographs": fingerprint(files)},
     )
 
 
-def _voc_samples(args: argparse.Namespace, config: SPNTraining, device: str) -> tuple[Samples, Samples]:
+def _voc_samples(
+    args: argparse.Namespace, config: SPNTraining, device: str
+) -> tuple[Samples, Samples, dict[str, str]]:
     with first_rank_first() as first:  # which fetches what the others find
         parts = {
             part: refiner.VOCPictures(args.voc, args.sbd, part, download=args.download and first)
             for part in ("train", "validation")
         }
-    folder = args.coarse_masks or Path(args.out) / "coarse-masks"
-    coarse = refiner.CoarseMasks(folder, lambda: refiner.load_fcn(args.fcn), device)
-    for pictures in parts.values():
-        coarse.fill(pictures)
+    coarse = refiner.CoarseMasks(_coarse_masks(args), lambda: refiner.load_fcn(args.fcn), device)
     train, validation = (
         refiner.VOCObjects(pictures, coarse, config.size, config.seed) for pictures in parts.values()
     )
-    return train, validation
+    names = "\n".join(name for pictures in parts.values() for name in pictures.names)
+    data = {
+        "pictures": hashlib.blake2b(names.encode(), digest_size=16).hexdigest(),
+        "network": refiner.refiner_identity(args.fcn),
+    }
+    return train, validation, data
+
+
+def _coarse_masks(args: argparse.Namespace) -> Path:
+    return args.coarse_masks or args.out / "coarse-masks"
+
+
+def _claim_coarse_masks(args: argparse.Namespace) -> None:
+    """The masks of one network serve any number of trainings; those of another must not be taken for them."""
+    folder = OutputFolder(_coarse_masks(args))
+    folder.claim(resume=folder.note.exists())
+    folder.identify("network", refiner.refiner_identity(args.fcn))

@@ -14,13 +14,14 @@ from vos_pipeline.data.images import (
     write_labels,
 )
 from vos_pipeline.data.sequence import Sequence
-from vos_pipeline.data.synthetic import make_clips
+from vos_pipeline.data.synthetic import clip_files, make_clips
 from vos_pipeline.data.video import frame_rate, write_video
 
 __all__ = [
     "VOID",
     "CoarseSequence",
     "Sequence",
+    "clip_files",
     "davis_palette",
     "frame_rate",
     "image_size",

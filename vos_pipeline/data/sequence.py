@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from vos_pipeline.data.images import VOID, image_size, read_image, read_labels
 from vos_pipeline.data.video import DEFAULT_FRAME_RATE
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.files import fingerprint
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,23 @@ class Sequence:
         """Fail before hours of work, not after: PipelineError for a file that is damaged or has another size."""
         for path in (*self.frame_paths, *(path for path in self.mask_paths if path is not None)):
             self._check_size(path, image_size(path))
+
+    # --- identity -----------------------------------------------------------------------------------------------
+
+    def frames_fingerprint(self) -> str:
+        """A digest of the names and contents of the frames."""
+        return fingerprint(self.frame_paths)
+
+    def first_fingerprint(self) -> str:
+        """A digest of the first frame and of the labels of its mask, however that is stored."""
+        labels = hashlib.blake2b(self.read_mask(0).tobytes(), digest_size=16).hexdigest()
+        return f"{fingerprint(self.frame_paths[:1])}-{labels}"
+
+    def fingerprint(self) -> str:
+        """A digest of all frames and masks that are known."""
+        return fingerprint((*self.frame_paths, *(path for path in self.mask_paths if path is not None)))
+
+    # --- helpers ------------------------------------------------------------------------------------------------
 
     def _checked(self, array: np.ndarray, path: Path) -> np.ndarray:
         self._check_size(path, array.shape)

@@ -17,6 +17,7 @@ import numpy as np
 
 from vos_pipeline.data.images import read_image, write_image, write_labels
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.files import replacing
 
 # Only files inside the scikit-image wheel: its other pictures would be downloaded.
 PHOTOS = {
@@ -58,18 +59,42 @@ def make_clips(
         raise ValueError(f"clips and frames must be >= 1 and size >= 32, got {clips}, {frames}, {size}")
     root = Path(out_root)
     photos = PHOTOS.get(set_name, PHOTOS["other"])
-    names = [f"{set_name}-{index:02d}" for index in range(clips)]
+    names = _names(clips, set_name)
     for index, name in enumerate(names):
         # A seed of its own for each clip: asking for more clips does not change the first ones.
         rng = np.random.default_rng([seed, zlib.crc32(set_name.encode()), index])
         scene = _Scene(rng, photos, index, size)
         for t in range(frames):
             picture, labels = scene.render(t / max(frames - 1, 1))
-            write_image(root / "JPEGImages/480p" / name / f"{t:05d}.jpg", picture, quality=95)
-            write_labels(root / "Annotations/480p" / name / f"{t:05d}.png", labels)
-    listing = root / "ImageSets" / str(year) / f"{set_name}.txt"
-    listing.parent.mkdir(parents=True, exist_ok=True)
-    listing.write_text("".join(f"{name}\n" for name in names))
+            write_image(root / _frame(name, t), picture, quality=95)
+            write_labels(root / _mask(name, t), labels)
+    with replacing(root / _listing(set_name, year)) as file:
+        file.write("".join(f"{name}\n" for name in names).encode())
+
+
+def clip_files(clips: int, frames: int, set_name: str = "val", year: str = "2017") -> list[str]:
+    """What :func:`make_clips` writes, relative to its root."""
+    files = [_listing(set_name, year)]
+    for name in _names(clips, set_name):
+        for t in range(frames):
+            files += [_frame(name, t), _mask(name, t)]
+    return files
+
+
+def _names(clips: int, set_name: str) -> list[str]:
+    return [f"{set_name}-{index:02d}" for index in range(clips)]
+
+
+def _frame(name: str, t: int) -> str:
+    return f"JPEGImages/480p/{name}/{t:05d}.jpg"
+
+
+def _mask(name: str, t: int) -> str:
+    return f"Annotations/480p/{name}/{t:05d}.png"
+
+
+def _listing(set_name: str, year: str) -> str:
+    return f"ImageSets/{year}/{set_name}.txt"
 
 
 class _Scene:

@@ -5,6 +5,7 @@ from vos_pipeline.evaluation.measures import boundary, f_measure, jaccard
 from vos_pipeline.evaluation.scores import (
     Evaluation,
     ObjectScores,
+    score_files,
     score_frame,
     score_sequence,
     score_sequences,
@@ -22,6 +23,7 @@ __all__ = [
     "evaluate",
     "f_measure",
     "jaccard",
+    "score_files",
     "score_frame",
     "score_sequence",
     "score_sequences",

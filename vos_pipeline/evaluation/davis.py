@@ -1,4 +1,4 @@
-"""The official evaluation of a DAVIS set: masks in a folder in, scores and their CSV files out."""
+"""The official evaluation of a DAVIS set: masks in a folder in, scores out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def evaluate(
     processes: int | None = None,
     resolution: str = "480p",
 ) -> Evaluation:
-    """Score results against a DAVIS root and write the official CSV files into the results folder.
+    """Score results against a DAVIS root.
 
     Needs ``ROOT/Annotations`` and ``ROOT/ImageSets`` only. The objects of a sequence are those of its first
     mask; 255 in the ground truth is background.
@@ -29,15 +29,13 @@ def evaluate(
         processes: sequences scored at the same time; None takes one for each core.
 
     Raises:
-        PipelineError: see :func:`score_sequence`; nothing is written then.
+        PipelineError: see :func:`score_sequence`.
     """
     names = read_set(root, year, set_name, sequences)
     if not Path(results).is_dir():
         raise PipelineError(f"{results}: no such folder of results")
     truth = [_annotations(Path(root) / "Annotations" / resolution / name) for name in names]
-    evaluation = score_sequences(truth, results, processes, progress=True)
-    evaluation.write(results, set_name)
-    return evaluation
+    return score_sequences(truth, results, processes, progress=True)
 
 
 def _annotations(folder: Path) -> Sequence:

@@ -79,12 +79,16 @@ class Evaluation:
 
     def write(self, folder: str | Path, set_name: str) -> tuple[Path, Path]:
         """Write the official pair of CSV files into a folder; returns their paths."""
-        global_path = Path(folder) / f"global_results-{set_name}.csv"
-        sequence_path = Path(folder) / f"per-sequence_results-{set_name}.csv"
+        global_path, sequence_path = (Path(folder) / name for name in score_files(set_name))
         for path, table in ((global_path, self.global_table()), (sequence_path, self.object_table())):
             with replacing(path) as file:
                 file.write(table.csv(digits=3).encode())
         return global_path, sequence_path
+
+
+def score_files(set_name: str) -> tuple[str, str]:
+    """The official names of the two CSV files of a set's scores."""
+    return f"global_results-{set_name}.csv", f"per-sequence_results-{set_name}.csv"
 
 
 def score_frame(

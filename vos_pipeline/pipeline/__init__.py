@@ -1,6 +1,6 @@
 """The stages in order, from sequences to labels after each of them, and what a run leaves on disk."""
 
-from vos_pipeline.pipeline.outputs import write_outputs
+from vos_pipeline.pipeline.outputs import output_files, write_outputs
 from vos_pipeline.pipeline.paper_tables import make_table
 from vos_pipeline.pipeline.refine_masks import refine_masks
 from vos_pipeline.pipeline.run_folder import STAGES, RunFolder, RunResult
@@ -11,6 +11,7 @@ __all__ = [
     "RunFolder",
     "RunResult",
     "make_table",
+    "output_files",
     "refine_masks",
     "refined_scores",
     "run",

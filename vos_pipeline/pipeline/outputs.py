@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ from tqdm import tqdm
 
 from vos_pipeline.data import Sequence
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.evaluation import Table
+from vos_pipeline.evaluation import Table, score_files
 from vos_pipeline.files import replacing
-from vos_pipeline.pipeline.run_folder import RunResult
+from vos_pipeline.pipeline.run_folder import CRAF, FOLDERS, RunResult
 from vos_pipeline.report import ReportData, SequenceReport, write_overlay_video, write_report
 
 
@@ -33,11 +34,22 @@ def write_outputs(
         if scores is not None:
             for path in scores.write(masks, davis_set):
                 print(f"scores      {path}")
-        print(f"submission  {write_submission(out / f'submission-{davis_set}.zip', sequences, masks)}")
+        print(f"submission  {write_submission(out / _submission(davis_set), sequences, masks)}")
     for sequence in tqdm(sequences, desc="overlays", unit="sequence"):
         write_overlay_video(out / "overlays" / f"{sequence.name}.mp4", sequence, masks / sequence.name)
     print(f"overlays    {out / 'overlays'}")
     print(f"report      {write_report(out / 'report.html', report_data(sequences, result, title))}")
+
+
+def output_files(sequences: list[Sequence], davis_set: str | None = None) -> Iterator[str]:
+    """What :func:`write_outputs` writes, relative to the run's folder."""
+    yield "report.html"
+    for sequence in sequences:
+        yield f"overlays/{sequence.name}.mp4"
+    if davis_set is not None:
+        yield _submission(davis_set)
+        for name in score_files(davis_set):
+            yield f"labels/{FOLDERS[CRAF]}/{name}"
 
 
 def write_submission(path: Path, sequences: list[Sequence], labels: Path) -> Path:
@@ -58,6 +70,10 @@ def write_submission(path: Path, sequences: list[Sequence], labels: Path) -> Pat
                 entry.external_attr = 0o644 << 16
                 archive.writestr(entry, mask.read_bytes())
     return path
+
+
+def _submission(davis_set: str) -> str:
+    return f"submission-{davis_set}.zip"
 
 
 # --- report -------------------------------------------------------------------------------------------------

@@ -13,12 +13,13 @@ from pathlib import Path
 from vos_pipeline.data import Sequence
 from vos_pipeline.evaluation import Cell, Table
 from vos_pipeline.files import replacing
+from vos_pipeline.output_folder import OutputFolder
 from vos_pipeline.pipeline.outputs import report_data
 from vos_pipeline.pipeline.run_folder import CRAF, FOREGROUND, INSTANCE, REPEATED, SPN, RunResult
 from vos_pipeline.pipeline.stages import run
 from vos_pipeline.report import write_report
 from vos_pipeline.settings import MODELS, Preset
-from vos_pipeline.training import join_process_group, process_rank
+from vos_pipeline.training import first_rank_first, join_process_group, process_rank
 
 # J&F, J, F of table 2, measured on DAVIS 2017 test-dev.
 PAPER_ABLATION = {
@@ -28,11 +29,18 @@ PAPER_ABLATION = {
     "-CRAF-SPN-FT": (0.448, 0.442, 0.453),
 }
 PAPER_MODELS = {"per-video": 0.460, "per-object": 0.481}  # J&F of table 1
+FILES = ("ablation", "ablation-per-object", "models", "timing")
 PAPER_SECONDS = {"foreground net": 0.3, "instance net": 0.3, "SPN": 0.08, "CRAF": 0.1}  # table 3
 
 
 def make_table(
-    name: str, data: Path, sequences: list[Sequence], out: Path, preset: Preset, device: str = "cpu"
+    name: str,
+    data: Path,
+    sequences: list[Sequence],
+    out: Path,
+    preset: Preset,
+    device: str = "cpu",
+    overwrite: bool = False,
 ) -> None:
     """Make one table, print it, and write it as CSV, markdown and a report.
 
@@ -43,8 +51,15 @@ def make_table(
         out: for ``<name>.csv``, ``<name>.md``, ``<name>.html`` and one run per variant; what is there is reused.
         preset: constants of the runs.
         device: where to compute.
+        overwrite: remove what earlier tables left in ``out``, and make everything anew.
+
+    Raises:
+        PipelineError: ``out`` holds files that are of no table, or runs with other constants or data.
     """
     variants = Variants(data, sequences, out, preset, join_process_group(device))
+    with first_rank_first() as first:
+        if first:
+            _claim(out, overwrite)
     tables, full = MAKERS[name](variants), variants.full()
     if process_rank()[0] != 0:
         return  # one rank tells what all of them did
@@ -57,6 +72,17 @@ def make_table(
     of_run = report_data(sequences, full, f"{preset.name} preset")
     report = replace(of_run, tables=[*tables.values(), *of_run.tables])
     print(f"report  {write_report(out / f'{name}.html', report)}")
+
+
+def _claim(out: Path, overwrite: bool) -> None:
+    """Claim the folder of all tables; what it holds is reused unless it is to be overwritten."""
+    folder, runs = OutputFolder(out), [OutputFolder(out / name) for name in ("full", "without-ft", *MODELS)]
+    folder.claim(resume=folder.note.exists(), overwrite=overwrite)
+    for run_folder in runs:
+        if overwrite and run_folder.note.exists():
+            run_folder.claim(overwrite=True)
+    folder.identify("kind", "the paper's tables")
+    folder.add(f"{table}.{suffix}" for table in FILES for suffix in ("csv", "md", "html"))
 
 
 # --- runs ---------------------------------------------------------------------------------------------------
@@ -94,18 +120,25 @@ class Variants:
         return self._run(model, replace(self.preset, model=model), shared)
 
     def _run(self, name: str, preset: Preset, shared: tuple[str, ...] = ()) -> RunResult:
-        if process_rank()[0] == 0:
-            for pattern in shared:
-                self._copy_nets(pattern, self.out / name / "nets")
-        return run(self.data, self.sequences, self.out / name, preset=preset, device=self.device, resume=True)
-
-    def _copy_nets(self, pattern: str, target: Path) -> None:
+        """The run of a variant, which starts from the nets of the full one whose files match ``shared``."""
         source = self.out / "full" / "nets"
-        for path in source.glob(pattern):
-            copy = target / path.relative_to(source)
-            if not copy.exists():
-                with replacing(copy) as file:
-                    file.write(path.read_bytes())
+
+        def copy_nets(target: Path) -> None:
+            for path in (path for pattern in shared for path in source.glob(pattern)):
+                copy = target / path.relative_to(source)
+                if not copy.exists():
+                    with replacing(copy) as file:
+                        file.write(path.read_bytes())
+
+        return run(
+            self.data,
+            self.sequences,
+            self.out / name,
+            preset=preset,
+            device=self.device,
+            resume=True,
+            copy_nets=copy_nets,
+        )
 
 
 # --- tables ---------------------------------------------------------------------------------------------------

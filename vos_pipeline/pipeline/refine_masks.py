@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -14,9 +15,10 @@ from tqdm import tqdm
 
 from vos_pipeline.data import CoarseSequence, write_labels
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.files import replacing
+from vos_pipeline.files import fingerprint, replacing
 from vos_pipeline.nets import labels_from_scores, working_image
-from vos_pipeline.refiner import load_refiner
+from vos_pipeline.output_folder import OutputFolder
+from vos_pipeline.refiner import load_refiner, refiner_identity
 from vos_pipeline.temporal import ConnectedRegionFilter
 
 STATE = ".refine.npz"  # in every folder of results: how far it is, and CRAF's memory
@@ -33,6 +35,7 @@ def refine_masks(
     tile: int | None = None,
     device: str = "cpu",
     resume: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Refine the masks of one sequence, or of several in folders of their names.
 
@@ -45,21 +48,28 @@ def refine_masks(
         craf: whether CRAF filters what the SPN gives.
         tile: side of the refiner's tiles in pixels.
         device: where the refiner computes.
-        resume: go on from what an earlier run left in ``out``.
+        resume: go on from what an earlier call with the same settings, frames and masks left in ``out``.
+        overwrite: remove the files that an earlier call left in ``out``, and no others.
 
     Raises:
-        PipelineError: masks that do not fit their frames (before any work is done), no such refiner, or ``resume`` with
-            other settings than before.
+        PipelineError: masks that do not fit their frames (before any work is done), no such refiner, results that would
+            lie among the frames or masks, ``out`` holds results or other files and neither ``resume`` nor ``overwrite``
+            is given, or ``resume`` with other settings, frames or masks than before.
     """
+    folders = _folders(frames, masks, out)
+    _refuse_to_replace_inputs(folders)
     jobs = [
-        _Job(CoarseSequence.open(folder, coarse, masks_hold), results)
-        for folder, coarse, results in _folders(frames, masks, out)
+        _Job(CoarseSequence.open(images, coarse, masks_hold), results) for images, coarse, results in folders
     ]
     refiner = load_refiner(weights, device, tile)
-    settings = {"weights": weights, "craf": craf, "tile": tile}
+    folder = OutputFolder(out)
+    folder.claim(resume=resume, overwrite=overwrite, inputs=(frames, masks))
+    folder.identify("settings", {"weights": refiner_identity(weights), "craf": craf, "tile": tile})
+    for job in jobs:
+        job.note(folder)
     with tqdm(total=sum(len(job.coarse.sequence) for job in jobs), desc="refine", unit="frame") as progress:
         for job in jobs:
-            _refine_sequence(job, refiner, settings, device, resume, progress)
+            _refine_sequence(job, refiner, craf, device, progress)
 
 
 @dataclass(frozen=True)
@@ -73,28 +83,36 @@ class _Job:
         """File of the refined mask of frame t."""
         return self.out / f"{self.coarse.sequence.frame_paths[t].stem}.png"
 
+    def note(self, folder: OutputFolder) -> None:
+        """Note what is refined and where; PipelineError if the folder holds results of other frames or masks."""
+        sequence, place = self.coarse.sequence, self.out.relative_to(folder.path)
+        whose = "" if place == Path() else f" of {place}"
+        folder.identify(f"video{whose}", sequence.frames_fingerprint())
+        masks = fingerprint(path for path in sequence.mask_paths if path is not None)
+        folder.identify(
+            f"masks{whose}", {"files": masks, "ids": self.coarse.ids, "scores": self.coarse.scores}
+        )
+        folder.add([place / STATE, *(place / self.result(t).name for t in range(len(sequence)))])
+
 
 @torch.inference_mode()
-def _refine_sequence(
-    job: _Job, refiner: nn.Module, settings: dict[str, Any], device: str, resume: bool, progress: tqdm[Any]
-) -> None:
-    """Refines frame after frame; a run that was stopped goes on behind the last frame that it finished.
+def _refine_sequence(job: _Job, refiner: nn.Module, filtered: bool, device: str, progress: tqdm[Any]) -> None:
+    """Refines frame after frame, from behind the last frame that a run which was stopped finished.
 
     CRAF's memory of that frame is stored beside the results: labels alone would not do, since the regions of
     several objects may overlap.
     """
     coarse = job.coarse
-    settings = {**settings, "objects": coarse.ids, "scores": coarse.scores}
-    start, regions = _load_state(job, settings) if resume else (0, None)
+    start, regions = _load_state(job)
     progress.update(start)
     craf = ConnectedRegionFilter(coarse.read(0) >= 0.5 if regions is None else regions)
     for t in range(start, len(coarse.sequence)):
         image = working_image(coarse.sequence, t, None, device)[None]
         scores = refiner(image, torch.from_numpy(coarse.read(t))[None].to(device))[0].cpu()
-        if settings["craf"]:
+        if filtered:
             scores = torch.from_numpy(craf.step(scores.numpy()))
         write_labels(job.result(t), labels_from_scores(scores, coarse.ids).numpy())
-        _save_state(job, settings, t + 1, craf.regions)
+        _save_state(job, t + 1, craf.regions)
         progress.update()
 
 
@@ -106,32 +124,34 @@ def _folders(frames: Path, masks: Path, out: Path) -> list[tuple[Path, Path, Pat
     return [(frames / n, masks / n, out / n) for n in names] or [(frames, masks, out)]
 
 
+def _refuse_to_replace_inputs(folders: list[tuple[Path, Path, Path]]) -> None:
+    inputs = {folder.resolve(): folder for *sources, _ in folders for folder in sources}
+    for *_, results in folders:
+        if (source := inputs.get(results.resolve())) is not None:
+            raise PipelineError(f"{results}: the results would replace files of {source}: give another --out")
+
+
 # --- what an interrupted run leaves -------------------------------------------------------------------------
 
 
-def _save_state(job: _Job, settings: dict[str, Any], done: int, regions: np.ndarray) -> None:
+def _save_state(job: _Job, done: int, regions: np.ndarray) -> None:
     with replacing(job.out / STATE) as file:
-        np.savez(
-            file,
-            settings=json.dumps(settings),
-            done=done,
-            shape=regions.shape,
-            regions=np.packbits(regions),
-        )
+        np.savez(file, done=done, shape=regions.shape, regions=np.packbits(regions))
 
 
-def _load_state(job: _Job, settings: dict[str, Any]) -> tuple[int, np.ndarray | None]:
+def _load_state(job: _Job) -> tuple[int, np.ndarray | None]:
     """Frames done and CRAF's regions after them; (0, None) to start from the first frame."""
-    path = job.out / STATE
+    path, shape = job.out / STATE, (len(job.coarse.ids), *job.coarse.sequence.size)
     if not path.exists():
         return 0, None
-    with np.load(path) as state:
-        if json.loads(str(state["settings"])) != json.loads(json.dumps(settings)):
-            raise PipelineError(
-                f"{job.out}: was made with other settings or masks: leave out --resume to replace it"
-            )
-        done, shape = int(state["done"]), tuple(state["shape"])
-        regions = np.unpackbits(state["regions"], count=int(np.prod(shape))).reshape(shape).astype(bool)
-    if not all(job.result(t).is_file() for t in range(done)):
+    try:
+        with np.load(path) as state:
+            done, noted = int(state["done"]), tuple(state["shape"])
+            regions = np.unpackbits(state["regions"], count=math.prod(shape)).reshape(shape).astype(bool)
+    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
+        raise PipelineError(
+            f"{path}: is damaged ({error!r}): delete it and run again with --resume"
+        ) from error
+    if noted != shape or not all(job.result(t).is_file() for t in range(done)):
         return 0, None  # someone took results away: CRAF needs the frames before
     return done, regions

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vos_pipeline.data import Sequence, write_labels
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.evaluation import Cell, Evaluation, Table, score_sequences
-from vos_pipeline.files import replacing
+from vos_pipeline.output_folder import OutputFolder, read_json, write_json
+from vos_pipeline.pipeline.run_nets import net_files
 from vos_pipeline.settings import Preset
 
 REPEATED, INSTANCE, SPN, CRAF = STAGES = ("first mask repeated", "instance nets", "+ SPN", "+ CRAF")
@@ -54,28 +53,36 @@ class RunFolder:
         self.path, self.nets = path, path / "nets"
         self.label_dirs = {stage: path / "labels" / folder for stage, folder in FOLDERS.items()}
 
-    def open(
-        self, preset: Preset, train_sequences: list[Sequence], sequences: list[Sequence], resume: bool
-    ) -> None:
-        """Note what this run is, or check that the one to resume is the same; a fresh one forgets the last."""
-        shared = sorted(sequence.name for sequence in sequences) if preset.joint else []
-        identity = {
-            "preset": json.loads(json.dumps(asdict(preset))),
-            "train": sorted(sequence.name for sequence in train_sequences),
-            "first frames": shared,
-        }
-        note = self.path / "run.json"
-        if resume and note.exists():
-            if json.loads(note.read_text()) != identity:
-                raise PipelineError(
-                    f"{self.path} holds a run with other constants or training data: "
-                    "give another --out, or leave out --resume"
-                )
-            return
-        if not resume:
-            for folder in ("nets", "seconds"):
-                shutil.rmtree(self.path / folder, ignore_errors=True)
-        _write_json(note, identity)
+    def open(self, preset: Preset, train_sequences: list[Sequence], sequences: list[Sequence]) -> None:
+        """Note what the run in this folder, which is claimed, is.
+
+        Raises:
+            PipelineError: the folder holds a run with another preset or other data, or a file in the run's way.
+        """
+        folder = OutputFolder(self.path)
+        folder.identify("preset", asdict(preset))
+        folder.identify("training data", {s.name: s.fingerprint() for s in train_sequences})
+        given = {sequence.name: sequence.first_fingerprint() for sequence in sequences}
+        if preset.joint:  # one net is tuned on the first frames of all of them
+            folder.identify("set of first frames", given)
+        for sequence in sequences:
+            folder.identify(f"first frame or mask of {sequence.name}", given[sequence.name])
+            folder.identify(f"video {sequence.name}", sequence.frames_fingerprint())
+        folder.add(self._files(preset, sequences))
+
+    def _files(self, preset: Preset, sequences: list[Sequence]) -> Iterator[Path]:
+        """All that the stages write, relative to the folder."""
+        for file in net_files(preset, sequences):
+            yield self.nets.relative_to(self.path) / file
+        for sequence in sequences:
+            yield self._seconds_file(sequence).relative_to(self.path)
+            for file in self._label_files(sequence):
+                yield file.relative_to(self.path)
+
+    def _label_files(self, sequence: Sequence) -> Iterator[Path]:
+        for folder in self.label_dirs.values():
+            for frame in sequence.frame_paths:
+                yield folder / sequence.name / f"{frame.stem}.png"
 
     def write_labels(self, sequence: Sequence, t: int, labels: dict[str, np.ndarray]) -> None:
         """Frame t after every stage."""
@@ -85,10 +92,12 @@ class RunFolder:
     def finish(self, sequence: Sequence, seconds: dict[str, float]) -> None:
         """Marks a sequence as done, all of whose labels are written."""
         counts = {"frames": len(sequence) - 1, "objects": len(sequence.object_ids)}
-        _write_json(self._seconds_file(sequence), {**counts, "seconds": seconds})
+        write_json(self._seconds_file(sequence), {**counts, "seconds": seconds})
 
     def is_done(self, sequence: Sequence) -> bool:
-        return self._seconds_file(sequence).exists()
+        """Whether all labels of the sequence are there."""
+        files = (self._seconds_file(sequence), *self._label_files(sequence))
+        return all(file.is_file() for file in files)
 
     def result(self, sequences: list[Sequence]) -> RunResult:
         """Of sequences that are done."""
@@ -101,14 +110,22 @@ class RunFolder:
 
     def _mean_seconds(self, sequences: list[Sequence]) -> dict[str, float]:
         """Means over frames and objects."""
-        files = [json.loads(self._seconds_file(sequence).read_text()) for sequence in sequences]
-        count = max(1, sum(file["frames"] * file["objects"] for file in files))
-        return {part: sum(file["seconds"][part] for file in files) / count for part in (FOREGROUND, *STAGES)}
+        files = [self._read_seconds(sequence) for sequence in sequences]
+        count = max(1, sum(frames * objects for frames, objects, _ in files))
+        return {part: sum(seconds[part] for *_, seconds in files) / count for part in (FOREGROUND, *STAGES)}
+
+    def _read_seconds(self, sequence: Sequence) -> tuple[int, int, dict[str, float]]:
+        path = self._seconds_file(sequence)
+        remedy = "delete it and run again with --resume"
+        values = read_json(path, remedy)
+        try:
+            return (
+                int(values["frames"]),
+                int(values["objects"]),
+                {part: float(values["seconds"][part]) for part in (FOREGROUND, *STAGES)},
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise PipelineError(f"{path}: is damaged ({error!r}): {remedy}") from error
 
     def _seconds_file(self, sequence: Sequence) -> Path:
         return self.path / "seconds" / f"{sequence.name}.json"
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    with replacing(path) as file:
-        file.write(json.dumps(value, indent=2).encode() + b"\n")

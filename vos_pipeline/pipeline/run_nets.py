@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from vos_pipeline.nets import (
 )
 from vos_pipeline.settings import Preset
 from vos_pipeline.training import Compute, is_finished, my_share, wait_for_all
+
+TRAINED, TUNED = "foreground.pt", "first-frames.pt"
 
 
 @dataclass(frozen=True)
@@ -102,11 +105,20 @@ class RunNets:
 
     @property
     def _trained(self) -> Path:
-        return self.folder / "foreground.pt"
+        return self.folder / TRAINED
 
     @property
     def _tuned(self) -> Path:
-        return self.folder / "first-frames.pt"
+        return self.folder / TUNED
 
     def _own(self, sequence: Sequence) -> Path:
-        return self.folder / sequence.name / "foreground.pt"
+        return self.folder / sequence.name / TRAINED
+
+
+def net_files(preset: Preset, sequences: list[Sequence]) -> Iterator[Path]:
+    """The files that the nets of a run may take, relative to its folder of nets."""
+    yield from (Path(TRAINED), Path(TUNED))
+    for sequence in sequences:
+        yield Path(sequence.name, TRAINED)
+        for objects in instance_jobs(sequence, preset):
+            yield instance_checkpoint(Path(sequence.name), objects, preset)

@@ -21,6 +21,7 @@ from vos_pipeline.nets import (
     resize_scores,
     working_image,
 )
+from vos_pipeline.output_folder import OutputFolder
 from vos_pipeline.pipeline.run_folder import (
     CRAF,
     FOREGROUND,
@@ -46,7 +47,9 @@ def run(
     preset: str | Preset = "small",
     device: str = "cpu",
     resume: bool = False,
+    overwrite: bool = False,
     train_sequences: list[Sequence] | None = None,
+    copy_nets: Callable[[Path], None] | None = None,
 ) -> RunResult:
     """Segment the sequences: nets, scores, SPN, CRAF, labels after each, metrics.
 
@@ -63,11 +66,14 @@ def run(
         out: folder of the results.
         preset: name or constants.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-        resume: go on from what an earlier run with the same preset left in ``out``.
+        resume: go on from what an earlier run with the same preset and the same data left in ``out``.
+        overwrite: remove the files that an earlier run left in ``out``, and no others.
         train_sequences: for the foreground net; an empty list leaves it the first frames alone.
+        copy_nets: called with the folder of nets before any is trained, to put some there.
 
     Raises:
-        PipelineError: no sequence, an unknown preset, or ``resume`` in a folder of another run.
+        PipelineError: no sequence, an unknown preset, ``out`` holds a run or other files and neither ``resume`` nor
+            ``overwrite`` is given, or ``resume`` in a folder of another run.
     """
     preset, folder = get_preset(preset), RunFolder(Path(out))
     if not sequences:
@@ -76,7 +82,13 @@ def run(
         train_sequences = default_train_sequences(Path(data_root), exclude=sequences)
     device = join_process_group(device)
     if process_rank()[0] == 0:
-        folder.open(preset, train_sequences, sequences, resume)
+        inputs = [
+            path for sequence in sequences for path in (*sequence.frame_paths, sequence.mask_paths[0]) if path
+        ]
+        OutputFolder(folder.path).claim(resume=resume, overwrite=overwrite, inputs=inputs)
+        folder.open(preset, train_sequences, sequences)
+        if copy_nets:
+            copy_nets(folder.nets)
     wait_for_all()
 
     # What is there belongs to this run now: every stage goes on from it.

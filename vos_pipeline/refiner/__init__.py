@@ -2,12 +2,12 @@
 
 from vos_pipeline.refiner.composites import Composites
 from vos_pipeline.refiner.degrade import confuse, degrade, hardness, lose_resolution, smooth_noise, snap
-from vos_pipeline.refiner.loading import initial_refiner, load_refiner
+from vos_pipeline.refiner.loading import initial_refiner, load_refiner, refiner_identity
 from vos_pipeline.refiner.loss import refinement_loss
 from vos_pipeline.refiner.masked_pictures import MaskedPictures
 from vos_pipeline.refiner.photographs import bundled_photographs
 from vos_pipeline.refiner.samples import Sample
-from vos_pipeline.refiner.training import train_refiner
+from vos_pipeline.refiner.training import train_refiner, training_files
 from vos_pipeline.refiner.validation import VALIDATION_SAMPLES, validate
 from vos_pipeline.refiner.voc import CoarseMasks, VOCObjects, VOCPictures, load_fcn
 
@@ -28,8 +28,10 @@ __all__ = [
     "load_refiner",
     "lose_resolution",
     "refinement_loss",
+    "refiner_identity",
     "smooth_noise",
     "snap",
     "train_refiner",
+    "training_files",
     "validate",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,15 @@ from vos_pipeline.files import replacing
 class Curves:
     """``curves.csv``, a row a checkpoint, and for TensorBoard, where it is installed, a point a step as well."""
 
+    FILE = "curves.csv"
     COLUMNS = ("step", "loss", "J coarse", "J refined", "validation loss")
 
     def __init__(self, folder: Path, done: int) -> None:
-        self.path = folder / "curves.csv"
+        self.path = folder / self.FILE
         self.losses: list[float] = []
-        rows = self.path.read_text().splitlines()[1:] if done and self.path.exists() else []
-        # A run that was stopped may have written a row for a state that it did not keep.
-        kept = [row for row in rows if int(row.split(",")[0]) <= done]
+        rows = self.path.read_text(errors="replace").splitlines()[1:] if done and self.path.exists() else []
+        # A run that was stopped may have written a row for a state that it did not keep, or a part of a row.
+        kept = [row for row in rows if _step(row) <= done]
         with replacing(self.path) as file:
             file.write("".join(f"{row}\n" for row in (",".join(self.COLUMNS), *kept)).encode())
         try:
@@ -46,3 +48,10 @@ class Curves:
         if self.writer is not None:
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
+
+
+def _step(row: str) -> float:
+    """The step of a row; infinity if it was cut short."""
+    values = row.split(",")
+    whole = len(values) == len(Curves.COLUMNS) and values[0].isdecimal()
+    return int(values[0]) if whole else math.inf

@@ -8,6 +8,7 @@ import torch
 
 from spn import LiteGuidance, SPNRefiner, VGG16Guidance
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.files import fingerprint
 from vos_pipeline.settings import SPNTraining
 
 
@@ -27,6 +28,12 @@ def load_refiner(name_or_file: str | Path, device: str = "cpu", tile: int | None
     except (ValueError, RuntimeError, OSError) as error:
         raise PipelineError(f"refiner {str(name_or_file)!r}: {error}") from error
     return refiner.to(device).eval()
+
+
+def refiner_identity(name_or_file: str | Path) -> str:
+    """What tells the weights of one refiner from those of another: a digest of its file, or its name."""
+    path = Path(name_or_file)
+    return fingerprint([path]) if path.is_file() else str(name_or_file)
 
 
 def initial_refiner(config: SPNTraining, vgg_weights: str = "imagenet") -> SPNRefiner:

@@ -15,12 +15,13 @@ from torch.utils.data import DataLoader, Dataset
 from spn import SPNRefiner
 from vos_pipeline.data import write_image
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.output_folder import OutputFolder
 from vos_pipeline.refiner.curves import Curves
 from vos_pipeline.refiner.loss import refinement_loss
 from vos_pipeline.refiner.samples import Sample
 from vos_pipeline.refiner.validation import validate
 from vos_pipeline.settings import SPNTraining
-from vos_pipeline.training import Compute, Trainer, mean_over_ranks, process_rank
+from vos_pipeline.training import Compute, Trainer, first_rank_first, mean_over_ranks, process_rank
 
 
 def train_refiner(
@@ -50,15 +51,25 @@ def train_refiner(
         config: see :class:`vos_pipeline.settings.SPNTraining`.
         validation: samples to measure and to draw (``out/validation/``) with every checkpoint.
         device: where to train.
-        resume: go on from ``out/spn.pt`` if it is there.
+        resume: go on from ``out/spn.pt`` if it is there; without it ``out`` must hold no files.
         workers: processes that prepare samples.
 
     Returns:
         The loss of every step done in this call, mean over the ranks.
+
+    Raises:
+        PipelineError: ``out`` holds files and ``resume`` is not given, ``resume`` with another configuration, or a
+            batch that the ranks cannot share evenly.
     """
     rank, world = process_rank()
     if config.batch % world:
         raise PipelineError(f"--batch {config.batch} does not divide by {world} processes: choose a multiple")
+    with first_rank_first() as first:
+        if first:
+            folder = OutputFolder(out)
+            folder.claim(resume=resume)
+            folder.identify("settings", asdict(config))
+            folder.add(*training_files(config))
     out, schedule = Path(out), config.schedule
     trainer = Trainer(
         refiner,
@@ -85,7 +96,7 @@ def train_refiner(
             refiner.save_pretrained(out / "spn.safetensors", dtype=torch.float16)
             if validation is not None:
                 scores, picture = validate(refiner, validation, device)
-                write_image(out / "validation" / f"{trainer.done:06d}.jpg", picture)
+                write_image(out / _picture(trainer.done), picture)
         if curves:
             curves.add_checkpoint(trainer.done, **scores)
 
@@ -94,6 +105,18 @@ def train_refiner(
     if rank == 0 and not losses:  # stopped after the last state was written, and before the weights were
         refiner.save_pretrained(out / "spn.safetensors", dtype=torch.float16)
     return losses
+
+
+def training_files(config: SPNTraining) -> tuple[list[str], list[str]]:
+    """What :func:`train_refiner` writes: paths relative to its folder, and patterns of what TensorBoard names."""
+    every, steps = config.checkpoint_every, config.steps
+    checkpoints = {*range(every, steps + 1, every), steps}
+    pictures = map(_picture, sorted(checkpoints))
+    return ["spn.pt", "spn.safetensors", Curves.FILE, *pictures], ["events.out.tfevents.*"]
+
+
+def _picture(step: int) -> str:
+    return f"validation/{step:06d}.jpg"
 
 
 def _loss(config: SPNTraining) -> Callable[..., Tensor]:

@@ -8,6 +8,7 @@ from vos_pipeline.settings.schedule import Schedule
 
 GUIDANCES = ("lite", "lite-image", "vgg16")  # the first sees the coarse mask too
 FORMS = ("embedded", "direct")
+SMALLEST_TILE = 256  # of spn.SPNRefiner, in pixels
 
 
 @dataclass(frozen=True)

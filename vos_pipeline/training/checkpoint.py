@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -30,6 +29,16 @@ def load_checkpoint(path: Path, device: str = "cpu", lazily: bool = False) -> di
     ``lazily`` reads tensors when they are first used, for those who want to know the step alone.
     """
     try:
-        return torch.load(path, map_location=device, weights_only=True, mmap=lazily)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
-        raise PipelineError(f"cannot read {path} ({error}): delete it and run again") from error
+        state = torch.load(path, map_location=device, weights_only=True, mmap=lazily)
+    except (MemoryError, torch.OutOfMemoryError, PermissionError):  # the file may be whole
+        raise
+    except Exception as error:  # a damaged archive or pickle fails in any way
+        raise unusable(path, error) from error
+    if not isinstance(state, dict):
+        raise unusable(path, f"it holds a {type(state).__name__}")
+    return state
+
+
+def unusable(path: Path, why: object) -> PipelineError:
+    """The error for a checkpoint that cannot be read or does not fit."""
+    return PipelineError(f"cannot read {path} ({why}): delete it and run again with --resume")

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.settings import Schedule
-from vos_pipeline.training.checkpoint import load_checkpoint, save_checkpoint
+from vos_pipeline.training.checkpoint import load_checkpoint, save_checkpoint, unusable
 from vos_pipeline.training.compute import Compute
 from vos_pipeline.training.process_group import process_rank, take_from_first_rank
 
@@ -186,18 +186,24 @@ class Trainer:
         if not self.checkpoint.exists():
             return
         state = load_checkpoint(self.checkpoint, self.compute.device)
-        finished = state.get("step", 0) >= self.schedule.steps
+        done = state.get("step")
+        if not isinstance(done, int):
+            raise unusable(self.checkpoint, "it is no state of a training")
+        finished = done >= self.schedule.steps
         if state.get("settings") != self.settings or not (finished or "optimizer" in state):
             raise PipelineError(
                 f"{self.checkpoint} is of a training with other settings: delete it or choose another folder"
             )
-        self.net.load_state_dict(state["net"])
-        for name, value in state["average"].items():
-            self.average[name].copy_(value)
-        if not finished:
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
-        self.done = state["step"]
+        try:
+            self.net.load_state_dict(state["net"])
+            for name, value in state["average"].items():
+                self.average[name].copy_(value)
+            if not finished:
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.scaler.load_state_dict(state["scaler"])
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            raise unusable(self.checkpoint, error) from error
+        self.done = done
 
 
 def is_finished(checkpoint: Path, schedule: Schedule) -> bool:
@@ -207,7 +213,10 @@ def is_finished(checkpoint: Path, schedule: Schedule) -> bool:
 
 def load_average(net: Net, checkpoint: Path, compute: Compute = Compute()) -> Net:
     """The net with the weights that a training left in ``checkpoint``, placed and ready for use."""
-    net.load_state_dict(load_checkpoint(checkpoint)["average"])
+    try:
+        net.load_state_dict(load_checkpoint(checkpoint)["average"])
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise unusable(checkpoint, error) from error
     return compute.place(net).eval()
 
 

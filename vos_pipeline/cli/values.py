@@ -1,0 +1,93 @@
+"""What options take: each function turns a word of the command line into a value, or says what was expected."""
+
+from __future__ import annotations
+
+import math
+import re
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from pathlib import Path
+
+
+def path(word: str) -> Path:
+    """A path that reports and messages can show."""
+    if not word or "\0" in word:
+        raise ArgumentTypeError(f"must be a path, got {word!r}")
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        shown = word.encode("utf-8", "backslashreplace").decode()
+        raise ArgumentTypeError(f"must be a name in UTF-8, got {shown}: rename it") from None
+    return Path(word)
+
+
+def name_or_file(*names: str) -> Callable[[str], str]:
+    """One of some names, or a file that exists."""
+
+    def check(word: str) -> str:
+        if word not in names and not path(word).is_file():
+            known = ", ".join(map(repr, names))
+            raise ArgumentTypeError(f"must be {known} or a file that exists, got {word!r}")
+        return word
+
+    return check
+
+
+def whole_number(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
+    """An integer from low to high."""
+
+    def check(word: str) -> int:
+        try:
+            value = int(word)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise ArgumentTypeError(f"must be a whole number from {low} to {high}, got {word!r}")
+        return value
+
+    return check
+
+
+def positive(word: str) -> float:
+    """A finite number above zero."""
+    value = _number(word)
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"must be a number > 0, got {word!r}")
+    return value
+
+
+def not_negative(word: str) -> float:
+    """A finite number, zero or above."""
+    value = _number(word)
+    if not 0 <= value < math.inf:
+        raise ArgumentTypeError(f"must be a number >= 0, got {word!r}")
+    return value
+
+
+def device(word: str) -> str:
+    """A device that the kernels and nets are made for."""
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", word, re.ASCII):
+        raise ArgumentTypeError(f"must be cpu, cuda or cuda:N, got {word!r}")
+    return word
+
+
+def plain_name(word: str) -> str:
+    """A name that becomes part of a file's name."""
+    if word in ("", ".", "..") or re.search(r"[/\\\0]", word) or word != path(word).name:
+        raise ArgumentTypeError(f"must be a plain name, got {word!r}")
+    return word
+
+
+def year_and_set(word: str) -> str:
+    """YEAR/SET."""
+    parts = word.split("/")
+    if len(parts) != 2:
+        raise ArgumentTypeError(f"must be YEAR/SET such as 2017/val, got {word!r}")
+    return "/".join(map(plain_name, parts))
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
