@@ -49,7 +49,7 @@ class OutputFolder:
             raise PipelineError(f"{self.path}: is a file; give a folder as --out")
         note = self._read()
         if overwrite:
-            self._remove(note, [path.resolve() for path in inputs])
+            self._remove(note, inputs)
             note = None
         elif not resume:
             self._refuse_what_is_there(note)
@@ -122,17 +122,19 @@ class OutputFolder:
                 f"{taken[0]}: is in the way and not of this run: move it, or give another --out"
             )
 
-    def _remove(self, note: dict[str, Any] | None, inputs: list[Path]) -> None:
+    def _remove(self, note: dict[str, Any] | None, inputs: Iterable[Path]) -> None:
         """All noted files, the note itself last: an interruption leaves a note of what is left."""
         if note is None:
             return
+        # A folder of inputs may hold this one, as a data set holds results.
+        whole = self.path.resolve()
+        inside = {path.resolve() for path in inputs if whole in (path.resolve(), *path.resolve().parents)}
         files = [self.path / parent / name for parent, names in note["files"].items() for name in names]
         files += [
             path for pattern in note["patterns"] for path in self.path.glob(pattern) if not path.is_dir()
         ]
         for path in files:
-            used = {path.resolve(), *path.resolve().parents}
-            if any(source in used for source in inputs) and os.path.lexists(path):
+            if os.path.lexists(path) and inside & {path.resolve(), *path.resolve().parents}:
                 raise PipelineError(
                     f"{path}: is read by this command, and --overwrite would remove it: give another --out"
                 )
@@ -174,11 +176,15 @@ def _is_note(note: dict[str, Any]) -> bool:
     kinds = {"work": dict, "files": dict, "patterns": list}
     if not all(isinstance(note.get(name), kind) for name, kind in kinds.items()):
         return False
-    names = [name for names in note["files"].values() for name in names]
-    inside = [Path(folder) for folder in note["files"]]
-    return all(
-        isinstance(name, str) and Path(name).name == name for name in (*names, *note["patterns"])
-    ) and not any(folder.is_absolute() or ".." in folder.parts for folder in inside)
+    lists = (*note["files"].values(), note["patterns"])
+    folders = map(Path, note["files"])
+    return all(isinstance(names, list) and all(map(_is_name, names)) for names in lists) and not any(
+        folder.is_absolute() or ".." in folder.parts for folder in folders
+    )
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and Path(name).name == name != ".."
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def test_the_pipeline_uses_public_names_of_spn(path):
 FLOORS = (
     "settings", "data", "evaluation", "training", "nets", "refiner", "temporal", "report", "pipeline", "cli",
 )  # fmt: skip
-GROUND = {"vos_pipeline.errors", "vos_pipeline.files"}
+GROUND = {"vos_pipeline.errors", "vos_pipeline.files", "vos_pipeline.output_folder"}
 
 
 def test_every_room_of_the_pipeline_has_its_floor_and_says_what_it_is():

@@ -1,6 +1,5 @@
 """Every error that the installation page quotes is one that the code raises, word for word."""
 
-import json
 import os
 import re
 import subprocess
@@ -15,6 +14,7 @@ import spn
 from spn import _native, _ops
 from vos_pipeline.__main__ import main
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.output_folder import OutputFolder
 from vos_pipeline.pipeline import RunFolder
 from vos_pipeline.settings import get_preset
 
@@ -158,12 +158,18 @@ def pipeline_says(call):
     def say(tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         Path("out").mkdir()
-        Path("out/run.json").write_text(json.dumps({"preset": "another"}))
         with pytest.raises(PipelineError) as caught:
             call()
         return f"error: {caught.value}"
 
     return say
+
+
+def another_run():
+    folder = OutputFolder("out")
+    folder.claim()
+    folder.identify("preset", "another")
+    RunFolder(Path("out")).open(get_preset("demo"), [], [])
 
 
 # In the order of the page.
@@ -195,7 +201,7 @@ SAID = [
     command_says("refine --frames f --masks m --out out --device cuda"),
     command_says("davis --data out --out results"),
     pipeline_says(lambda: get_preset("large")),
-    pipeline_says(lambda: RunFolder(Path("out")).open(get_preset("demo"), [], [], resume=True)),
+    pipeline_says(another_run),
 ]
 
 

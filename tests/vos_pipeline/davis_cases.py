@@ -40,6 +40,10 @@ def make_root(root, masks=("00000", "00001", "00002"), ids=(1, 2), names=("alpha
     return root
 
 
+def files_in(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def one_line(error):
     """The text of a raised error, which must be one line."""
     message = str(error.value)

@@ -228,8 +228,12 @@ def _train_spn(parser: argparse.ArgumentParser) -> None:
     net.add_argument("--form", choices=FORMS, default=default.form)
     run = parser.add_argument_group("training")
     run.add_argument("--precision", choices=PRECISIONS, default=default.precision)
-    for name, least in (("steps", 1), ("batch", 1), ("seed", 0)):
-        run.add_argument(f"--{name}", type=values.whole_number(least), default=getattr(default, name))
+    for name, numbers in (
+        ("steps", values.whole_number(1, MOST_STEPS)),
+        ("batch", values.whole_number(1, MOST_SAMPLES)),
+        ("seed", values.whole_number(0)),
+    ):
+        run.add_argument(f"--{name}", type=numbers, default=getattr(default, name))
     run.add_argument(
         "--size",
         type=values.whole_number(SMALLEST_CROP, LARGEST_CROP),

@@ -7,23 +7,27 @@ import sys
 
 import pytest
 
+import spn
+import vos_pipeline
 from vos_pipeline import __main__ as cli
 from vos_pipeline import pipeline
 from vos_pipeline.data import load_davis, read_labels, write_labels
 from vos_pipeline.errors import PipelineError
+from vos_pipeline.settings import SMALLEST_TILE
 
 COMMANDS = {
-    "": "demo davis segment refine tables train evaluate",
-    "demo": "--out --preset --device --resume",
-    "davis": "--data --out --year --set --sequences --preset --device --resume",
-    "segment": "VIDEO_OR_FRAMES --mask --out --train-data --preset --device --resume",
-    "refine": "--frames --masks --out --masks-hold --weights --no-craf --tile --device --resume",
-    "tables": "ablation models timing --data --out --sets --sequences --preset --device --precision --compile",
+    "": "--version demo davis segment refine tables train evaluate",
+    "demo": "--out --preset --device --resume --overwrite",
+    "davis": "--data --out --year --set --sequences --preset --device --resume --overwrite",
+    "segment": "VIDEO_OR_FRAMES --mask --out --train-data --preset --device --resume --overwrite",
+    "refine": "--frames --masks --out --masks-hold --weights --no-craf --tile --device --resume --overwrite",
+    "tables": "ablation models timing --data --out --sets --sequences --preset --device --precision --compile "
+    "--overwrite",
     "train": "foreground spn",
-    "train foreground": "--data --out --year --set --sequences --preset --device --resume",
+    "train foreground": "--data --out --year --set --sequences --preset --device --resume --overwrite",
     "train spn": "--out --images --masks --photos --voc --sbd --download --fcn --coarse-masks --init --guidance "
     "--vgg-weights --form --precision --steps --batch --seed --size --learning-rate --boundary-weight --workers "
-    "--device --resume",
+    "--device --resume --overwrite",
     "evaluate": "--data --results --year --set --sequences",
 }
 
@@ -64,7 +68,7 @@ def test_help_says_what_is_taken_by_default(capsys):
     ],
 )
 def test_wrong_usage_is_2(fails, argv):
-    assert "usage:" in fails(argv, code=2)
+    assert re.fullmatch(r"error: .* \(spn-vos.* --help lists the options\)\n", fails(argv, code=2))
 
 
 def test_help_and_evaluate_do_not_import_torch(clips_root, tmp_path):
@@ -89,6 +93,81 @@ def test_the_module_passes_its_exit_code_on():
         assert result.returncode == code, result.stderr
 
 
+TRAIN = ["train", "spn", "--out", "OUT"]
+REFINE = ["refine", "--frames", "f", "--masks", "m", "--out", "OUT"]
+DAVIS = ["davis", "--data", "d", "--out", "OUT"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([*TRAIN, "--batch", "0"], "argument --batch: must be a whole number from 1 to 65536, got '0'"),
+        (
+            [*TRAIN, "--steps", "-3"],
+            "argument --steps: must be a whole number from 1 to 1000000000, got '-3'",
+        ),
+        ([*TRAIN, "--size", "1"], "argument --size: must be a whole number from 32 to 4096, got '1'"),
+        ([*TRAIN, "--workers", "-1"], "argument --workers: must be a whole number from 0 to 1024, got '-1'"),
+        (
+            [*TRAIN, "--seed", "-1"],
+            "argument --seed: must be a whole number from 0 to 9223372036854775807, got",
+        ),
+        ([*TRAIN, "--steps", "1.5"], "argument --steps: must be a whole number from 1"),
+        ([*TRAIN, "--learning-rate", "nan"], "argument --learning-rate: must be a number > 0, got 'nan'"),
+        ([*TRAIN, "--learning-rate", "inf"], "argument --learning-rate: must be a number > 0, got 'inf'"),
+        ([*TRAIN, "--learning-rate", "0"], "argument --learning-rate: must be a number > 0, got '0'"),
+        ([*TRAIN, "--boundary-weight", "-1"], "argument --boundary-weight: must be a number >= 0, got '-1'"),
+        (
+            [*TRAIN, "--init", "none.pt"],
+            "argument --init: must be 'lite' or a file that exists, got 'none.pt'",
+        ),
+        ([*TRAIN, "--fcn", "none.pt"], "argument --fcn: must be 'coco' or a file that exists, got 'none.pt'"),
+        (
+            [*TRAIN, "--vgg-weights", "x"],
+            "argument --vgg-weights: must be 'imagenet', 'none' or a file that exists",
+        ),
+        ([*TRAIN, "--guidance", "x"], "argument --guidance: invalid choice: 'x'"),
+        (
+            [*REFINE, "--tile", "100"],
+            "argument --tile: must be a whole number from 256 to 1048576, got '100'",
+        ),
+        (
+            [*REFINE, "--weights", "large"],
+            "argument --weights: must be 'lite' or a file that exists, got 'large'",
+        ),
+        ([*DAVIS, "--preset", "huge"], "argument --preset: invalid choice: 'huge' (choose from "),
+        *(
+            ([*DAVIS, "--device", name], f"argument --device: must be cpu, cuda or cuda:N, got '{name}'")
+            for name in ("mps", "xpu", "tpu9000", "cuda:", "cuda:-1", "meta", "")
+        ),
+        ([*DAVIS, "--set", "../val"], "argument --set: must be a plain name, got '../val'"),
+        ([*DAVIS, "--year", ".."], "argument --year: must be a plain name, got '..'"),
+        ([*DAVIS, "--out", ""], "argument --out: must be a path, got ''"),
+        ([*DAVIS, "--out", "a\0b"], "argument --out: must be a path, got 'a\\x00b'"),
+        (
+            [*DAVIS, "--data", "caf\udce9"],
+            "argument --data: must be a name in UTF-8, got caf\\udce9: rename it",
+        ),
+        ([*DAVIS, "--resume", "--overwrite"], "argument --overwrite: not allowed with argument --resume"),
+        (
+            ["tables", "timing", "--data", "d", "--out", "OUT", "--sets", "val"],
+            "argument --sets: must be YEAR/SET",
+        ),
+    ],
+)
+def test_the_parser_checks_every_value(fails, tmp_path, monkeypatch, argv, expected):
+    monkeypatch.chdir(tmp_path)
+    assert expected in fails(argv, code=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_smallest_tile_is_that_of_the_refiner():
+    guidance = spn.LiteGuidance((1, 1, 1, 1))
+    spn.SPNRefiner(guidance, tile=SMALLEST_TILE)
+    with pytest.raises(ValueError, match="tile"):
+        spn.SPNRefiner(guidance, tile=SMALLEST_TILE - 1)
+
+
 # --- errors -------------------------------------------------------------------------------------------------
 
 
@@ -100,9 +179,6 @@ def test_a_user_error_is_one_line(fails, tmp_path):
 def test_a_bad_device_is_one_line(fails, clips_root, tmp_path):
     import torch
 
-    assert "no device 'tpu9000'" in fails(
-        ["davis", "--data", clips_root, "--out", tmp_path, "--device", "tpu9000"]
-    )
     if not torch.cuda.is_available():
         why = fails(["davis", "--data", clips_root, "--out", tmp_path, "--device", "cuda"])
         assert "give --device cpu" in why
@@ -147,10 +223,53 @@ def test_a_defect_keeps_its_traceback(monkeypatch, clips_root, tmp_path):
         cli.main(["davis", "--data", str(clips_root), "--out", str(tmp_path)])
 
 
-def test_version():
-    import spn
-    import vos_pipeline
+def test_a_device_that_is_not_there(fails, clips_root, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    why = fails(["davis", "--data", clips_root, "--out", tmp_path / "out", "--device", "cuda:7"])
+    assert why == "error: no device cuda:7: this machine has 2, from cuda:0 to cuda:1"
+    assert not (tmp_path / "out").exists()
 
+
+WITHOUT = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == {module!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from vos_pipeline.__main__ import main
+sys.exit(main({argv!r}))
+"""
+
+
+@pytest.mark.parametrize("module", ["numpy", "cv2", "PIL", "av", "scipy", "tqdm"])
+@pytest.mark.parametrize("command", ["segment x --mask y --out z", "evaluate --data x --results y"])
+def test_without_the_extra_one_line_names_it(tmp_path, module, command):
+    code = WITHOUT.format(module=module, argv=command.split())
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 1
+    # What a command does not need, it does not miss.
+    assert re.fullmatch(
+        rf"error: ({module}\S* is not installed: pip install 'spatial-propagation\[vos\]' .*|x: .*)\n",
+        result.stderr,
+    )
+
+
+def test_a_module_of_ours_that_is_missing_is_a_defect(monkeypatch, clips_root, tmp_path):
+    def run(*args, **options):
+        raise ModuleNotFoundError("No module named 'vos_pipeline.none'", name="vos_pipeline.none")
+
+    monkeypatch.setattr(pipeline, "run", run)
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["davis", "--data", str(clips_root), "--out", str(tmp_path)])
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"spn-vos {spn.__version__}\n"
     assert vos_pipeline.__version__ == spn.__version__
     with pytest.raises(AttributeError, match="nothing"):
         _ = vos_pipeline.nothing

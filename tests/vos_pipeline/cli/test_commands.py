@@ -1,6 +1,8 @@
 """What the commands ask of the pipeline and leave behind."""
 
+import errno
 import zipfile
+from contextlib import nullcontext
 
 import cv2
 import numpy as np
@@ -20,6 +22,7 @@ from vos_pipeline.data import (
     write_labels,
     write_video,
 )
+from vos_pipeline.evaluation import scores
 
 # --- demo, davis, segment -----------------------------------------------------------------------------------
 
@@ -168,6 +171,7 @@ def test_segment_a_video(fake_run, clips_root, tmp_path, capsys):
 def test_train_foreground_joins_the_ranks(clips_root, tmp_path, monkeypatch, capsys):
     computes = []
     monkeypatch.setattr(training, "join_process_group", lambda device: f"{device}:3")
+    monkeypatch.setattr(training, "first_rank_first", lambda: nullcontext(False))
     monkeypatch.setattr(training, "process_rank", lambda: (1, 2))
     monkeypatch.setattr(nets, "train_foreground", lambda *args, **options: computes.append(args[3]))
     assert cli.main(["train", "foreground", "--data", str(clips_root), "--out", str(tmp_path)]) == 0
@@ -182,10 +186,10 @@ def test_train_foreground(clips_root, tmp_path, monkeypatch, capsys):
     (sequences, preset, checkpoint, compute), options = calls[0]
     assert [s.name for s in sequences] == ["train-00"] and preset.name == "demo"
     assert checkpoint == tmp_path / "foreground.pt" and str(checkpoint) in capsys.readouterr().out
-    assert compute.device == "cpu" and options == {"resume": False}
+    assert compute.device == "cpu" and options == {"resume": True}  # in a folder that was claimed
 
 
-def test_evaluate(clips_root, tmp_path, capsys, fails):
+def test_evaluate(clips_root, tmp_path, capsys, fails, monkeypatch):
     for sequence in load_davis(clips_root):
         for path in sequence.mask_paths:
             write_labels(tmp_path / sequence.name / path.name, read_labels(path))
@@ -193,6 +197,17 @@ def test_evaluate(clips_root, tmp_path, capsys, fails):
     text = capsys.readouterr().out
     assert "J&F-Mean" in text and "val-01_3" in text and "1.000" in text
     assert (tmp_path / "global_results-val.csv").is_file()
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    # Permissions do not stop the superuser, as whom many tests run.
+    monkeypatch.setattr(scores, "replacing", refuse)
+    assert cli.main(["evaluate", "--data", str(clips_root), "--results", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == text  # what was computed is not lost
+    assert shown.err.splitlines()[-1] == f"error: {tmp_path}/global_results-val.csv: permission denied"
+
     (tmp_path / "val-00/00002.png").unlink()
     why = fails(["evaluate", "--data", clips_root, "--results", tmp_path])
     assert why == f"error: {tmp_path}/val-00/00002.png: no such file"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from davis_cases import files_in
 
 from vos_pipeline import __main__ as cli
 from vos_pipeline.data import images
@@ -21,10 +22,6 @@ pytestmark = pytest.mark.usefixtures("tiny_preset")
 
 def davis(root, out, *options):
     return [str(a) for a in ("davis", "--data", root, "--out", out, "--preset", "tiny", *options)]
-
-
-def files_in(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_full_disk_keeps_what_is_finished(fails, tiny_root, tmp_path, monkeypatch):

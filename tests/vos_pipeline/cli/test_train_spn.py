@@ -28,7 +28,6 @@ def test_command_trains_on_folders_from_given_weights(tmp_path):
     [
         (("--images", "x"), "--images and --masks belong together"),
         (("--images", "x", "--masks", "y", "--voc", "z"), "--voc and --images are two training sets"),
-        (("--init", "nowhere.safetensors"), "refiner 'nowhere.safetensors': "),
     ],
 )
 def test_options_that_do_not_fit(tmp_path, fails, options, says):

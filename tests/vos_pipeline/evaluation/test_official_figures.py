@@ -99,7 +99,7 @@ def slow_figures(root, results, names):
 
 
 def assert_figures(root, results, names):
-    evaluate(root, results)
+    evaluate(root, results).write(results, "val")
     with (results / "global_results-val.csv").open() as file:
         header, row = csv.reader(file)
     figures, objects = slow_figures(root, results, names)

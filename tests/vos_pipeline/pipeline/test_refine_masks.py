@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from davis_cases import files_in
 from PIL import Image
 
 import spn
@@ -92,7 +93,9 @@ def refined(tmp_path, masks, *options):
     for t, mask in enumerate(masks):
         write_image(tmp_path / f"frames/{t}.png", np.zeros((*np.shape(mask), 3), np.uint8))
         grey(tmp_path / f"masks/{t}.png", mask)
-    argv = refine(tmp_path / "frames", tmp_path / "masks", tmp_path / "out", "--no-craf", *options)
+    argv = refine(
+        tmp_path / "frames", tmp_path / "masks", tmp_path / "out", "--no-craf", "--overwrite", *options
+    )
     assert cli.main(argv) == 0
     return [read_labels(tmp_path / f"out/{t}.png").tolist() for t in range(len(masks))]
 
@@ -188,12 +191,107 @@ def test_a_finished_run_resumes_without_work(monkeypatch, tmp_path):
         assert refiner.calls == expected
 
 
-def test_without_resume_everything_is_made_anew(monkeypatch, tmp_path):
+def test_overwriting_makes_everything_anew(monkeypatch, tmp_path, fails):
     frames, masks = drifting_squares(tmp_path)
     refiner = use(monkeypatch, Smoothing())
-    for expected in (6, 12):
-        assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
-        assert refiner.calls == expected
+    assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
+    whole = files_in(tmp_path / "out")
+    assert "holds a run: --resume goes on with it, --overwrite" in fails(
+        refine(frames, masks, tmp_path / "out")
+    )
+    assert refiner.calls == 6 and files_in(tmp_path / "out") == whole
+    (frames / "5.png").unlink()
+    (masks / "5.png").unlink()
+    assert cli.main(refine(frames, masks, tmp_path / "out", "--overwrite")) == 0
+    assert refiner.calls == 11
+    assert sorted(results(tmp_path / "out")) == [
+        f"{t}.png" for t in range(5)
+    ]  # none of the longer video is left
+
+
+def other_frame(frames, masks):
+    write_image(frames / "4.png", np.full((40, 64, 3), 7, np.uint8))
+
+
+def other_mask(frames, masks):
+    write_labels(masks / "4.png", np.ones((40, 64), np.uint8))
+
+
+def one_frame_more(frames, masks):
+    write_image(frames / "6.png", np.full((40, 64, 3), 7, np.uint8))
+    write_labels(masks / "6.png", np.ones((40, 64), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("change", "part"), [(other_frame, "video"), (other_mask, "masks"), (one_frame_more, "video")]
+)
+def test_resuming_with_other_files_is_refused(identity_refiner, tmp_path, fails, change, part):
+    frames, masks = drifting_squares(tmp_path)
+    assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
+    before = files_in(tmp_path / "out")
+    change(frames, masks)
+    assert f"another run (its {part} differs)" in fails(refine(frames, masks, tmp_path / "out", "--resume"))
+    assert files_in(tmp_path / "out") == before
+
+
+def test_resuming_with_other_weights_is_refused(tmp_path, fails):
+    frames, masks = drifting_squares(tmp_path, frames=1)
+    weights = tmp_path / "weights.safetensors"
+    argv = refine(frames, masks, tmp_path / "out", "--weights", weights)
+    spn.SPNRefiner(spn.LiteGuidance((4, 4, 4, 4))).save_pretrained(weights)
+    assert cli.main(argv) == 0
+    assert cli.main([*argv, "--resume"]) == 0
+    spn.SPNRefiner(spn.LiteGuidance((4, 4, 4, 4))).save_pretrained(weights)
+    assert "another run (its settings differs)" in fails([*argv, "--resume"])
+
+
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("which", ["frames", "masks"])
+@pytest.mark.parametrize("leave", [(), ("--resume",), ("--overwrite",)])
+def test_results_never_replace_inputs(identity_refiner, tmp_path, fails, which, link, leave):
+    frames, masks = drifting_squares(tmp_path)
+    before = files_in(frames), files_in(masks)
+    out = frames if which == "frames" else masks
+    if link:
+        (tmp_path / "link").symlink_to(out)
+        out = tmp_path / "link"
+    why = fails(refine(frames, masks, out, *leave))
+    assert f"{out}: the results would replace files of {tmp_path / which}: give another --out" in why
+    assert (files_in(frames), files_in(masks)) == before
+
+
+def test_results_never_replace_the_inputs_of_one_sequence(identity_refiner, clips_root, tmp_path, fails):
+    frames, masks = tmp_path / "frames", tmp_path / "masks"
+    for clip in load_davis(clips_root):
+        for t in range(len(clip)):
+            write_image(frames / clip.name / f"{t}.png", clip.read_frame(t))
+            write_labels(masks / clip.name / f"{t}.png", clip.read_mask(t))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/val-01").symlink_to(masks / "val-01")
+    before = files_in(tmp_path)
+    for leave in ((), ("--resume",), ("--overwrite",)):
+        why = fails(refine(frames, masks, tmp_path / "out", *leave))
+        assert f"out/val-01: the results would replace files of {masks / 'val-01'}" in why
+    assert files_in(tmp_path) == before
+
+
+def test_results_are_not_removed_while_they_are_read(identity_refiner, tmp_path, fails):
+    frames, masks = drifting_squares(tmp_path)
+    assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
+    before = files_in(tmp_path / "out")
+    (tmp_path / "out/again").mkdir()
+    why = fails(refine(frames, tmp_path / "out", tmp_path / "out", "--overwrite"))
+    assert "the results would replace files of" in why
+    assert files_in(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04junk"])
+def test_a_damaged_state_is_named(identity_refiner, tmp_path, fails, content):
+    frames, masks = drifting_squares(tmp_path)
+    assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
+    (tmp_path / "out/.refine.npz").write_bytes(content)
+    why = fails(refine(frames, masks, tmp_path / "out", "--resume"))
+    assert "out/.refine.npz: is damaged" in why and "delete it and run again with --resume" in why
 
 
 def test_a_result_that_is_gone_is_made_again(monkeypatch, tmp_path):
@@ -210,13 +308,18 @@ def test_resuming_with_other_settings_is_refused(identity_refiner, tmp_path, fai
     frames, masks = drifting_squares(tmp_path, frames=2)
     assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
     message = fails(refine(frames, masks, tmp_path / "out", "--resume", "--no-craf"))
-    assert "leave out --resume" in message
+    assert "out holds another run (its settings differs)" in message
 
 
-def test_results_hold_nothing_but_masks_and_the_hidden_state(identity_refiner, tmp_path):
+def test_results_hold_nothing_but_masks_and_notes(identity_refiner, tmp_path):
     frames, masks = drifting_squares(tmp_path, frames=2)
     assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".refine.npz", "0.png", "1.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        ".refine.npz",
+        "0.png",
+        "1.png",
+        "run.json",
+    ]
 
 
 # --- errors -----------------------------------------------------------------------------------------------------
@@ -261,6 +364,6 @@ def test_no_folder_of_masks(identity_refiner, tmp_path, fails):
 
 def test_weights_that_are_none(tmp_path, fails):
     frames, masks = drifting_squares(tmp_path, frames=1)
-    assert "refiner 'large': name must be" in fails(
-        refine(frames, masks, tmp_path / "out", "--weights", "large")
-    )
+    (tmp_path / "large").write_text("no weights")
+    argv = refine(frames, masks, tmp_path / "out", "--weights", tmp_path / "large")
+    assert f"refiner '{tmp_path}/large': " in fails(argv)

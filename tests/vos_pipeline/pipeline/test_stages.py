@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from davis_cases import files_in, one_line
+from PIL import Image
 
 from vos_pipeline import pipeline
-from vos_pipeline.data import load_davis, read_labels
+from vos_pipeline.data import load_davis, read_image, read_labels, write_image, write_labels
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.nets import initial_foreground, labels_from_scores
 from vos_pipeline.pipeline import STAGES, run_folder, stages
@@ -128,7 +130,8 @@ def test_nets_compute_as_the_preset_says(tmp_path):
 
 def test_the_run_learns_from_the_train_set_without_the_sequences_under_test(root, tmp_path):
     run(root, tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["train"] == ["single"]
+    work = json.loads((tmp_path / "out" / "run.json").read_text())["work"]
+    assert list(work["training data"]) == ["single"]
 
 
 def test_resume_does_nothing_twice(root, tmp_path, monkeypatch):
@@ -165,16 +168,153 @@ def test_resume_after_a_kill_ends_in_the_same_labels(root, tmp_path, monkeypatch
 
 def test_resume_refuses_another_run(root, tmp_path):
     run(root, tmp_path / "out")
-    with pytest.raises(PipelineError, match="other constants"):
+    with pytest.raises(PipelineError, match=r"holds another run \(its preset differs\)"):
         run(root, tmp_path / "out", preset=dataclasses.replace(TINY, seed=1), resume=True)
 
 
-def test_a_fresh_run_forgets_the_one_before(root, tmp_path):
+def spoil_frame(pair):
+    path = pair.frame_paths[2]
+    write_image(path, read_image(path)[::-1])
+
+
+def spoil_first_frame(pair):
+    path = pair.frame_paths[0]
+    write_image(path, read_image(path)[::-1])
+
+
+def spoil_mask(pair):
+    write_labels(pair.mask_paths[0], pair.read_mask(0)[::-1])
+
+
+def lengthen(pair):
+    write_image(pair.frame_paths[0].with_name("00004.jpg"), pair.read_frame(0))
+    write_labels(pair.mask_paths[0].with_name("00004.png"), pair.read_mask(0))
+
+
+def spoil_training_mask(pair):
+    path = pair.mask_paths[0].parents[1] / "single/00003.png"
+    write_labels(path, read_labels(path)[::-1])
+
+
+@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize(
+    ("spoil", "part"),
+    [
+        (spoil_frame, "video pair"),
+        (lengthen, "video pair"),
+        (spoil_first_frame, "first frame or mask of pair"),
+        (spoil_mask, "first frame or mask of pair"),
+        (spoil_training_mask, "training data"),
+    ],
+)
+def test_resume_refuses_other_data_under_the_same_names(root, tmp_path, spoil, part, joint):
+    preset = dataclasses.replace(TINY, joint=joint)
+    run(root, tmp_path / "out", preset=preset)
+    before = files_in(tmp_path / "out")
+    spoil(load_davis(root, "2017", "val")[0])
+    if joint and part.startswith("first"):
+        part = "set of first frames"
+    with pytest.raises(PipelineError, match=rf"holds another run \(its {part} differs\)"):
+        run(root, tmp_path / "out", preset=preset, resume=True)
+    assert files_in(tmp_path / "out") == before
+
+
+def test_resume_takes_masks_that_are_stored_in_another_way(root, tmp_path):
+    """And masks that became known later: what the run gives does not depend on them."""
+    (pair,) = load_davis(root, "2017", "val")
+    pair.mask_paths[3].unlink()
+    run(root, tmp_path / "out", train_sequences=[])
+    labels = pair.read_mask(0)
+    Image.fromarray(labels).save(pair.mask_paths[0])  # grey in place of a palette
+    write_labels(pair.mask_paths[3], labels)
+    run(root, tmp_path / "out", train_sequences=[], resume=True)
+
+
+def test_a_run_is_not_replaced_unasked(root, tmp_path):
     run(root, tmp_path / "out")
-    stale = tmp_path / "out" / "seconds" / "gone.json"
-    stale.write_text("{}")
-    run(root, tmp_path / "out", preset=dataclasses.replace(TINY, seed=1))
-    assert not stale.exists()
+    before = files_in(tmp_path / "out")
+    with pytest.raises(PipelineError, match="holds a run: --resume goes on with it, --overwrite replaces it"):
+        run(root, tmp_path / "out")
+    assert files_in(tmp_path / "out") == before
+
+
+def test_overwriting_removes_what_the_run_wrote_and_nothing_else(root, tmp_path):
+    (pair,) = load_davis(root, "2017", "val")
+    lengthen(pair)
+    run(root, tmp_path / "out")
+    theirs = [
+        tmp_path / "out" / name for name in ("nets/mine.pt", "labels/craf/pair/note.txt", "mine/nets/a.pt")
+    ]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    for path in (pair.frame_paths[0].with_name("00004.jpg"), pair.mask_paths[0].with_name("00004.png")):
+        path.unlink()
+    preset = dataclasses.replace(TINY, seed=1)
+    run(root, tmp_path / "out", preset=preset, overwrite=True)
+    assert all(path.read_text() == "mine" for path in theirs)
+    assert not list((tmp_path / "out").rglob("00004.png"))  # no labels of the longer clip are left
+
+    run(root, tmp_path / "fresh", preset=preset)
+    for path in theirs:
+        path.unlink()
+    (tmp_path / "out/mine/nets").rmdir()
+    (tmp_path / "out/mine").rmdir()
+    kept, fresh = files_in(tmp_path / "out"), files_in(tmp_path / "fresh")
+    assert kept.keys() == fresh.keys()
+    assert all(kept[name] == fresh[name] for name in kept if name.suffix == ".png")
+
+
+def test_a_users_folder_of_nets_is_not_touched(root, tmp_path):
+    mine = tmp_path / "out/nets/foreground.pt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(PipelineError, match=r"out holds files that are of no run \(nets\)"):
+        run(root, tmp_path / "out")
+    for leave in ({"resume": True}, {"overwrite": True}):
+        with pytest.raises(PipelineError, match=r"nets/foreground.pt: is in the way and not of this run"):
+            run(root, tmp_path / "out", **leave)
+    assert mine.read_text() == "mine"
+
+
+def test_a_sequence_whose_labels_are_gone_is_segmented_again(root, tmp_path):
+    result = run(root, tmp_path / "out")
+    before = files_in(tmp_path / "out")
+    (result.label_dirs["+ SPN"] / "pair/00002.png").unlink()
+    run(root, tmp_path / "out", resume=True)
+    after = files_in(tmp_path / "out")
+    assert all(after[name] == content for name, content in before.items() if name.suffix == ".png")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("run.json", "{"),
+        ("run.json", "[]"),
+        ("run.json", '{"work": {}, "files": {"../davis": ["x"]}, "patterns": []}'),
+        ("nets/foreground.pt", "junk"),
+        ("nets/pair/per-video.pt", "junk"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(root, tmp_path, file, content):
+    run(root, tmp_path / "out")
+    path = tmp_path / "out" / file
+    path.write_text(content)
+    (tmp_path / "out/labels/craf/pair/00003.png").unlink()  # so that the nets are needed
+    with pytest.raises(PipelineError, match=rf"{path}\b.*: (move|delete) ") as error:
+        run(root, tmp_path / "out", resume=True)
+    one_line(error)
+
+
+@pytest.mark.parametrize("content", ["", '{"frames": 3}', '{"frames": {}, "objects": 1, "seconds": {}}'])
+def test_damaged_seconds_are_named(root, tmp_path, content):
+    run(root, tmp_path / "out")
+    path = tmp_path / "out/seconds/pair.json"
+    path.write_text(content)
+    with pytest.raises(PipelineError, match=rf"{path}: is damaged .*: delete it and run again with --resume"):
+        run(root, tmp_path / "out", resume=True)
+    path.unlink()
+    run(root, tmp_path / "out", resume=True)
 
 
 def test_a_joint_foreground_and_a_net_an_object(root, tmp_path):

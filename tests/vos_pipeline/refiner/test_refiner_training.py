@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import spn_cases
 import torch
+from davis_cases import files_in
 from spn_cases import TINY, photographs, square, tiny_refiner
 
 from spn.refiner import SPNRefiner
@@ -71,8 +72,12 @@ def test_training_lowers_the_loss(tmp_path):
 def test_resuming_with_other_settings_is_refused(tmp_path):
     samples = Composites(photographs(), TINY.size)
     train_refiner(tiny_refiner(), samples, tmp_path, SPNTraining(steps=1, batch=1, size=32))
-    with pytest.raises(PipelineError, match="other settings"):
+    before = files_in(tmp_path)
+    with pytest.raises(PipelineError, match=r"holds another run \(its settings differs\)"):
         train_refiner(tiny_refiner(), samples, tmp_path, TINY, resume=True)
+    with pytest.raises(PipelineError, match="holds a run"):
+        train_refiner(tiny_refiner(), samples, tmp_path, TINY)
+    assert files_in(tmp_path) == before
 
 
 def test_pixels_whose_mask_is_not_known_do_not_count():
@@ -129,6 +134,7 @@ def test_without_tensorboard_it_trains_all_the_same(tmp_path, monkeypatch):
     train_refiner(tiny_refiner(), Composites(photographs(), TINY.size), tmp_path, TINY)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "curves.csv",
+        "run.json",
         "spn.pt",
         "spn.safetensors",
     ]

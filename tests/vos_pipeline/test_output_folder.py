@@ -1,0 +1,186 @@
+"""Folders of results: what a command may touch in them, and what it never does."""
+
+import json
+
+import pytest
+from davis_cases import files_in, one_line
+
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.output_folder import NOTE, OutputFolder
+
+
+@pytest.fixture
+def worked(tmp_path):
+    """A folder that holds work: two files, and one of the user's beside them."""
+    folder = OutputFolder(tmp_path / "out")
+    folder.claim()
+    folder.identify("settings", {"steps": 3})
+    folder.add(["a.txt", "deep/er/b.txt"])
+    (tmp_path / "out/deep/er").mkdir(parents=True)
+    for name in ("a.txt", "deep/er/b.txt", "deep/mine.txt"):
+        (tmp_path / "out" / name).write_text(name)
+    return folder
+
+
+def refuses(call, match):
+    with pytest.raises(PipelineError, match=match) as error:
+        call()
+    one_line(error)
+
+
+# --- claiming -----------------------------------------------------------------------------------------------
+
+
+def test_a_new_or_empty_folder_is_free(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden/.DS_Store").write_text("")
+    for name in ("new", "empty", "hidden"):
+        OutputFolder(tmp_path / name).claim()
+        assert (tmp_path / name / NOTE).is_file()
+
+
+def test_a_folder_with_files_is_not(tmp_path):
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / name).write_text(name)
+    before = files_in(tmp_path)
+    refuses(
+        OutputFolder(tmp_path).claim,
+        r"holds files that are of no run \(a, b, c, \.\.\.\): give a new or empty",
+    )
+    assert files_in(tmp_path) == before
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    for leave in ({}, {"resume": True}, {"overwrite": True}):
+        refuses(
+            lambda leave=leave: OutputFolder(tmp_path / "out").claim(**leave),
+            "is a file; give a folder as --out",
+        )
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_work_is_not_replaced_unasked(worked):
+    before = files_in(worked.path)
+    refuses(worked.claim, "holds a run: --resume goes on with it, --overwrite replaces it")
+    assert files_in(worked.path) == before
+
+
+def test_a_folder_whose_work_never_began_is_free(tmp_path):
+    folder = OutputFolder(tmp_path)
+    folder.claim()
+    folder.add(["frames/00000.jpg"])
+    folder.claim()
+
+
+def test_what_was_not_claimed_is_not_noted(tmp_path):
+    with pytest.raises(ValueError, match="must be claimed first"):
+        OutputFolder(tmp_path).add(["a.txt"])
+
+
+# --- overwriting --------------------------------------------------------------------------------------------
+
+
+def test_overwriting_removes_noted_files_alone(worked):
+    worked.claim(overwrite=True)
+    assert set(map(str, files_in(worked.path))) == {"deep/mine.txt", NOTE}
+    assert not (worked.path / "deep/er").exists()  # empty folders go with what was in them
+    worked.identify("settings", {"steps": 4})
+
+
+def test_patterns_are_noted_too(worked):
+    worked.add([], ["events.*"])
+    for name in ("events.1", "deep/events.2"):
+        (worked.path / name).write_text(name)
+    worked.claim(overwrite=True)
+    assert set(map(str, files_in(worked.path))) == {"deep/mine.txt", "deep/events.2", NOTE}
+
+
+def test_what_is_read_is_not_removed(worked, tmp_path):
+    (tmp_path / "link").symlink_to(worked.path / "deep")
+    before = files_in(worked.path)
+    for source in (worked.path / "a.txt", worked.path / "deep", tmp_path / "link", worked.path):
+        refuses(
+            lambda source=source: worked.claim(overwrite=True, inputs=[source]),
+            "is read by this command, and --overwrite would remove it",
+        )
+    assert files_in(worked.path) == before
+    worked.claim(overwrite=True, inputs=[worked.path / "deep/mine.txt", tmp_path])  # which holds it
+
+
+def test_an_interrupted_removal_can_be_repeated(worked, monkeypatch):
+    unlink = type(worked.path).unlink
+
+    def stop(path, missing_ok=False):
+        if path.name == "b.txt":
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(type(worked.path), "unlink", stop)
+    with pytest.raises(KeyboardInterrupt):
+        worked.claim(overwrite=True)
+    monkeypatch.undo()
+    worked.claim(overwrite=True)
+    assert set(map(str, files_in(worked.path))) == {"deep/mine.txt", NOTE}
+
+
+# --- what the work is, and what is in its way -----------------------------------------------------------------
+
+
+def test_other_work_is_refused(worked):
+    worked.claim(resume=True)
+    worked.identify("settings", {"steps": 3})
+    refuses(lambda: worked.identify("settings", {"steps": 4}), r"holds another run \(its settings differs\)")
+    worked.identify("data", ("a", 1))  # a part that was not there yet
+    worked.identify("data", ["a", 1])
+
+
+@pytest.mark.parametrize("file", ["mine.txt", "mine.txt/b.txt", "link", "events.1"])
+def test_a_file_of_the_users_is_in_the_way(tmp_path, file):
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "events.1").write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    folder = OutputFolder(tmp_path)
+    folder.claim(overwrite=True)
+    first = file.split("/")[0]
+    refuses(lambda: folder.add([file]), f"{first}: is in the way and not of this run")
+    refuses(lambda: folder.add([], ["events.*"]), "events.1: is in the way")
+    assert str(file) not in (tmp_path / NOTE).read_text()
+
+
+def test_files_of_the_work_are_not_in_its_way(worked):
+    worked.claim(resume=True)
+    worked.add(["a.txt", "deep/er/b.txt"])
+
+
+# --- the note -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        "\xff",
+        "[" * 100_000,
+        json.dumps({"work": {}, "files": {"..": ["x"]}, "patterns": []}),
+        json.dumps({"work": {}, "files": {"/": ["x"]}, "patterns": []}),
+        json.dumps({"work": {}, "files": {".": ["../x"]}, "patterns": []}),
+        json.dumps({"work": {}, "files": {".": [".."]}, "patterns": []}),
+        json.dumps({"work": {}, "files": {".": 1}, "patterns": []}),
+        json.dumps({"work": {}, "files": {}, "patterns": ["../*"]}),
+    ],
+)
+def test_a_damaged_note_is_named_and_nothing_removed(tmp_path, content):
+    (tmp_path / "x").write_text("mine")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / NOTE).write_text(content, encoding="latin-1")
+    for leave in ({}, {"resume": True}, {"overwrite": True}):
+        refuses(
+            lambda leave=leave: OutputFolder(tmp_path / "out").claim(**leave),
+            rf"{NOTE}: is (damaged|no note)",
+        )
+    assert (tmp_path / "x").read_text() == "mine"
