@@ -158,7 +158,7 @@ def _resnet101(pretrained: bool) -> ResNet:
     try:
         from torchvision.models import ResNet101_Weights, resnet101
         from torchvision.ops import FrozenBatchNorm2d
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # the latter where it was built for another torch
         raise PipelineError(
             f"the paper's net needs torchvision ({error}): install the 'vos' extra"
         ) from error

@@ -41,9 +41,7 @@ class VOCPictures:
     def __init__(
         self, voc: str | Path, sbd: str | Path | None = None, part: str = "train", download: bool = False
     ) -> None:
-        # Only here: the other training sets do without torchvision.
-        from torchvision.datasets import SBDataset, VOCSegmentation
-
+        SBDataset, VOCSegmentation = _datasets()
         image_set = "val" if part == "validation" else "train"
         own = _opened(VOCSegmentation, voc, "VOCdevkit/VOC2012", image_set=image_set, download=download)
         self._items = {Path(path).stem: (own, i) for i, path in enumerate(own.images)}
@@ -205,6 +203,17 @@ def load_fcn(weights: str = "coco") -> nn.Module:
             f"{FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.url} on a machine with a network, and give it as --fcn FILE"
         ) from error
     return net
+
+
+def _datasets() -> tuple[type, type]:
+    """torchvision's two sets; only here, since the other training sets do without torchvision."""
+    try:
+        from torchvision.datasets import SBDataset, VOCSegmentation
+    except (ImportError, RuntimeError) as error:  # the latter where it was built for another torch
+        raise PipelineError(
+            f"--voc needs torchvision ({error}): install the one that belongs to this torch"
+        ) from error
+    return SBDataset, VOCSegmentation
 
 
 def _opened(kind: type, root: str | Path, layout: str, **options: Any) -> Any:

@@ -1,10 +1,12 @@
 """The paper's tables with our figures beside them."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
+from davis_cases import files_in
 
 from vos_pipeline import __main__ as cli
 from vos_pipeline.pipeline import paper_tables, run_nets, stages
@@ -142,13 +144,39 @@ def test_without_masks_there_is_a_dash(root, tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--sets", "2017"), "YEAR/SET"),
         (("--sequences", "nowhere"), "no sequence 'nowhere' in 2017/val, 2016/val; there are pair, single"),
     ],
 )
 def test_wrong_options(root, tmp_path, options, says, capsys):
     assert make("timing", root, tmp_path / "out", *options) == 1
     assert says in capsys.readouterr().err
+
+
+def test_tables_replace_no_file_of_the_users(root, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "timing.csv").write_text("mine")
+    assert make("timing", root, out) == 1
+    assert "out holds files that are of no run (timing.csv)" in capsys.readouterr().err
+    assert make("timing", root, out, "--overwrite") == 1
+    assert "timing.csv: is in the way and not of this run" in capsys.readouterr().err
+    assert files_in(out)[Path("timing.csv")] == b"mine"
+
+
+def test_tables_are_made_anew_on_request(root, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    make("models", root, out)
+    make("timing", root, out)
+    (out / "full/nets/mine.pt").write_text("mine")
+    names = trained(monkeypatch)
+    assert make("timing", root, out, "--overwrite") == 0
+    assert {Path(name).parts[-3] for name in names if "pair" in name} == {"nets"}
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("full", "per-object", "run.json", "timing.csv", "timing.html", "timing.md", "together")
+    ]
+    # Of the variants that were not made again no file is left but the note.
+    assert [path.name for path in (out / "together").iterdir()] == ["run.json"]
+    assert (out / "full/nets/mine.pt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -170,7 +170,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch, tmp_path):
         load_fcn(str(tmp_path / "missing.pth"))
 
 
-def test_command(roots, tmp_path, monkeypatch):
+def test_command(roots, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(refiner, "load_fcn", lambda weights: Knows())
     tiny_refiner().save_pretrained(tmp_path / "start.safetensors")
     options = [
@@ -188,3 +188,15 @@ def test_command(roots, tmp_path, monkeypatch):
     SPNRefiner.from_pretrained(tmp_path / "out/spn.safetensors")
     assert len(list((tmp_path / "out/coarse-masks").glob("*.npz"))) == 5
     assert (tmp_path / "out/validation/000002.jpg").is_file()
+
+    # The masks of one network are not taken for those of another, and outlive the training.
+    (tmp_path / "fcn.pth").write_text("another network")
+    options += sizes
+    options[options.index(tmp_path / "out")] = tmp_path / "other"
+    other = ["--coarse-masks", tmp_path / "out/coarse-masks", "--fcn", tmp_path / "fcn.pth"]
+    assert main(["train", "spn", *map(str, (*options, *other))]) == 1
+    assert "coarse-masks holds another run (its network differs)" in capsys.readouterr().err
+    options[options.index(tmp_path / "other")] = tmp_path / "out"
+    monkeypatch.setattr(refiner, "load_fcn", None)
+    assert main(["train", "spn", *map(str, options), "--overwrite"]) == 0
+    assert len(list((tmp_path / "out/coarse-masks").glob("*.npz"))) == 5

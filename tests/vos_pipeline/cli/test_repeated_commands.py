@@ -1,0 +1,197 @@
+"""A command given twice: nothing that the first one made, and nothing of the user's, is lost or taken for new."""
+
+import numpy as np
+import pytest
+from davis_cases import files_in
+from PIL import Image
+from spn_cases import masked_folder, tiny_refiner
+
+from vos_pipeline import __main__ as cli
+from vos_pipeline.cli import commands
+from vos_pipeline.data import load_davis, read_image, write_image, write_labels, write_video
+
+pytestmark = pytest.mark.usefixtures("tiny_preset")
+
+
+def davis(root, out):
+    return ["davis", "--data", root, "--out", out, "--preset", "tiny", "--sequences", "single"]
+
+
+def segment(root, out):
+    frames, mask = root / "JPEGImages/480p/single", root / "Annotations/480p/single/00000.png"
+    return ["segment", frames, "--mask", mask, "--out", out, "--preset", "tiny"]
+
+
+def train_foreground(root, out):
+    return ["train", "foreground", "--data", root, "--year", "2016", "--out", out, "--preset", "tiny"]
+
+
+def train_spn(root, out):
+    if not (root / "images").exists():
+        masked_folder(root)
+        tiny_refiner().save_pretrained(root / "start.safetensors")
+    folders = ["--images", root / "images", "--masks", root / "masks", "--init", root / "start.safetensors"]
+    numbers = ["--steps", "1", "--batch", "1", "--size", "32", "--workers", "0"]
+    return ["train", "spn", "--out", out, *folders, *numbers]
+
+
+def refine(root, out):
+    frames, masks = (root / kind / "480p/single" for kind in ("JPEGImages", "Annotations"))
+    return ["refine", "--frames", frames, "--masks", masks, "--out", out]
+
+
+COMMANDS = pytest.mark.parametrize("command", [davis, segment, train_foreground, train_spn, refine])
+
+
+def succeeds(argv):
+    assert cli.main([str(a) for a in argv]) == 0
+
+
+@COMMANDS
+def test_a_repeated_command_is_refused_and_changes_nothing(tiny_root, tmp_path, fails, command):
+    out = tmp_path / "out"
+    succeeds(command(tiny_root, out))
+    before = files_in(out)
+    why = fails(command(tiny_root, out))
+    assert f"{out} holds a run: --resume goes on with it, --overwrite replaces it" in why
+    assert files_in(out) == before
+
+
+@COMMANDS
+def test_a_finished_command_resumes_to_the_same_files(tiny_root, tmp_path, command):
+    out = tmp_path / "out"
+    succeeds(command(tiny_root, out))
+    before = files_in(out)
+    succeeds([*command(tiny_root, out), "--resume"])
+    kept = {path for path in before if path.suffix in (".png", ".pt", ".safetensors", ".csv", ".npz")}
+    assert kept and all(files_in(out)[path] == before[path] for path in kept)
+
+
+@COMMANDS
+def test_files_of_the_users_are_kept_and_refused(tiny_root, tmp_path, fails, command):
+    out = tmp_path / "out"
+    for name in ("nets/thesis.pt", "seconds/notes.txt", "labels/mine.png", "thesis.tex"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(name)
+    mine = files_in(out)
+    why = fails(command(tiny_root, out))
+    assert (
+        f"{out} holds files that are of no run (labels, nets, seconds, ...): give a new or empty folder"
+        in why
+    )
+    assert files_in(out) == mine
+    for leave in ("--overwrite", "--resume", "--overwrite"):
+        succeeds([*command(tiny_root, out), leave])
+        assert {name: content for name, content in files_in(out).items() if name in mine} == mine
+
+
+@COMMANDS
+def test_inputs_change_in_no_case(tiny_root, tmp_path, command):
+    argv = command(tiny_root, tmp_path / "out")
+    before = files_in(tiny_root)
+    for leave in ((), ("--resume",), ("--overwrite",)):
+        succeeds([*argv, *leave])
+        assert files_in(tiny_root) == before
+
+
+# --- the demo -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_demo(monkeypatch):
+    monkeypatch.setattr(commands, "DEMO_FRAMES", 3)
+    monkeypatch.setattr(commands, "DEMO_CLIPS", 1)
+    monkeypatch.setattr(commands, "DEMO_TRAIN_CLIPS", 1)
+
+
+@pytest.mark.slow
+def test_the_demo_is_repeated_on_request(short_demo, tmp_path, fails):
+    argv = ["demo", "--out", tmp_path / "out", "--preset", "tiny"]
+    succeeds(argv)
+    before = files_in(tmp_path / "out")
+    assert "holds a run" in fails(argv)
+    (tmp_path / "out/mine.txt").write_text("mine")
+    succeeds([*argv, "--overwrite"])
+    after = files_in(tmp_path / "out")
+    assert after.keys() - before.keys() == {(tmp_path / "mine.txt").relative_to(tmp_path)}
+    assert all(after[name] == content for name, content in before.items() if name.suffix in (".png", ".jpg"))
+
+
+def test_the_demos_clips_replace_no_file_of_the_users(short_demo, tmp_path, fails):
+    mine = tmp_path / "clips/JPEGImages/480p/val-00/00000.jpg"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    for leave in ("--overwrite", "--resume"):
+        why = fails(["demo", "--out", tmp_path, "--preset", "tiny", leave])
+        assert f"{mine}: is in the way" in why and mine.read_text() == "mine"
+
+
+# --- other data under the same names --------------------------------------------------------------------------
+
+
+def video(path, color):
+    frames = np.zeros((4, 40, 64, 3), np.uint8)
+    frames[:, 4:18, 6:24] = color
+    write_video(path, frames)
+
+
+def test_another_video_of_the_same_name(tiny_root, tmp_path, fails):
+    (single,) = [s for s in load_davis(tiny_root) if s.name == "single"]
+    video(tmp_path / "a/clip.mp4", (200, 0, 0))
+    video(tmp_path / "b/clip.mp4", (0, 200, 0))
+    argv = ["--mask", single.mask_paths[0], "--out", tmp_path / "out", "--preset", "tiny"]
+    succeeds(["segment", tmp_path / "a/clip.mp4", *argv])
+    why = fails(["segment", tmp_path / "b/clip.mp4", *argv, "--resume"])
+    assert "out holds another run (its first frame or mask of clip differs)" in why
+    succeeds(["segment", tmp_path / "a/clip.mp4", *argv, "--resume"])
+    # Its decoded frames go when it is replaced, and those of the other video come.
+    succeeds(["segment", tmp_path / "b/clip.mp4", *argv, "--overwrite"])
+    (frames,) = (tmp_path / "out/frames").iterdir()
+    assert read_image(frames / "00000.jpg")[10, 10].argmax() == 1
+
+
+def test_a_mask_that_does_not_fit_the_video_leaves_the_folder_free(tiny_root, tmp_path, fails):
+    video(tmp_path / "clip.mp4", (200, 0, 0))
+    write_labels(tmp_path / "small.png", np.ones((20, 32), np.uint8))
+    argv = ["segment", tmp_path / "clip.mp4", "--out", tmp_path / "out", "--preset", "tiny", "--mask"]
+    assert "small.png: is 32x20" in fails([*argv, tmp_path / "small.png"])
+    succeeds([*argv, tiny_root / "Annotations/480p/single/00000.png"])
+
+
+def test_other_training_videos(tiny_root, tmp_path, fails):
+    argv = train_foreground(tiny_root, tmp_path / "out")
+    succeeds(argv)
+    path = tiny_root / "JPEGImages/480p/other/00002.jpg"
+    write_image(path, read_image(path)[::-1])
+    assert "another run (its training data differs)" in fails([*argv, "--resume"])
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_other_training_pictures(tmp_path, fails, kind):
+    argv = train_spn(tmp_path, tmp_path / "out")
+    succeeds(argv)
+    path = tmp_path / kind / "0.png"
+    Image.fromarray(np.asarray(Image.open(path))[::-1]).save(path)
+    assert "another run (its training data differs)" in fails([*argv, "--resume"])
+    assert fails(argv).startswith(f"error: {tmp_path / 'out'} holds a run")
+
+
+def test_another_start(tmp_path, fails):
+    argv = train_spn(tmp_path, tmp_path / "out")
+    succeeds(argv)
+    refiner = tiny_refiner()
+    next(refiner.parameters()).data.add_(1)
+    refiner.save_pretrained(tmp_path / "start.safetensors")
+    assert "another run (its start differs)" in fails([*argv, "--resume"])
+
+
+def test_results_are_not_removed_while_they_are_read(tiny_root, tmp_path, fails):
+    out = tmp_path / "out"
+    succeeds(segment(tiny_root, out))
+    before = files_in(out)
+    mask = out / "labels/craf/single/00000.png"
+    argv = segment(tiny_root, out)
+    argv[argv.index("--mask") + 1] = mask
+    why = fails([*argv, "--overwrite"])
+    assert f"{mask}: is read by this command, and --overwrite would remove it" in why
+    assert files_in(out) == before
