@@ -1,0 +1,398 @@
+"""Whatever is given to a command: an exit code, one line for a failure, and no file of the user's changed or lost.
+
+Each example starts from inputs that work, spoils some of them, and calls one command with drawn options, once or twice.
+"""
+
+import os
+import shutil
+import signal
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import tiny
+from hypothesis import HealthCheck, given, settings
+from PIL import Image
+from spn_cases import tiny_refiner
+
+import spn
+from vos_pipeline import __main__ as cli
+from vos_pipeline.cli import commands
+from vos_pipeline.data import write_video
+from vos_pipeline.pipeline import stages
+from vos_pipeline.settings import PRESETS
+
+SECONDS = 120  # after which a command is taken to hang
+EXAMPLES = 40
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Nets of two steps, no SPN, a demo of few frames."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "tiny", tiny.TINY)
+        patch.setattr(stages, "load_refiner", lambda name, device: tiny.Unrefined())
+        patch.setattr(
+            spn.SPNRefiner, "from_pretrained", staticmethod(lambda name, tile=None: tiny_refiner().eval())
+        )
+        for name, value in (("CLIPS", 1), ("FRAMES", 3), ("TRAIN_CLIPS", 1), ("TRAIN_FRAMES", 1)):
+            patch.setattr(commands, f"DEMO_{name}", value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Inputs that work, to be copied for each example."""
+    folder = tmp_path_factory.mktemp("inputs")
+    tiny.write_root(folder / "davis")
+    for kind, name in (("JPEGImages", "frames"), ("Annotations", "masks")):
+        shutil.copytree(folder / "davis" / kind / "480p/pair", folder / name)
+    for kind, name in (("JPEGImages", "all-frames"), ("Annotations", "all-masks")):
+        shutil.copytree(folder / "davis" / kind / "480p", folder / name)
+    frames = np.zeros((4, 40, 64, 3), np.uint8)
+    frames[:, 4:18, 6:24] = 200
+    write_video(folder / "clip.mp4", frames)
+    return folder
+
+
+# --- spoiling -----------------------------------------------------------------------------------------------
+
+STEMS = st.sampled_from(
+    [
+        "00001",
+        "1",
+        "10",
+        "0007",
+        "a b",
+        "ä日本",
+        "12:30:05",
+        "%05d",
+        "[1]*?",
+        "-x",
+        "a.b",
+        ".x",
+        "a\nb",
+        "caf\udce9",
+    ]
+)
+SUFFIXES = st.sampled_from([".jpg", ".JPG", ".png", ".PNG", ".tif", ".bmp", ".webp", ".gif", ".txt", ""])
+MODES = st.sampled_from(["RGB", "L", "P", "LA", "RGBA", "1", "I;16", "CMYK"])
+SIZES = st.sampled_from([(40, 64), (40, 64), (64, 40), (1, 1), (3, 5), (41, 64), (200, 300)])
+VALUES = st.lists(st.sampled_from([0, 0, 1, 2, 3, 50, 100, 128, 200, 254, 255]), min_size=1, max_size=4)
+JUNK = st.sampled_from(
+    ["Thumbs.db", ".DS_Store", "._00000.jpg", "notes.txt", "vis/a.png", "@eaDir/a.png", "empty/"]
+)
+PAIR = "/JPEGImages/480p/pair/00000.jpg /Annotations/480p/pair/00000.png"
+LINES = [
+    "single",
+    "pair",
+    "other",
+    "pair",
+    "# pair",
+    "",
+    "  single ",
+    "../x",
+    "/",
+    "..",
+    "ghost",
+    "single pair",
+    "ä",
+    PAIR,
+]
+LISTED = st.lists(st.sampled_from(LINES), max_size=5)
+KINDS = [
+    "rename",
+    "picture",
+    "cut",
+    "flip",
+    "empty",
+    "delete",
+    "copy",
+    "link",
+    "loop",
+    "fifo",
+    "folder",
+    "junk",
+    "list",
+]
+
+
+def write_picture(path, mode, size, values):
+    rows = np.resize(np.repeat(np.uint8(values), 7), size)
+    deep = mode == "I;16"
+    image = Image.fromarray(rows.astype(np.uint16) * 257 if deep else rows)
+    if mode == "P":
+        image.putpalette(bytes(range(256)) * 3)
+    elif not deep:
+        image = image.convert(mode)
+    try:
+        image.save(path, None if path.suffix.lower() in Image.registered_extensions() else "PNG")
+    except OSError:  # the format knows no such mode
+        image.convert("L").save(path, "PNG")
+
+
+@st.composite
+def spoiling(draw):
+    """A function of the folder of inputs, and what it is called."""
+    kind = draw(st.sampled_from(KINDS))
+    place = draw(st.integers(0, 10**6))
+    name = draw(STEMS) + draw(SUFFIXES)
+    mode, size, values = draw(MODES), draw(SIZES), draw(VALUES)
+    share, junk = draw(st.floats(0, 1)), draw(JUNK)
+    lines, ending = draw(LISTED), draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    encoding = draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "latin-1"]))
+
+    def spoil(folder):
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+        lists = [path for path in files if path.suffix == ".txt"]
+        path = (lists or files)[place % len(lists or files)] if kind == "list" else files[place % len(files)]
+        if kind == "rename":
+            path.rename(path.with_name(name or "x"))
+        elif kind == "picture":
+            write_picture(path, mode, size, values)
+        elif kind == "cut":
+            path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+        elif kind == "flip":
+            content = bytearray(path.read_bytes())
+            for index in range(int(share * len(content)), len(content), 97):
+                content[index] ^= 255
+            path.write_bytes(content)
+        elif kind == "empty":
+            path.write_bytes(b"")
+        elif kind == "delete":
+            path.unlink()
+        elif kind == "copy":
+            target = path.with_name(name or "x")
+            if not target.exists():
+                shutil.copy(path, target)
+        elif kind == "list":
+            path.write_bytes(ending.join(lines).encode(encoding, "replace"))
+        elif kind == "junk":
+            target = path.parent / junk
+            if junk.endswith("/"):
+                target.mkdir(exist_ok=True)
+            else:
+                target.parent.mkdir(exist_ok=True)
+                write_picture(target, "RGB", size, values)
+        else:
+            path.unlink()
+            if kind == "link":
+                path.symlink_to(files[(place + 1) % len(files)])
+            elif kind == "loop":
+                path.symlink_to(path)
+            elif kind == "fifo":
+                os.mkfifo(path)
+            elif kind == "folder":
+                path.mkdir()
+
+    spoil.__name__ = f"{kind}-{place}"
+    return spoil
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+# Most words are as they should be: what lies behind a wrong one is not reached.
+USUALLY = 12
+
+
+def usually(good, *odd):
+    return st.sampled_from([good] * USUALLY + list(odd))
+
+
+# Paths are relative to the folder of inputs.
+ODD = ["davis", "frames", "masks", "clip.mp4", "none", "frames/00000.jpg", "", "masks/00000.png", "."]
+OUT = st.sampled_from(
+    ["../out"] * 8 + ["../theirs", "../file", "../link", "../new/er", "frames", "masks", "davis", "."]
+)
+LEAVE = st.sampled_from([[], [], ["--resume"], ["--overwrite"]])
+PRESET = usually(["--preset", "tiny"], ["--preset", "none"])
+DEVICE = usually([], ["--device", "cpu"], ["--device", "mps"], ["--device", "cuda"], ["--device", ""])
+YEAR = st.sampled_from([["--year", "2016"], ["--year", "2017"], []])
+SET = usually([], ["--set", "train"], ["--set", "../x"], ["--set", "ghost"])
+NAMES = usually(
+    [], *(["--sequences", *names] for names in (["pair"], ["pair", "pair"], ["../x"], ["single", "ä"]))
+)
+FOLDERS = [["--frames", "frames", "--masks", "masks"], ["--frames", "all-frames", "--masks", "all-masks"]]
+NUMBERS = ["1", "2", "0", "-1", "nan", "1e9", "", "ä", "1.5"]
+
+
+def path(good):
+    return usually(good, *ODD)
+
+
+def numeric(option, good):
+    return usually(good, *NUMBERS).map(lambda word: [option, word])
+
+
+def arguments(*parts):
+    """Parts are words, or strategies of a word or of a list of words."""
+    drawn = [part if isinstance(part, st.SearchStrategy) else st.just(part) for part in parts]
+    flat = st.tuples(*drawn).map(
+        lambda parts: [w for p in parts for w in (p if isinstance(p, list) else [p])]
+    )
+    return flat
+
+
+RUN = (PRESET, DEVICE)
+VIDEO = st.sampled_from(["frames", "clip.mp4"])
+COMMANDS = {
+    "demo": arguments("demo", "--out", OUT, *RUN),
+    "davis": arguments("davis", "--data", path("davis"), "--out", OUT, YEAR, SET, NAMES, *RUN),
+    "segment": arguments(
+        *(
+            "segment",
+            st.one_of(VIDEO, VIDEO, path("frames")),
+            "--mask",
+            path("masks/00000.png"),
+            "--out",
+            OUT,
+        ),
+        usually([], *(["--train-data", name] for name in ("davis", "none", "frames"))),
+        *RUN,
+    ),
+    "refine": arguments(
+        *(
+            "refine",
+            st.sampled_from(FOLDERS),
+            usually([], *(["--masks", word] for word in ODD)),
+            "--out",
+            OUT,
+        ),
+        usually([], *(["--masks-hold", word] for word in ("labels", "scores", "labels", "scores", "x"))),
+        *(usually([], ["--no-craf"]), usually([], ["--tile", "256"], ["--tile", "1"]), DEVICE),
+    ),
+    "tables": arguments(
+        *("tables", usually("timing", "models", "x"), "--data", path("davis"), "--out", OUT),
+        *(
+            usually(["--sets", "2016/val"], [], ["--sets", "2017/val", "2016/val"], ["--sets", "x"]),
+            NAMES,
+            *RUN,
+        ),
+    ),
+    "train-foreground": arguments(
+        *("train", "foreground", "--data", path("davis"), "--year", "2016", "--out", OUT, SET, NAMES, *RUN)
+    ),
+    "train-spn": arguments(
+        *(
+            "train",
+            "spn",
+            "--out",
+            OUT,
+            "--images",
+            path("frames"),
+            "--masks",
+            path("masks"),
+            "--init",
+            "lite",
+        ),
+        *(numeric("--steps", "1"), numeric("--batch", "1"), numeric("--size", "32"), numeric("--seed", "3")),
+        *(
+            numeric("--workers", "0"),
+            numeric("--learning-rate", "0.001"),
+            numeric("--boundary-weight", "3"),
+            DEVICE,
+        ),
+    ),
+    "evaluate": arguments(
+        *("evaluate", "--data", path("davis"), "--results", path("all-masks"), YEAR, SET, NAMES)
+    ),
+}
+
+
+# --- what must hold -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def bounded_time():
+    def hangs(*_):
+        raise AssertionError(f"no end after {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, hangs)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def contents(folder):
+    """Everything in a folder: files with their bytes, links with their targets, kinds of the rest."""
+    found = {}
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            if path.is_symlink():
+                found[path] = os.readlink(path)
+            elif path.is_file():
+                found[path] = path.read_bytes()
+            elif path.is_fifo():
+                found[path] = "fifo"
+    return found
+
+
+def call(argv, capsys):
+    """The exit code of a command, after checking what it says."""
+    capsys.readouterr()
+    with bounded_time():
+        code = cli.main(argv)
+    said = capsys.readouterr().err
+    lines = [line for line in said.splitlines() if line.startswith("error:")]
+    assert code in (0, 1, 2) and "Traceback" not in said
+    assert len(lines) == (code != 0), said
+    assert code == 0 or said.splitlines()[-1] == lines[0], said
+    return code
+
+
+def results_of(argv, inputs):
+    """The folder that a command may write into."""
+    option = "--results" if argv[0] == "evaluate" else "--out"
+    return Path(os.path.realpath(inputs / argv[argv.index(option) + 1]))
+
+
+COUNTS = {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_any_input(command, inputs, capsys):
+    codes = COUNTS.setdefault(command, [0, 0, 0])
+
+    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+    @given(COMMANDS[command], st.lists(spoiling(), max_size=3), LEAVE, LEAVE, st.booleans())
+    def check(argv, spoilings, leave, again, twice):
+        with tempfile.TemporaryDirectory() as name:
+            base = Path(name)
+            folder = base / "in"
+            shutil.copytree(inputs, folder)
+            (base / "theirs/nets").mkdir(parents=True)
+            (base / "theirs/nets/foreground.pt").write_text("mine")
+            (base / "file").write_text("mine")
+            (base / "link").symlink_to(folder / "masks")
+            for spoil in spoilings:
+                spoil(folder)
+            before = contents(base)
+            out = results_of(argv, folder)
+            os.chdir(folder)
+            try:
+                for leaves in (leave, again)[: 1 + twice]:
+                    asked = [] if command in ("evaluate", "tables") else leaves
+                    codes[call([*argv, *asked], capsys)] += 1
+                    after = contents(base)
+                    lost = [path for path in before if after.get(path) != before[path]]
+                    assert not lost, f"changed or gone: {lost}"
+                    stray = [
+                        path
+                        for path in after.keys() - before.keys()
+                        if out not in Path(os.path.realpath(path)).parents
+                    ]
+                    assert not stray, f"outside of {out}: {stray}"
+            finally:
+                os.chdir("/")
+
+    check()
+    with capsys.disabled():
+        print(f"\n{command}: {codes[0]} done, {codes[1]} failed, {codes[2]} usage")
