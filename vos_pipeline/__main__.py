@@ -9,7 +9,7 @@ import errno
 import sys
 
 from vos_pipeline.cli import command_line
-from vos_pipeline.errors import PipelineError
+from vos_pipeline.errors import PipelineError, readable
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,6 +18,9 @@ def main(argv: list[str] | None = None) -> int:
         args = command_line().parse_args(argv)
     except SystemExit as stop:  # argparse has said why
         return int(stop.code or 0)
+    for argument in sys.argv[1:] if argv is None else argv:
+        if readable(argument) != argument:  # noticed late otherwise: what is printed and the report are UTF-8
+            return _fail(f"{readable(argument)}: this name is not UTF-8; rename it")
     later = ": finished work is kept, --resume goes on with it" if hasattr(args, "resume") else ""
     try:
         args.command(args)

@@ -34,31 +34,34 @@ def davis(args: argparse.Namespace) -> None:
 
 
 def segment(args: argparse.Namespace) -> None:
-    from vos_pipeline.data import load_frames
+    from vos_pipeline.data import load_frames, load_train_set
 
+    train = load_train_set(args.train_data) if args.train_data else []
     sequence = load_frames(args.video, args.mask, work_dir=args.out / "frames")
-    _run(args, args.train_data, [sequence], sequence.name)
+    train = [other for other in train if other.name != sequence.name]
+    _run(args, args.out, [sequence], sequence.name, train=train)
 
 
 def _run(
     args: argparse.Namespace,
-    root: Path | None,
+    root: Path,
     sequences: list[Sequence],
     title: str,
     davis_set: str | None = None,
+    train: list[Sequence] | None = None,
 ) -> None:
     """The pipeline, then everything a user looks at."""
     from vos_pipeline import pipeline
     from vos_pipeline.training import process_rank
 
     result = pipeline.run(
-        root or args.out,
+        root,
         sequences,
         args.out,
         preset=args.preset,
         device=_device(args.device),
         resume=args.resume,
-        train_sequences=None if root else [],
+        train_sequences=train,
     )
     if process_rank()[0] == 0:  # one rank tells what all of them did
         pipeline.write_outputs(args.out, sequences, result, title, davis_set)
