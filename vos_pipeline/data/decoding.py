@@ -165,6 +165,8 @@ def _decode(container: InputContainer, stream: av.VideoStream, folder: Path) -> 
             if time is not None:
                 decoded.end_of_others = max(decoded.end_of_others, float(time + _duration(packet)))
             continue
+        if packet.is_corrupt:
+            decoded.failures.append("a packet is marked as damaged")
         if time is not None and not packet.is_discard:
             decoded.packet_times.append(float(time))
         for frame in _frames(packet, decoded):
@@ -244,7 +246,8 @@ def _check(video: Path, decoded: _Decoded, expected: int, complaints: list[str])
         numbers += f", {decoded.damaged} damaged"
     if reasons := (*decoded.failures, *complaints):
         numbers += f" ({reasons[0].strip()})"
-    if count == 0 or decoded.damaged or expected - count > MISCOUNTED:
+    allowed = 0 if reasons else MISCOUNTED
+    if count == 0 or decoded.damaged or expected - count > allowed:
         raise PipelineError(
             f"{video}: is damaged or cut short: {numbers}; copy or download it again, or extract the frames "
             "that are good and give their folder"

@@ -22,7 +22,7 @@ def list_files(folder: Path, *suffixes: str) -> list[Path]:
     Raises:
         PipelineError: there are none, two share a stem, or a name is not UTF-8.
     """
-    files = [folder / name for name in natural_order(_names(folder)) if _has_suffix(name, suffixes)]
+    files = [folder / name for name in natural_order(_names(folder)) if _is_visible(name, suffixes)]
     files = [path for path in files if not path.is_dir()]
     if not files:
         raise PipelineError(f"{readable(folder)}: holds no {', '.join(suffixes)} files")
@@ -66,7 +66,7 @@ def _runs(name: str) -> list[str]:
     return re.split(r"(\d+)", name)
 
 
-def _has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
+def _is_visible(name: str, suffixes: tuple[str, ...]) -> bool:
     return os.path.splitext(name)[1].lower() in suffixes and not name.startswith(".")
 
 

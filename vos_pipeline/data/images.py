@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import replacing
@@ -29,6 +29,15 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+DAMAGE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    LookupError,
+    EOFError,
+    struct.error,
+)  # as PIL raises it
 SIDEWAYS = (5, 6, 7, 8)  # the orientations that exchange height and width
 NOTES = (b"Raw profile type exif", b"XML:com.adobe.xmp\0")  # texts of a PNG that hold an orientation
 
@@ -42,14 +51,14 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         PipelineError: the file is missing, truncated, of 16 bits a channel, no picture, or holds several pages.
     """
-    with _open(path) as image:
+    with open_image(path) as image:
         _check_single(image, path)
         if image.mode.startswith(("I", "F")):
             raise PipelineError(
                 f"{path}: frames must have 8 bits a channel, got mode {image.mode}; convert it"
             )
-        _decoded(image.load, path)
-        return np.array(_decoded(upright(image).convert, path, "RGB"))
+        decoded(image.load, path)
+        return np.array(decoded(upright(image).convert, path, "RGB"))
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -74,16 +83,16 @@ def read_labels(path: str | Path) -> np.ndarray:
     Raises:
         PipelineError: the file is missing or damaged, has 16 bits, or holds colours instead of labels.
     """
-    with _open(path) as image:
+    with open_image(path) as image:
         if image.mode == "1":
-            return np.asarray(_decoded(image.convert, path, "L")) // 255
+            return np.asarray(decoded(image.convert, path, "L")) // 255
         if image.mode not in ("P", "L"):
             kind = "16-bit" if image.mode.startswith("I") else f"{image.mode} colour"
             raise PipelineError(
                 f"{path}: a mask must be an indexed (palette) or 8-bit grey PNG, got a {kind} image; "
                 "save it with one index per object"
             )
-        labels = np.array(_decoded(image.copy, path))
+        labels = np.array(decoded(image.copy, path))
         if image.mode == "L" and labels.any() and not np.any((labels != 0) & (labels != VOID)):
             labels //= 255
     return labels
@@ -113,10 +122,10 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         PipelineError: the file is missing, cut short, no picture, or holds several pages.
     """
-    with _open(path) as image:
+    with open_image(path) as image:
         _check_single(image, path)
         if not _ends_as_it_should(path) or (image.format == "PNG" and _notes_follow_pixels(path)):
-            _decoded(image.load, path)
+            decoded(image.load, path)
         sideways = _orientation(image) in SIDEWAYS
         return (image.width, image.height) if sideways else (image.height, image.width)
 
@@ -137,26 +146,26 @@ def davis_palette() -> np.ndarray:
 # --- helpers ------------------------------------------------------------------------------------------------
 
 
-def _open(path: str | Path) -> Image.Image:
+def open_image(path: str | Path) -> Image.Image:
     try:
         return Image.open(path)
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such file") from None
     except PermissionError:
         raise PipelineError(f"{path}: may not be read (permission denied)") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+    except (*DAMAGE, Image.DecompressionBombError) as error:
         raise PipelineError(f"{path}: can not be read as a picture ({type(error).__name__})") from None
 
 
-def _decoded(decode: Callable[..., Any], path: str | Path, *args: str) -> Any:
+def decoded(decode: Callable[..., Any], path: str | Path, *args: str) -> Any:
     try:
         return decode(*args)
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except DAMAGE as error:
         raise PipelineError(f"{path}: is damaged or cut short ({error}); copy or download it again") from None
 
 
 def _check_single(image: Image.Image, path: str | Path) -> None:
-    pages = _decoded(lambda: getattr(image, "n_frames", 1), path)
+    pages = decoded(lambda: getattr(image, "n_frames", 1), path)
     if pages > 1 and image.format != "MPO":  # a phone's photograph: the others are previews or depth
         raise PipelineError(
             f"{path}: holds {pages} pictures (pages or an animation), but a frame must be a file of its own; "
@@ -171,7 +180,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         exif = Image.Image.getexif(image)  # that of a PNG would decode it
         return int(exif.get(ExifTags.Base.Orientation, 1))
-    except (OSError, ValueError, SyntaxError, TypeError, LookupError, struct.error):
+    except DAMAGE:
         return 1  # notes that are damaged do no harm to the picture
 
 

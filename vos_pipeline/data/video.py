@@ -14,7 +14,7 @@ from vos_pipeline.data.decoding import DEFAULT_FRAME_RATE
 from vos_pipeline.files import replacing
 
 ENCODERS = ("libx264", "mpeg4")  # some builds of FFmpeg come without the first
-TICKS = 60_000  # a second, for frames with times of their own; MPEG-4 has room for 65 535
+TICKS = 60_000  # per second, for frames with times of their own; MPEG-4 allows up to 65 535
 
 
 def write_video(
@@ -31,7 +31,7 @@ def write_video(
     Args:
         frames: all of one size, at least one.
         rate: frames a second.
-        times: seconds at which the frames are shown, rising, one a frame; None shows them at the rate.
+        times: seconds at which the frames are shown, rising, one per frame; None shows them at the rate.
     """
     encoder = next(name for name in ENCODERS if name in av.codecs_available)
     pictures = map(_picture, frames)
@@ -59,7 +59,7 @@ def write_video(
 
 def _timed(pictures: Iterable[av.VideoFrame], times: Sequence[float], last: int) -> Iterator[av.VideoFrame]:
     """The pictures with their times; the last one is shown for ``last`` ticks."""
-    ticks = [round(TICKS * time) for time in times]
+    ticks = [round(TICKS * (time - times[0])) for time in times]
     spans = [after - before for before, after in pairwise(ticks)] + [last]
     for picture, tick, span in zip(pictures, ticks, spans, strict=True):
         picture.pts, picture.duration, picture.time_base = tick, span, Fraction(1, TICKS)
