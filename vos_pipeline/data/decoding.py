@@ -57,7 +57,7 @@ def decode_video(video: Path, work_dir: Path) -> Path:
         times = uneven(decoded.times, rate)
         if times is not None:
             (partial / TIMES).write_text(json.dumps(times))
-        os.replace(partial, folder)
+        _move(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -85,6 +85,15 @@ def uneven(times: list[float | None], rate: float) -> list[float] | None:
     return None if on_time else seconds
 
 
+def _move(partial: Path, folder: Path) -> None:
+    """Give a complete folder its name, unless another process was faster."""
+    try:
+        os.replace(partial, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+
+
 # --- opening ------------------------------------------------------------------------------------------------
 
 
@@ -95,7 +104,8 @@ def _open(video: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
         if video.stat().st_size == 0:
             raise PipelineError(f"{video}: is empty (0 bytes); copy or download it again")
         try:
-            container = av.open(file, "r", metadata_errors="replace")
+            with _logged_errors():  # for the reason
+                container = av.open(file, "r", metadata_errors="replace")
         except (av.FFmpegError, UnicodeError) as error:
             raise PipelineError(
                 f"{video}: can not be decoded as a video ({_reason(error)}); "
@@ -103,8 +113,8 @@ def _open(video: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
             ) from None
         with container:
             streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-            if not streams:
-                held = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+            if not streams or container.format.name == "tty":  # FFmpeg draws text
+                held = ", ".join(sorted({s.type for s in container.streams} - {"video"})) or "text"
                 raise PipelineError(f"{video}: holds no video but {held}; give a video or a folder of frames")
             yield container, streams[0]
 
@@ -246,8 +256,12 @@ def _check(video: Path, decoded: _Decoded, expected: int, complaints: list[str])
         numbers += f", {decoded.damaged} damaged"
     if reasons := (*decoded.failures, *complaints):
         numbers += f" ({reasons[0].strip()})"
+    if count == 0:
+        raise PipelineError(
+            f"{video}: {numbers}; copy or download it again, or convert it to H.264 in an .mp4"
+        )
     allowed = 0 if reasons else MISCOUNTED
-    if count == 0 or decoded.damaged or expected - count > allowed:
+    if decoded.damaged or expected - count > allowed:
         raise PipelineError(
             f"{video}: is damaged or cut short: {numbers}; copy or download it again, or extract the frames "
             "that are good and give their folder"

@@ -120,7 +120,6 @@ def test_the_levels_of_ffmpegs_log_are_left_as_they_were(tmp_path):
 
 CONTAINERS = {
     "clip.mp4": {"movflags": "faststart"},
-    "fragments.mp4": {"movflags": "frag_every_frame+empty_moov"},
     "clip.mkv": {},
     "clip.webm": {"codec": "libvpx-vp9"},
     "clip.avi": {"codec": "mpeg4"},
@@ -128,9 +127,9 @@ CONTAINERS = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in CONTAINERS if name != "fragments.mp4"])
+@pytest.mark.parametrize("name", CONTAINERS)
 def test_a_video_that_is_cut_short_is_refused_with_both_numbers(tmp_path, name):
-    why = refusal(files.cut(files.write(tmp_path / name, **CONTAINERS[name])))
+    why = refusal(files.cut(files.write(tmp_path / name, **CONTAINERS[name]), 0.8))
     assert "is damaged or cut short: " in why and " of 30 frames could be decoded" in why
     assert "copy or download it again" in why
     assert int(why.split("short: ")[1].split()[0]) < 28
@@ -194,6 +193,31 @@ def test_what_is_no_video_is_named(tmp_path, content, why):
     assert why in refusal(tmp_path / "clip.mp4")
     with pytest.raises(PipelineError, match="clip"):
         decoding.frame_rate(tmp_path / "clip.mp4")
+
+
+def test_text_is_not_drawn(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello world\n" * 100)
+    assert "notes.txt: holds no video but text" in refusal(tmp_path / "notes.txt")
+
+
+def test_an_unknown_codec_is_named(tmp_path):
+    video = files.write(tmp_path / "clip.mp4")
+    video.write_bytes(video.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
+    why = refusal(video)
+    assert "0 of 30 frames could be decoded (Decoder not found)" in why and "convert it to H.264" in why
+
+
+def test_two_processes_may_decode_one_video(tmp_path, monkeypatch):
+    video = files.write(tmp_path / "clip.mp4", count=2)
+    decode_alone = decoding._decode
+
+    def while_another_finishes(*of):
+        monkeypatch.setattr(decoding, "_decode", decode_alone)
+        decode(video)
+        return decode_alone(*of)
+
+    monkeypatch.setattr(decoding, "_decode", while_another_finishes)
+    assert len(decode(video)) == 2 and len(os.listdir(tmp_path / "work")) == 1
 
 
 def test_a_video_without_its_index(tmp_path):
