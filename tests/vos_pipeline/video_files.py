@@ -25,6 +25,7 @@ def write(
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=RATE)
         stream.height, stream.width, stream.pix_fmt = *size, pixels
+        stream.gop_size = 12
         if rotation is not None:
             stream.set_display_rotation(rotation)
         if times is not None:

@@ -48,6 +48,7 @@ WHOLE = {
     "clip.mp4": {},
     "12:30:05.mp4": {},
     "fragments.mp4": {"movflags": "frag_keyframe+empty_moov"},
+    "fragments-after-the-first.mp4": {"movflags": "frag_keyframe"},
     "clip.mkv": {},
     "clip.webm": {"codec": "libvpx-vp9"},
     "clip.avi": {"codec": "mpeg4"},
@@ -176,8 +177,9 @@ def test_a_lost_frame_is_no_miscount_where_the_decoder_complains(tmp_path, monke
 
 
 def test_damage_of_one_file_is_not_told_of_the_next(tmp_path, capsys):
-    for name in ("a.mkv", "b.mkv"):
-        refusal(files.cut(files.write(tmp_path / name)))
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        assert "moov atom not found" in refusal(files.cut(files.write(tmp_path / name)))
+    assert "repeated" not in refusal(files.flip(files.write(tmp_path / "other.mkv")))
     decode(files.write(tmp_path / "good.mkv"))
     assert capsys.readouterr().err == ""
 
