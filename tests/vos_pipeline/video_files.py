@@ -19,13 +19,22 @@ def pictures(count=COUNT, size=SIZE):
 
 
 def write(
-    path, count=COUNT, codec="libx264", pixels="yuv420p", rotation=None, times=None, size=SIZE, **options
+    path,
+    count=COUNT,
+    codec="libx264",
+    pixels="yuv420p",
+    rotation=None,
+    times=None,
+    size=SIZE,
+    gop=None,
+    **options,
 ):
     """A video of :func:`pictures`; options are the muxer's."""
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=RATE)
         stream.height, stream.width, stream.pix_fmt = *size, pixels
-        stream.gop_size = 12
+        if gop is not None:
+            stream.gop_size = gop
         if rotation is not None:
             stream.set_display_rotation(rotation)
         if times is not None:

@@ -254,7 +254,7 @@ def _check(video: Path, decoded: _Decoded, expected: int, complaints: list[str])
     numbers = f"{count} of {expected} frames could be decoded"
     if decoded.damaged:
         numbers += f", {decoded.damaged} damaged"
-    if reasons := (*decoded.failures, *complaints):
+    if reasons := (*complaints, *decoded.failures):
         numbers += f" ({reasons[0].strip()})"
     if count == 0:
         raise PipelineError(

@@ -48,7 +48,7 @@ WHOLE = {
     "clip.mp4": {},
     "12:30:05.mp4": {},
     "fragments.mp4": {"movflags": "frag_keyframe+empty_moov"},
-    "fragments-after-the-first.mp4": {"movflags": "frag_keyframe"},
+    "fragments-after-the-first.mp4": {"movflags": "frag_keyframe", "gop": 12},
     "clip.mkv": {},
     "clip.webm": {"codec": "libvpx-vp9"},
     "clip.avi": {"codec": "mpeg4"},
