@@ -43,17 +43,23 @@ def davis(args: argparse.Namespace) -> None:
 
 
 def segment(args: argparse.Namespace) -> None:
-    from vos_pipeline.data import load_frames
+    from vos_pipeline.data import load_frames, load_train_set
 
-    frames = args.out / "frames"
+    train = load_train_set(args.train_data) if args.train_data else []
     if args.video.is_dir():
         sequence = load_frames(args.video, args.mask)  # nothing is written if that fails
     with _claimed(args, args.video, args.mask, args.train_data) as folder:
         if not args.video.is_dir():
-            sequence = load_frames(args.video, args.mask, work_dir=frames)
+            sequence = load_frames(args.video, args.mask, work_dir=args.out / "frames")
             if folder:
-                folder.add((path.relative_to(args.out) for path in sequence.frame_paths), written=True)
-    _run(args, args.train_data, [sequence], sequence.name)
+                decoded = sequence.frame_paths[0].parent.iterdir()
+                folder.add((path.relative_to(args.out) for path in decoded), written=True)
+    train = [other for other in train if other.name != sequence.name]
+    if args.train_data and not train:
+        raise PipelineError(
+            f"{args.train_data}: its train set holds {sequence.name} alone, which is not learned from"
+        )
+    _run(args, args.out, [sequence], sequence.name, train=train)
 
 
 @contextmanager
@@ -72,10 +78,11 @@ def _claimed(args: argparse.Namespace, *inputs: Path | None) -> Iterator[OutputF
 
 def _run(
     args: argparse.Namespace,
-    root: Path | None,
+    root: Path,
     sequences: list[Sequence],
     title: str,
     davis_set: str | None = None,
+    train: list[Sequence] | None = None,
 ) -> None:
     """The pipeline, then everything a user looks at, in a folder that is claimed."""
     from vos_pipeline import pipeline
@@ -85,13 +92,13 @@ def _run(
     if first:  # known before any work, so that nothing is in their way after it
         OutputFolder(args.out).add(pipeline.output_files(sequences, davis_set))
     result = pipeline.run(
-        root or args.out,
+        root,
         sequences,
         args.out,
         preset=args.preset,
         device=args.device,
         resume=True,
-        train_sequences=None if root else [],
+        train_sequences=train,
     )
     if first:  # one rank tells what all of them did
         pipeline.write_outputs(args.out, sequences, result, title, davis_set)

@@ -8,16 +8,15 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
+from vos_pipeline.errors import readable
+
 
 def path(word: str) -> Path:
     """A path that reports and messages can show."""
     if not word or "\0" in word:
         raise ArgumentTypeError(f"must be a path, got {word!r}")
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        shown = word.encode("utf-8", "backslashreplace").decode()
-        raise ArgumentTypeError(f"must be a name in UTF-8, got {shown}: rename it") from None
+    if readable(word) != word:
+        raise ArgumentTypeError(f"must be a name in UTF-8, got {readable(word)}: rename it")
     return Path(word)
 
 

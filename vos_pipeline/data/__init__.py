@@ -1,7 +1,8 @@
 """What goes in: images, label masks, videos, and sequences of them in the DAVIS layout, of a user, or synthetic."""
 
 from vos_pipeline.data.coarse import CoarseSequence
-from vos_pipeline.data.davis import load_davis, load_sets, read_set
+from vos_pipeline.data.davis import has_train_set, load_davis, load_sets, load_train_set, load_truth
+from vos_pipeline.data.decoding import frame_rate
 from vos_pipeline.data.folders import list_files, list_images
 from vos_pipeline.data.frames import load_frames
 from vos_pipeline.data.images import (
@@ -10,12 +11,14 @@ from vos_pipeline.data.images import (
     image_size,
     read_image,
     read_labels,
+    upright,
     write_image,
     write_labels,
 )
 from vos_pipeline.data.sequence import Sequence
+from vos_pipeline.data.set_lists import read_set
 from vos_pipeline.data.synthetic import clip_files, make_clips
-from vos_pipeline.data.video import frame_rate, write_video
+from vos_pipeline.data.video import write_video
 
 __all__ = [
     "VOID",
@@ -24,16 +27,20 @@ __all__ = [
     "clip_files",
     "davis_palette",
     "frame_rate",
+    "has_train_set",
     "image_size",
     "list_files",
     "list_images",
     "load_davis",
     "load_frames",
     "load_sets",
+    "load_train_set",
+    "load_truth",
     "make_clips",
     "read_image",
     "read_labels",
     "read_set",
+    "upright",
     "write_image",
     "write_labels",
     "write_video",

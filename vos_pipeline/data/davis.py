@@ -5,9 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from vos_pipeline.data.folders import list_files, listing, shorten
+from vos_pipeline.data.folders import list_files, list_images, listing, natural_order, shorten
 from vos_pipeline.data.sequence import Sequence, validated
-from vos_pipeline.errors import PipelineError
+from vos_pipeline.data.set_lists import has_set, plain_name, read_set
+from vos_pipeline.errors import PipelineError, warn
+
+TRAIN_YEARS = ("2017", "2016")  # where a train set is looked for
 
 
 def load_davis(
@@ -19,8 +22,9 @@ def load_davis(
 ) -> list[Sequence]:
     """Open the sequences of a DAVIS set.
 
-    Layout: ``ROOT/{JPEGImages,Annotations}/480p/<sequence>/%05d.{jpg,png}``,
-    ``ROOT/ImageSets/<year>/<set>.txt``. A test set may hold the first mask of a sequence only.
+    Layout: ``ROOT/{JPEGImages,Annotations}/480p/<sequence>/%05d.{jpg,png}``, with the set's list where
+    :func:`read_set` finds it. Frames may have any suffix of a picture. A test set may hold the first mask of a
+    sequence only.
 
     Args:
         sequences: names to open, in this order; None opens the whole set.
@@ -30,7 +34,7 @@ def load_davis(
             first mask is empty.
     """
     root = Path(root)
-    names = read_set(root, year, set_name, sequences)
+    names = read_set(root, year, set_name, sequences, resolution)
     return [_open_davis(root, name, resolution) for name in names]
 
 
@@ -42,58 +46,91 @@ def load_sets(root: Path, sets: list[str], names: list[str] | None) -> list[Sequ
         if not separator:
             raise PipelineError(f"a set must be YEAR/SET such as 2017/val, got {spec!r}")
         found |= {sequence.name: sequence for sequence in load_davis(root, year, set_name)}
-    unknown = [name for name in names or () if name not in found]
+    wanted = dict.fromkeys(plain_name(name, "--sequences") for name in names or found)
+    unknown = [name for name in wanted if name not in found]
     if unknown:
         raise PipelineError(f"no sequence {unknown[0]!r} in {', '.join(sets)}; there are {', '.join(found)}")
-    return [found[name] for name in names or found]
+    return [found[name] for name in wanted]
 
 
-def read_set(root: str | Path, year: str, set_name: str, sequences: list[str] | None = None) -> list[str]:
-    """The sequence names of ``ROOT/ImageSets/<year>/<set>.txt``, or those asked for after checking them."""
-    root = Path(root)
-    sets = root / "ImageSets"
-    if not sets.is_dir():
+def load_train_set(root: Path) -> list[Sequence]:
+    """The train set of a DAVIS root, that of 2017 where there is one, else that of 2016.
+
+    Raises:
+        PipelineError: the root has none, or :func:`load_davis` can not open it.
+    """
+    for year in TRAIN_YEARS:
+        if has_set(root, year, "train"):
+            return load_davis(root, year, "train")
+    return load_davis(root, TRAIN_YEARS[0], "train")  # says what the root has
+
+
+def has_train_set(root: Path) -> bool:
+    """Whether :func:`load_train_set` finds a list."""
+    return any(has_set(root, year, "train") for year in TRAIN_YEARS)
+
+
+def load_truth(root: str | Path, name: str, resolution: str = "480p") -> Sequence:
+    """A sequence whose frames are its true masks, to score results against; frames are not needed.
+
+    Raises:
+        PipelineError: there are no masks, the first alone, or one is missing: the numbering has a gap, or there
+            is a frame without a mask.
+    """
+    frames_dir, masks_dir = _folders(Path(root), name, resolution)
+    masks = list_files(masks_dir, ".png")
+    if len(masks) == 1:
         raise PipelineError(
-            f"{root}: is no DAVIS root (ImageSets, JPEGImages, Annotations); it holds {listing(root)}"
+            f"{masks_dir}: has no masks to score against, but {masks[0].name} alone; "
+            "score a set whose masks are public, such as val"
         )
-    path = sets / str(year) / f"{set_name}.txt"
-    if not path.is_file():
-        found = sorted(str(p.relative_to(sets).with_suffix("")) for p in sets.glob("*/*.txt"))
-        raise PipelineError(f"{path}: no such set; this root has {', '.join(found) or 'none'}")
-    names = path.read_text().split()
-    if not names:
-        raise PipelineError(f"{path}: lists no sequence")
-    if sequences is None:
-        return names
-    unknown = [name for name in sequences if name not in names]
-    if unknown:
-        raise PipelineError(f"no sequence {unknown[0]!r} in set {year}/{set_name}; it has {shorten(names)}")
-    return list(sequences)
+    known = {mask.stem for mask in masks}
+    frames = list_images(frames_dir) if frames_dir.is_dir() else []
+    missing = [frame.stem for frame in frames if frame.stem not in known] or _gaps(masks)
+    if missing:
+        raise PipelineError(
+            f"{masks_dir / missing[0]}.png: this mask to score against is missing ({len(missing)} in all); "
+            "copy or download the annotations again"
+        )
+    return Sequence(name, tuple(masks), tuple(masks))
 
 
 def _open_davis(root: Path, name: str, resolution: str) -> Sequence:
-    frames_dir, masks_dir = (root / kind / resolution / name for kind in ("JPEGImages", "Annotations"))
+    frames_dir, masks_dir = _folders(root, name, resolution)
     if not frames_dir.is_dir():
         raise PipelineError(
             f"{frames_dir}: no such folder; {frames_dir.parent} holds {listing(frames_dir.parent)}"
         )
-    frames = list_files(frames_dir, ".jpg")
+    frames = list_images(frames_dir)
     known = {path.stem: path for path in list_files(masks_dir, ".png")} if masks_dir.is_dir() else {}
     masks = tuple(known.get(frame.stem) for frame in frames)
-    lost = sorted(known.keys() - {frame.stem for frame in frames}) or (None in masks and _gaps(frames))
+    alone = natural_order(list(known.keys() - {frame.stem for frame in frames}))
+    lost = alone or (None in masks and _gaps(frames))
     if lost:
         raise PipelineError(
-            f"{frames_dir / lost[0]}.jpg: this frame is missing; copy or download the sequence again"
+            f"{frames_dir / lost[0]}{frames[0].suffix}: this frame is missing; "
+            "copy or download the sequence again"
         )
     if masks[0] is None:
         raise PipelineError(f"{masks_dir / frames[0].stem}.png: the first mask is missing")
+    bare = [frame.stem for frame, mask in zip(frames, masks, strict=True) if mask is None]
+    if bare and len(known) > 1:
+        warn(
+            f"{masks_dir}: {len(bare)} of {len(frames)} frames have no mask ({shorten(bare, 3)}); "
+            "the sequence is not scored"
+        )
     return validated(Sequence(name, tuple(frames), masks))
 
 
-def _gaps(frames: list[Path]) -> list[str]:
+def _folders(root: Path, name: str, resolution: str) -> tuple[Path, Path]:
+    """The folders of a sequence's frames and masks."""
+    return root / "JPEGImages" / resolution / name, root / "Annotations" / resolution / name
+
+
+def _gaps(files: list[Path]) -> list[str]:
     """Names left out of a numbering whose steps are otherwise equal."""
-    if not all(frame.stem.isdecimal() for frame in frames):
+    if not all(path.stem.isdecimal() for path in files):
         return []
-    steps = [(int(b.stem) - int(a.stem), a.stem) for a, b in pairwise(frames)]
+    steps = [(int(b.stem) - int(a.stem), a.stem) for a, b in pairwise(files)]
     step = min(steps, default=(0, ""))[0]
     return [f"{int(stem) + step:0{len(stem)}d}" for length, stem in steps if length != step]

@@ -1,54 +1,79 @@
-"""What a folder holds: its visible files in order, and errors that list it."""
+"""What a folder holds: its visible files in natural order, and errors that list it."""
 
 from __future__ import annotations
 
 import os
 import re
-from itertools import pairwise
 from pathlib import Path
 
-from vos_pipeline.errors import PipelineError
+from vos_pipeline.errors import PipelineError, readable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The pictures of a folder in natural order (frame2 before frame10); PipelineError if there are none."""
-    images = list_files(Path(folder), *IMAGE_SUFFIXES)
-    images.sort(key=lambda p: [int(s) if s.isdecimal() else s for s in re.split(r"(\d+)", p.name)])
-    for path, other in pairwise(images):
-        if path.stem == other.stem:
-            raise PipelineError(
-                f"{folder}: {path.name} and {other.name} would have one result, {path.stem}.png; "
-                "keep one of them"
-            )
-    return images
+    """The pictures of a folder in natural order; PipelineError if there are none."""
+    return list_files(Path(folder), *IMAGE_SUFFIXES)
 
 
 def list_files(folder: Path, *suffixes: str) -> list[Path]:
-    """The visible files with one of the suffixes, sorted by name; PipelineError if there are none."""
-    names = [
-        n for n in _names(folder) if os.path.splitext(n)[1].lower() in suffixes and not n.startswith(".")
-    ]
-    if not names:
-        raise PipelineError(f"{folder}: holds no {', '.join(suffixes)} files")
-    return [folder / name for name in names]
+    """The visible files with one of the suffixes (lower case; those of the files in any case), in natural order.
+
+    Raises:
+        PipelineError: there are none, two share a stem, or a name is not UTF-8.
+    """
+    files = [folder / name for name in natural_order(_names(folder)) if _is_visible(name, suffixes)]
+    files = [path for path in files if not path.is_dir()]
+    if not files:
+        raise PipelineError(f"{readable(folder)}: holds no {', '.join(suffixes)} files")
+    by_stem: dict[str, Path] = {}
+    for path in files:
+        check_name(path)
+        other = by_stem.setdefault(path.stem, path)
+        if other is not path:
+            raise PipelineError(
+                f"{folder}: {other.name} and {path.name} would have one result, {path.stem}.png; "
+                "keep one of them"
+            )
+    return files
+
+
+def natural_order(names: list[str]) -> list[str]:
+    """Names as people count: 2 before 10, whatever the padding."""
+    return sorted(names, key=lambda name: ([int(s) if s.isdecimal() else s for s in _runs(name)], name))
+
+
+def check_name(path: Path) -> None:
+    """PipelineError for a path that is not UTF-8, which no report and no zip can name."""
+    if readable(path) != str(path):
+        raise PipelineError(f"{readable(path)}: this name is not UTF-8; rename it")
 
 
 def listing(folder: Path) -> str:
+    """The first names in a folder, for a message."""
     if not folder.is_dir():
         return "nothing (it does not exist)"
-    return shorten(_names(folder)) or "nothing"
+    return shorten([readable(name) for name in natural_order(_names(folder))]) or "nothing"
+
+
+def shorten(names: list[str], limit: int = 12) -> str:
+    """The first names in a row, and how many more there are."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _runs(name: str) -> list[str]:
+    """Texts and numbers in turn."""
+    return re.split(r"(\d+)", name)
+
+
+def _is_visible(name: str, suffixes: tuple[str, ...]) -> bool:
+    return os.path.splitext(name)[1].lower() in suffixes and not name.startswith(".")
 
 
 def _names(folder: Path) -> list[str]:
     try:
-        return sorted(os.listdir(folder))
+        return os.listdir(folder)
     except FileNotFoundError:
-        raise PipelineError(f"{folder}: no such folder") from None
+        raise PipelineError(f"{readable(folder)}: no such folder") from None
     except OSError as error:  # no folder, no permission
-        raise PipelineError(f"{folder}: can not be read as a folder ({error.strerror})") from None
-
-
-def shorten(names: list[str], limit: int = 12) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+        raise PipelineError(f"{readable(folder)}: can not be read as a folder ({error.strerror})") from None

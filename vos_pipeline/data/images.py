@@ -5,34 +5,70 @@ Labels are uint8 maps (H, W): 0 is background, 1..254 are objects, 255 in a pale
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import replacing
 
 VOID = 255
 
+# What an EXIF orientation asks for. PIL's exif_transpose also writes the other EXIF data anew, and fails where they
+# are damaged.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+DAMAGE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    LookupError,
+    EOFError,
+    struct.error,
+)  # as PIL raises it
+SIDEWAYS = (5, 6, 7, 8)  # the orientations that exchange height and width
+NOTES = (b"Raw profile type exif", b"XML:com.adobe.xmp\0")  # texts of a PNG that hold an orientation
+
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read a picture of any common format as RGB.
+    """Read a picture of any common format as RGB, turned as its EXIF orientation says.
 
     Returns:
         uint8 (H, W, 3).
 
     Raises:
-        PipelineError: the file is missing, truncated, of 16 bits a channel, or no picture.
+        PipelineError: the file is missing, truncated, of 16 bits a channel, no picture, or holds several pages.
     """
-    with _open(path) as image:
+    with open_image(path) as image:
+        _check_single(image, path)
         if image.mode.startswith(("I", "F")):
             raise PipelineError(
                 f"{path}: frames must have 8 bits a channel, got mode {image.mode}; convert it"
             )
-        return np.array(_decoded(image.convert, path, "RGB"))
+        decoded(image.load, path)
+        return np.array(decoded(upright(image).convert, path, "RGB"))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An open picture as its EXIF orientation says that it is seen; the mode and its values stay.
+
+    For a mask, call it before the pixels are read: ``np.array(upright(image))``. :func:`image_size` agrees with it.
+    """
+    image.load()  # a PNG's orientation may follow its pixels
+    turn = TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def read_labels(path: str | Path) -> np.ndarray:
@@ -47,16 +83,16 @@ def read_labels(path: str | Path) -> np.ndarray:
     Raises:
         PipelineError: the file is missing or damaged, has 16 bits, or holds colours instead of labels.
     """
-    with _open(path) as image:
+    with open_image(path) as image:
         if image.mode == "1":
-            return np.asarray(_decoded(image.convert, path, "L")) // 255
+            return np.asarray(decoded(image.convert, path, "L")) // 255
         if image.mode not in ("P", "L"):
             kind = "16-bit" if image.mode.startswith("I") else f"{image.mode} colour"
             raise PipelineError(
                 f"{path}: a mask must be an indexed (palette) or 8-bit grey PNG, got a {kind} image; "
                 "save it with one index per object"
             )
-        labels = np.array(_decoded(image.copy, path))
+        labels = np.array(decoded(image.copy, path))
         if image.mode == "L" and labels.any() and not np.any((labels != 0) & (labels != VOID)):
             labels //= 255
     return labels
@@ -81,11 +117,17 @@ def write_image(path: str | Path, image: np.ndarray, quality: int = 92) -> None:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Height and width from the header, at the price of a few bytes; a file that is cut short is an error."""
-    with _open(path) as image:
-        if not _ends_as_it_should(path):
-            _decoded(image.load, path)
-        return image.height, image.width
+    """Height and width of the picture as it is seen, from the header, at the price of a few bytes.
+
+    Raises:
+        PipelineError: the file is missing, cut short, no picture, or holds several pages.
+    """
+    with open_image(path) as image:
+        _check_single(image, path)
+        if not _ends_as_it_should(path) or (image.format == "PNG" and _notes_follow_pixels(path)):
+            decoded(image.load, path)
+        sideways = _orientation(image) in SIDEWAYS
+        return (image.width, image.height) if sideways else (image.height, image.width)
 
 
 def davis_palette() -> np.ndarray:
@@ -104,22 +146,57 @@ def davis_palette() -> np.ndarray:
 # --- helpers ------------------------------------------------------------------------------------------------
 
 
-def _open(path: str | Path) -> Image.Image:
+def open_image(path: str | Path) -> Image.Image:
     try:
         return Image.open(path)
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such file") from None
     except PermissionError:
         raise PipelineError(f"{path}: may not be read (permission denied)") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+    except (*DAMAGE, Image.DecompressionBombError) as error:
         raise PipelineError(f"{path}: can not be read as a picture ({type(error).__name__})") from None
 
 
-def _decoded(decode: Callable[..., Any], path: str | Path, *args: str) -> Any:
+def decoded(decode: Callable[..., Any], path: str | Path, *args: str) -> Any:
     try:
         return decode(*args)
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except DAMAGE as error:
         raise PipelineError(f"{path}: is damaged or cut short ({error}); copy or download it again") from None
+
+
+def _check_single(image: Image.Image, path: str | Path) -> None:
+    pages = decoded(lambda: getattr(image, "n_frames", 1), path)
+    if pages > 1 and image.format != "MPO":  # a phone's photograph: the others are previews or depth
+        raise PipelineError(
+            f"{path}: holds {pages} pictures (pages or an animation), but a frame must be a file of its own; "
+            "split it, or give an animation as a video file"
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none that can be read."""
+    if image.format == "TIFF":
+        return 1  # PIL has turned it
+    try:
+        exif = Image.Image.getexif(image)  # that of a PNG would decode it
+        return int(exif.get(ExifTags.Base.Orientation, 1))
+    except DAMAGE:
+        return 1  # notes that are damaged do no harm to the picture
+
+
+def _notes_follow_pixels(path: str | Path) -> bool:
+    """Whether a PNG has EXIF or XMP data behind its pixels, where PIL finds them by decoding only."""
+    pixels = False
+    with open(path, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            start = file.tell()
+            pixels = pixels or kind == b"IDAT"
+            if pixels and (kind == b"eXIf" or file.read(21).startswith(NOTES)):
+                return True
+            file.seek(start + length + 4)
+    return False
 
 
 def _ends_as_it_should(path: str | Path) -> bool:

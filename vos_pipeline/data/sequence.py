@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vos_pipeline.data.decoding import DEFAULT_FRAME_RATE
 from vos_pipeline.data.images import VOID, image_size, read_image, read_labels
-from vos_pipeline.data.video import DEFAULT_FRAME_RATE
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import fingerprint
 
@@ -23,6 +23,9 @@ class Sequence:
     frame_paths: tuple[Path, ...]
     mask_paths: tuple[Path | None, ...]
     frame_rate: float = DEFAULT_FRAME_RATE
+    times: tuple[float, ...] | None = (
+        None  # seconds from the first frame; None where they come at the frame rate
+    )
 
     def __len__(self) -> int:
         return len(self.frame_paths)

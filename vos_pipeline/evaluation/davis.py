@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vos_pipeline.data import Sequence, list_files, read_set
+from vos_pipeline.data import load_truth, read_set
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.evaluation.scores import Evaluation, score_sequences
 
@@ -21,7 +21,7 @@ def evaluate(
     """Score results against a DAVIS root.
 
     Needs ``ROOT/Annotations`` and ``ROOT/ImageSets`` only. The objects of a sequence are those of its first
-    mask; 255 in the ground truth is background.
+    mask; 255 in the ground truth is background. See :func:`vos_pipeline.data.load_truth` for what it must hold.
 
     Args:
         results: folder with ``<sequence>/%05d.png`` label masks.
@@ -29,15 +29,10 @@ def evaluate(
         processes: sequences scored at the same time; None takes one for each core.
 
     Raises:
-        PipelineError: see :func:`score_sequence`.
+        PipelineError: masks to score against are missing, or see :func:`score_sequence`.
     """
-    names = read_set(root, year, set_name, sequences)
+    names = read_set(root, year, set_name, sequences, resolution)
     if not Path(results).is_dir():
         raise PipelineError(f"{results}: no such folder of results")
-    truth = [_annotations(Path(root) / "Annotations" / resolution / name) for name in names]
+    truth = [load_truth(root, name, resolution) for name in names]
     return score_sequences(truth, results, processes, progress=True)
-
-
-def _annotations(folder: Path) -> Sequence:
-    masks = tuple(list_files(folder, ".png"))
-    return Sequence(folder.name, masks, masks)

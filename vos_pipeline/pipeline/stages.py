@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vos_pipeline.data import Sequence, load_davis
+from vos_pipeline.data import Sequence, has_train_set, load_train_set
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.nets import (
     foreground_mask,
@@ -113,10 +113,8 @@ def nets_of(folder: RunFolder, preset: Preset, device: str) -> RunNets:
 def default_train_sequences(root: Path, exclude: list[Sequence]) -> list[Sequence]:
     """The train set of a DAVIS root (2017, else 2016) without the sequences under test; [] if it has none."""
     names = {sequence.name for sequence in exclude}
-    for year in ("2017", "2016"):
-        if (root / "ImageSets" / year / "train.txt").is_file():
-            return [sequence for sequence in load_davis(root, year, "train") if sequence.name not in names]
-    return []
+    train = load_train_set(root) if has_train_set(root) else []
+    return [sequence for sequence in train if sequence.name not in names]
 
 
 def refined_scores(

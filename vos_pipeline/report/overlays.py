@@ -39,10 +39,10 @@ def label_contours(labels: np.ndarray) -> np.ndarray:
 
 
 def write_overlay_video(path: Path, sequence: Sequence, labels: Path) -> None:
-    """An mp4 of the sequence at its own frame rate, tinted by the masks ``labels/<frame>.png``."""
+    """An mp4 of the sequence at its own frame rate or times, tinted by the masks ``labels/<frame>.png``."""
 
     def frames() -> Iterator[np.ndarray]:
         for t, frame in enumerate(sequence.frame_paths):
             yield overlay(sequence.read_frame(t), read_labels(labels / f"{frame.stem}.png"))
 
-    write_video(path, frames(), sequence.frame_rate)
+    write_video(path, frames(), sequence.frame_rate, sequence.times)

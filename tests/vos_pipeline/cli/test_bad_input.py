@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import video_files
 from davis_cases import labels_with
 from PIL import Image
 
@@ -119,6 +120,44 @@ def test_segmenting_one_frame_makes_no_sense(fails, tiny_root, tmp_path):
         tmp_path / "out",
     ]
     assert "pair: holds one frame; its mask is given, so there is nothing to segment" in fails(segment)
+
+
+@pytest.mark.parametrize(
+    ("lists", "why"),
+    [
+        (None, "nowhere: is no DAVIS root (ImageSets, JPEGImages, Annotations); it holds nothing"),
+        ({}, "ImageSets/2017/train.txt: no such set; this root has none"),
+        ({"2017/val": "pair"}, "ImageSets/2017/train.txt: no such set; this root has 2017/val"),
+        ({"2017/train": "# none yet"}, "2017/train.txt: lists no sequence"),
+        ({"2017/train": "ghost"}, "JPEGImages/480p/ghost: no such folder"),
+    ],
+)
+def test_training_data_that_are_none(fails, tiny_root, tmp_path, lists, why):
+    root = tmp_path / "nowhere"
+    for name, text in (lists or {}).items():
+        (root / "ImageSets" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "ImageSets" / f"{name}.txt").write_text(text)
+    if lists is not None:
+        (root / "ImageSets").mkdir(parents=True, exist_ok=True)
+    frames, mask = tiny_root / "JPEGImages/480p/pair", tiny_root / "Annotations/480p/pair/00000.png"
+    out = tmp_path / "out"
+    assert why in fails(["segment", frames, "--mask", mask, "--out", out, "--train-data", root])
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("option", ["--out", "--train-data", "--mask"])
+def test_a_name_that_is_not_utf_8_is_noticed_at_once(fails, tmp_path, option):
+    given = {"--out": tmp_path / "out", "--mask": tmp_path / "m.png", option: os.fsdecode(b"caf\xe9")}
+    argv = ["segment", tmp_path / "clip", *(word for pair in given.items() for word in pair)]
+    assert fails(argv) == "error: caf\\xe9: this name is not UTF-8; rename it"
+
+
+def test_a_video_that_is_cut_short(fails, tmp_path):
+    video = video_files.cut(video_files.write(tmp_path / "clip.mkv"))
+    write_labels(tmp_path / "first.png", labels_with(1, size=video_files.SIZE))
+    why = fails(["segment", video, "--mask", tmp_path / "first.png", "--out", tmp_path / "out"])
+    assert "clip.mkv: is damaged or cut short: " in why and " of 30 frames could be decoded" in why
+    assert not list((tmp_path / "out").rglob("*.*"))
 
 
 # --- input that is odd but good -----------------------------------------------------------------------------

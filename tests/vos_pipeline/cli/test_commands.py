@@ -149,7 +149,7 @@ def test_segment_a_folder(fake_run, clips_root, tmp_path, capsys):
     assert not list(tmp_path.rglob("*.zip"))
 
     assert cli.main([str(a) for a in (*argv, "--train-data", clips_root)]) == 0
-    assert fake_run[1].data_root == clips_root and fake_run[1].train_sequences is None
+    assert [s.name for s in fake_run[1].train_sequences] == ["train-00"]
 
 
 def test_segment_a_video(fake_run, clips_root, tmp_path, capsys):

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 from davis_cases import labels_with, one_line
-from PIL import Image
+from PIL import ExifTags, Image
 
 from vos_pipeline.data import (
     Sequence,
@@ -13,6 +13,7 @@ from vos_pipeline.data import (
     image_size,
     read_image,
     read_labels,
+    upright,
     write_image,
     write_labels,
 )
@@ -191,3 +192,103 @@ def test_bytes_behind_the_end_of_a_picture_do_no_harm(tmp_path):
     with path.open("ab") as file:
         file.write(b"a camera's notes")
     assert image_size(path) == (64, 64)
+
+
+# --- orientation --------------------------------------------------------------------------------------------
+
+
+def behind_the_pixels(path):
+    """Moves a PNG's EXIF data to its end, where some programs write them."""
+    data = path.read_bytes()
+    start = data.index(b"eXIf") - 4
+    length = int.from_bytes(data[start : start + 4], "big") + 12
+    notes, rest = data[start : start + length], data[:start] + data[start + length :]
+    end = rest.index(b"IEND") - 4
+    path.write_bytes(rest[:end] + notes + rest[end:])
+
+
+def corners(size=(20, 30)):
+    picture = np.zeros((*size, 3), np.uint8)
+    picture[:8, :16], picture[:8, 16:], picture[10:, :12] = (250, 20, 20), (20, 250, 20), (20, 20, 250)
+    return picture
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpg", "png", "png with its notes at the end", "webp", "tif"])
+def test_a_picture_is_turned_as_it_asks(tmp_path, orientation, kind):
+    path = tmp_path / f"f.{kind[:4].strip()}"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(corners()).save(path, exif=exif, lossless=True, quality=98)
+    if "end" in kind:
+        behind_the_pixels(path)
+    turned = {
+        1: lambda a: a,
+        2: np.fliplr,
+        3: lambda a: np.rot90(a, 2),
+        4: np.flipud,
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, 3),
+        7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+        8: lambda a: np.rot90(a, 1),
+    }[orientation](corners())
+    assert image_size(path) == turned.shape[:2]
+    picture = read_image(path)
+    assert picture.shape == turned.shape and np.abs(picture.astype(int) - turned).mean() < 6
+    assert picture.flags.writeable
+
+
+def test_masks_can_be_turned_and_keep_their_values(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image = Image.fromarray(labels_with(1, 2))
+    image.putpalette(davis_palette().tobytes())
+    image.save(tmp_path / "m.png", exif=exif)
+    with Image.open(tmp_path / "m.png") as image:
+        turned = upright(image)
+        assert turned.mode == "P" and image_size(tmp_path / "m.png") == (30, 20)
+        np.testing.assert_array_equal(np.array(turned), np.rot90(labels_with(1, 2), 3))
+
+
+@pytest.mark.parametrize("notes", [b"Exif\0\0XX", b"Exif\0\0MM\0*\0\0\0\x08\0\x05garbage", b"Exif\0\0"])
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_notes_that_are_damaged_do_no_harm(tmp_path, notes):
+    Image.fromarray(corners()).save(tmp_path / "f.jpg", exif=notes)
+    assert read_image(tmp_path / "f.jpg").shape == (20, 30, 3) and image_size(tmp_path / "f.jpg") == (20, 30)
+
+
+# --- files of several pictures ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["tif", "webp", "png", "gif"])
+@pytest.mark.parametrize("read", [read_image, image_size])
+def test_pages_and_animations_are_refused(tmp_path, suffix, read):
+    path = tmp_path / f"f.{suffix}"
+    pages = [Image.fromarray(np.roll(corners(), 5 * k, 1)) for k in range(3)]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    with pytest.raises(PipelineError, match=rf"f\.{suffix}: holds 3 pictures") as error:
+        read(path)
+    one_line(error)
+    pages[0].save(path, save_all=True)
+    assert read(path) is not None
+
+
+def test_of_a_phones_photograph_the_first_picture_counts(tmp_path):
+    pictures = [Image.fromarray(corners()), Image.fromarray(corners()[::2, ::2])]
+    pictures[0].save(tmp_path / "f.jpg", "MPO", save_all=True, append_images=pictures[1:])
+    assert read_image(tmp_path / "f.jpg").shape == (20, 30, 3) and image_size(tmp_path / "f.jpg") == (20, 30)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "webp", "jpg", "png"])
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_a_file_cut_anywhere_is_an_error_of_one_line(tmp_path, suffix):
+    path = tmp_path / f"f.{suffix}"
+    Image.fromarray(corners()).save(path)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), max(1, len(whole) // 50)):
+        path.write_bytes(whole[:length])
+        for read in (read_image, image_size):
+            try:
+                read(path)
+            except PipelineError as error:
+                assert "\n" not in str(error)

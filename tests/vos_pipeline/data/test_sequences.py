@@ -40,6 +40,15 @@ def test_a_test_set_has_the_first_mask_only(tmp_path):
         sequence.read_mask(1)
 
 
+def test_a_mask_that_is_missing_among_others_is_told(tmp_path, capsys):
+    root = make_root(tmp_path, masks=("00000", "00002"))
+    assert not data.load_davis(root)[0].has_all_masks
+    told = capsys.readouterr().err
+    assert "warning: " in told and "alpha: 1 of 3 frames have no mask (00001)" in told
+    data.load_davis(make_root(tmp_path / "test-set", masks=("00000",)))
+    assert capsys.readouterr().err == ""
+
+
 def test_layout_errors_list_what_exists(tmp_path):
     with pytest.raises(PipelineError, match="is no DAVIS root"):
         data.load_davis(tmp_path)

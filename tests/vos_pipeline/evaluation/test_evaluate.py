@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_pipeline.data import write_labels
+from vos_pipeline.data import write_image, write_labels
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.evaluation import evaluate
 
@@ -182,3 +182,66 @@ def test_too_short_a_sequence_is_named(tmp_path):
     write_results(tmp_path / "results", "s", [square(5)] * 2)
     with pytest.raises(PipelineError, match=r"s: .* needs 3 frames or more, got 2"):
         evaluate(tmp_path / "davis", tmp_path / "results")
+
+
+# --- the masks to score against -----------------------------------------------------------------------------
+
+
+def test_frames_are_scored_in_natural_order(tmp_path):
+    root, results = tmp_path / "davis", tmp_path / "results"
+    maps = [square(2 + 3 * t) for t in range(12)]
+    write_sequence(root, "s", maps)
+    write_results(results, "s", maps)
+    write_labels(results / "s/00011.png", square(49))  # the last frame, which does not count
+    for folder in (root / "Annotations/480p/s", results / "s"):
+        for path in folder.iterdir():
+            path.rename(path.with_name(f"{int(path.stem)}.png"))
+    evaluation = evaluate(root, results)
+    assert evaluation.summary()["J&F-Mean"] == 1 and len(evaluation.objects["s_1"].j) == 10
+
+
+def test_masks_may_have_suffixes_in_capitals(case):
+    root, results = case
+    before = evaluate(root, results).summary()
+    for path in (root / "Annotations/480p/one").iterdir():
+        path.rename(path.with_suffix(".PNG"))
+    assert evaluate(root, results).summary() == before
+
+
+def frames_of(root, name, count):
+    for t in range(count):
+        write_image(root / f"JPEGImages/480p/{name}/{t:05d}.jpg", np.zeros((40, 60, 3), np.uint8))
+
+
+@pytest.mark.parametrize("frames", [0, 6])
+def test_a_missing_mask_is_named(case, frames):
+    root, results = case
+    frames_of(root, "one", frames)
+    (root / "Annotations/480p/one/00003.png").unlink()
+    with pytest.raises(PipelineError, match=r"Annotations/480p/one/00003\.png: .* is missing \(1 in all\)"):
+        evaluate(root, results)
+
+
+def test_a_missing_last_mask_is_known_by_its_frame(case):
+    root, results = case
+    frames_of(root, "one", 6)
+    (root / "Annotations/480p/one/00005.png").unlink()
+    with pytest.raises(PipelineError, match=r"one/00005\.png: this mask to score against is missing"):
+        evaluate(root, results)
+
+
+@pytest.mark.parametrize("frames", [0, 6])
+def test_a_test_set_has_no_masks_to_score_against(case, frames):
+    root, results = case
+    frames_of(root, "one", frames)
+    for t in range(1, 6):
+        (root / f"Annotations/480p/one/{t:05d}.png").unlink()
+    with pytest.raises(PipelineError, match=r"480p/one: has no masks to score against, but 00000\.png alone"):
+        evaluate(root, results)
+    assert not list(results.glob("*.csv"))
+
+
+@pytest.mark.parametrize("names", [{"set_name": "../val"}, {"year": "../2017"}])
+def test_names_that_would_end_up_elsewhere(case, names):
+    with pytest.raises(PipelineError, match="is no plain name"):
+        evaluate(*case, **names)

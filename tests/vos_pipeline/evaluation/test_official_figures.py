@@ -135,6 +135,7 @@ def test_on_synthetic_clips_of_unequal_length(tmp_path):
                 write_labels(results / sequence.name / path.name, spoiled(sequence.read_mask(t), t, rng))
             else:
                 path.unlink()
+                sequence.frame_paths[t].unlink()
     assert_figures(root, results, ["val-00", "val-01", "val-02"])
 
 
