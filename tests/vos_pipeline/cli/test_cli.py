@@ -146,7 +146,7 @@ DAVIS = ["davis", "--data", "d", "--out", "OUT"]
         ([*DAVIS, "--out", "a\0b"], "argument --out: must be a path, got 'a\\x00b'"),
         (
             [*DAVIS, "--data", "caf\udce9"],
-            "argument --data: must be a name in UTF-8, got caf\\udce9: rename it",
+            "argument --data: must be a name in UTF-8, got caf\\xe9: rename it",
         ),
         ([*DAVIS, "--resume", "--overwrite"], "argument --overwrite: not allowed with argument --resume"),
         (
