@@ -36,7 +36,7 @@ def davis(args: argparse.Namespace) -> None:
 def segment(args: argparse.Namespace) -> None:
     from vos_pipeline.data import load_frames
 
-    sequence = load_frames(args.video, args.mask, work_dir=args.out / "frames")
+    sequence = load_frames(args.video, args.mask, args.out / "frames", args.first_frame)
     _run(args, args.train_data, [sequence], sequence.name)
 
 

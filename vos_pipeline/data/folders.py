@@ -25,20 +25,28 @@ def list_images(folder: str | Path) -> list[Path]:
     return images
 
 
+def has_images(folder: Path) -> bool:
+    """Whether the folder holds a visible picture."""
+    return any(_is_visible(name, IMAGE_SUFFIXES) for name in _names(folder))
+
+
 def list_files(folder: Path, *suffixes: str) -> list[Path]:
     """The visible files with one of the suffixes, sorted by name; PipelineError if there are none."""
-    names = [
-        n for n in _names(folder) if os.path.splitext(n)[1].lower() in suffixes and not n.startswith(".")
-    ]
+    names = [name for name in _names(folder) if _is_visible(name, suffixes)]
     if not names:
         raise PipelineError(f"{folder}: holds no {', '.join(suffixes)} files")
     return [folder / name for name in names]
 
 
 def listing(folder: Path) -> str:
+    """What a folder holds, for an error's line."""
     if not folder.is_dir():
         return "nothing (it does not exist)"
     return shorten(_names(folder)) or "nothing"
+
+
+def _is_visible(name: str, suffixes: tuple[str, ...]) -> bool:
+    return os.path.splitext(name)[1].lower() in suffixes and not name.startswith(".")
 
 
 def _names(folder: Path) -> list[str]:

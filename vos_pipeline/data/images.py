@@ -1,7 +1,4 @@
-"""Frames and label masks as files: RGB pictures and palette PNGs in and out.
-
-Labels are uint8 maps (H, W): 0 is background, 1..254 are objects, 255 in a palette mask is void.
-"""
+"""RGB pictures as files, in and out."""
 
 from __future__ import annotations
 
@@ -15,8 +12,6 @@ from PIL import Image, UnidentifiedImageError
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import replacing
 
-VOID = 255
-
 
 def read_image(path: str | Path) -> np.ndarray:
     """Read a picture of any common format as RGB.
@@ -27,50 +22,12 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         PipelineError: the file is missing, truncated, of 16 bits a channel, or no picture.
     """
-    with _open(path) as image:
+    with open_image(path) as image:
         if image.mode.startswith(("I", "F")):
             raise PipelineError(
                 f"{path}: frames must have 8 bits a channel, got mode {image.mode}; convert it"
             )
-        return np.array(_decoded(image.convert, path, "RGB"))
-
-
-def read_labels(path: str | Path) -> np.ndarray:
-    """Read a label mask as it is stored.
-
-    A grey mask that holds only 0 and 255 is a DAVIS 2016 mask: one object, returned as label 1. In a palette
-    mask 255 means void and stays 255.
-
-    Returns:
-        uint8 (H, W) labels.
-
-    Raises:
-        PipelineError: the file is missing or damaged, has 16 bits, or holds colours instead of labels.
-    """
-    with _open(path) as image:
-        if image.mode == "1":
-            return np.asarray(_decoded(image.convert, path, "L")) // 255
-        if image.mode not in ("P", "L"):
-            kind = "16-bit" if image.mode.startswith("I") else f"{image.mode} colour"
-            raise PipelineError(
-                f"{path}: a mask must be an indexed (palette) or 8-bit grey PNG, got a {kind} image; "
-                "save it with one index per object"
-            )
-        labels = np.array(_decoded(image.copy, path))
-        if image.mode == "L" and labels.any() and not np.any((labels != 0) & (labels != VOID)):
-            labels //= 255
-    return labels
-
-
-def write_labels(path: str | Path, labels: np.ndarray) -> None:
-    """Write labels (H, W) as an indexed PNG with the DAVIS palette; readers never see half a file."""
-    labels = np.asarray(labels)
-    if labels.ndim != 2 or labels.dtype != np.uint8:
-        raise ValueError(f"labels must be uint8 (H, W), got {labels.dtype} {labels.shape}")
-    image = Image.fromarray(labels)
-    image.putpalette(davis_palette().tobytes())
-    with replacing(path) as file:
-        image.save(file, "PNG")
+        return np.array(decoded(image.convert, path, "RGB"))
 
 
 def write_image(path: str | Path, image: np.ndarray, quality: int = 92) -> None:
@@ -82,29 +39,16 @@ def write_image(path: str | Path, image: np.ndarray, quality: int = 92) -> None:
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """Height and width from the header, at the price of a few bytes; a file that is cut short is an error."""
-    with _open(path) as image:
+    with open_image(path) as image:
         if not _ends_as_it_should(path):
-            _decoded(image.load, path)
+            decoded(image.load, path)
         return image.height, image.width
-
-
-def davis_palette() -> np.ndarray:
-    """The PASCAL VOC and DAVIS palette, uint8 (256, 3).
-
-    Bits 0, 1, 2 of the index are the highest bits of red, green, blue; bits 3, 4, 5 the next highest, and so
-    on.
-    """
-    index = np.arange(256, dtype=np.uint8)
-    palette = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        palette[:, bit % 3] |= ((index >> bit) & 1) << (7 - bit // 3)
-    return palette
 
 
 # --- helpers ------------------------------------------------------------------------------------------------
 
 
-def _open(path: str | Path) -> Image.Image:
+def open_image(path: str | Path) -> Image.Image:
     try:
         return Image.open(path)
     except FileNotFoundError:
@@ -115,7 +59,7 @@ def _open(path: str | Path) -> Image.Image:
         raise PipelineError(f"{path}: can not be read as a picture ({type(error).__name__})") from None
 
 
-def _decoded(decode: Callable[..., Any], path: str | Path, *args: str) -> Any:
+def decoded(decode: Callable[..., Any], path: str | Path, *args: str) -> Any:
     try:
         return decode(*args)
     except (OSError, ValueError, SyntaxError, EOFError) as error:

@@ -5,7 +5,7 @@ import pytest
 from spn_cases import masked_folder
 
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.refiner import MaskedPictures, bundled_photographs
+from vos_pipeline.refiner import MaskedPictures, PictureFolders, bundled_photographs
 
 
 def test_the_bundled_photographs_are_rgb_pictures():
@@ -15,7 +15,7 @@ def test_the_bundled_photographs_are_rgb_pictures():
 
 
 def test_masked_pictures_give_crops_with_one_object(tmp_path):
-    samples = MaskedPictures(*masked_folder(tmp_path), size=32)
+    samples = MaskedPictures(PictureFolders(*masked_folder(tmp_path)), size=32)
     for index in range(8):
         image, coarse, mask = samples[index]
         assert image.shape == (32, 32, 3) and coarse.shape == mask.shape == (32, 32)
@@ -24,8 +24,8 @@ def test_masked_pictures_give_crops_with_one_object(tmp_path):
 
 
 def test_masked_pictures_of_a_course_become_as_hard_as_those_without_one(tmp_path):
-    folder = masked_folder(tmp_path)
-    course, none = MaskedPictures(*folder, size=32, course=30), MaskedPictures(*folder, size=32)
+    folders = PictureFolders(*masked_folder(tmp_path))
+    course, none = MaskedPictures(folders, size=32, course=30), MaskedPictures(folders, size=32)
     same = [all(map(np.array_equal, course[index], none[index])) for index in range(40)]
     assert all(same[20:]) and not all(same[:10])
 
@@ -35,17 +35,17 @@ def test_masked_pictures_without_pairs_say_so(tmp_path):
     for path in masks.iterdir():
         path.rename(path.with_name(f"other-{path.name}"))
     with pytest.raises(PipelineError, match="mask of the same name"):
-        MaskedPictures(images, masks)
+        PictureFolders(images, masks)
 
 
 def test_every_tenth_picture_is_for_validation(tmp_path):
-    images, masks = masked_folder(tmp_path, count=21)
-    parts = [MaskedPictures(images, masks, part=part) for part in ("train", "validation")]
+    folders = PictureFolders(*masked_folder(tmp_path, count=21))
+    parts = [MaskedPictures(folders, part=part) for part in ("train", "validation")]
     names = [{path.stem for path, _ in part.pairs} for part in parts]
     assert names[1] == {"9", "19"} and names[0] == {str(i) for i in range(21)} - names[1]
 
 
 def test_few_pictures_are_all_for_training(tmp_path):
-    images, masks = masked_folder(tmp_path, count=9)
-    assert len(MaskedPictures(images, masks).pairs) == 9
-    assert not MaskedPictures(images, masks, part="validation")
+    folders = PictureFolders(*masked_folder(tmp_path, count=9))
+    assert len(MaskedPictures(folders).pairs) == 9
+    assert not MaskedPictures(folders, part="validation")
