@@ -57,8 +57,8 @@ def read_stored(path: str | Path) -> StoredMask:
         if _has_16_bits(image):
             raise _refusal(path, "a 16-bit image")
         lossy = image.format in LOSSY_FORMATS or image.info.get("compression") == "jpeg"
-        decoded(lambda: ImageOps.exif_transpose(image, in_place=True), path)
         decoded(image.load, path)
+        decoded(lambda: ImageOps.exif_transpose(image, in_place=True), path)
         if image.mode == "P":
             return StoredMask(np.array(image), palette=True, lossy=lossy)
         return StoredMask(_grey_values(image, path, lossy), palette=False, lossy=lossy)
