@@ -47,7 +47,7 @@ def load_frames(
     if len(frames) == 1:
         raise PipelineError(f"{source}: holds one frame; its mask is given, so there is nothing to segment")
     if first_frame is None:
-        _check_name(first_mask, frames)
+        _check_name_of_mask(first_mask, frames)
     else:
         frames = frames[_index(first_frame, frames, source) :]
     if len(frames) == 1:
@@ -55,7 +55,7 @@ def load_frames(
     return validated(Sequence(name, tuple(frames), (first_mask,) + (None,) * (len(frames) - 1), rate))
 
 
-def _check_name(mask: Path, frames: list[Path]) -> None:
+def _check_name_of_mask(mask: Path, frames: list[Path]) -> None:
     """PipelineError if the mask is named as another frame than the first."""
     by_number = frames if mask.stem.isdecimal() else []
     named = [frame for frame in frames if frame.stem == mask.stem] or _with_number(mask.stem, by_number)

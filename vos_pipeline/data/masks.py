@@ -52,7 +52,7 @@ def read_stored(path: str | Path) -> StoredMask:
     """
     with open_image(path) as image:
         count = decoded(lambda: getattr(image, "n_frames", 1), path)
-        if count > 1:
+        if count > 1 and image.format != "MPO":  # a camera's JPEG: the others are previews
             raise _refusal(path, f"a file of {count} pictures")
         if _has_16_bits(image):
             raise _refusal(path, "a 16-bit image")
