@@ -21,7 +21,7 @@ SOFT_THRESHOLD = 128  # what lies between is divided here,
 OUTLINE_WIDTH = 6  # and no wider than this: what bilinear interpolation by 8 leaves of an edge
 FEW_VALUES = 16  # as many labels are likely in a grey mask; more, with high ones among them, are not
 FEW_VALUES_OUTLINE = 4  # so few values are an outline only if it is thin,
-FEWEST_SHADES = 3  # and has as many shades: fewer are labels
+FEWEST_SHADES = 3  # and has as many shades: fewer are labels, unless all of them are next to 0 or 255
 
 Table = np.ndarray  # uint8 (256,): from a stored value to a label
 
@@ -49,7 +49,7 @@ class MaskFolder:
 
     - No value from 64 to 254: labels.
     - Soft masks, whose values gather at 0 and 255 with an outline between: one object, which begins at 128. An outline
-      is no wider than 6 pixels (4 where it has 3 to 16 shades; 1 or 2 values are no outline).
+      is no wider than 6 pixels (4 where it has up to 16 shades; 1 or 2 shades must be next to 0 or 255).
     - Up to 16 other values without 255, such as 50, 100 and 150: labels.
     - Anything else is an error: 100 beside 255 may be an object beside void, or two objects; dozens of values may be
       scores. JPEG and other formats that change values hold soft masks or masks of 0 and 255, no labels.
@@ -150,6 +150,7 @@ class GreyMasks(PaletteMasks):
     def __init__(self) -> None:
         super().__init__()
         self.lossy: Path | None = None
+        self.blurred: Path | None = None  # the first whose outline, if it is one, is too wide
         self.outline = 0  # pixels across the widest band between background and object,
         self.inner_width = 0  # and of values but 0 and 255; both up to one more than any outline
 
@@ -161,6 +162,8 @@ class GreyMasks(PaletteMasks):
             return
         between = (mask.values > SOFT_BACKGROUND) & (mask.values < SOFT_OBJECT)
         self.outline = max(self.outline, _width(between))
+        if self.outline > OUTLINE_WIDTH and self.blurred is None:
+            self.blurred = path
         self.inner_width = max(self.inner_width, _width((mask.values > 0) & (mask.values < 255)))
 
     @property
@@ -190,23 +193,24 @@ class GreyMasks(PaletteMasks):
             return False
         if self.lossy or len(self.inner) > FEW_VALUES:
             return self.outline <= OUTLINE_WIDTH
+        if self.inner_width > FEW_VALUES_OUTLINE:
+            return False
         flat = not any(SOFT_BACKGROUND < value < SOFT_OBJECT for value in self.inner)
-        return self.inner_width <= FEW_VALUES_OUTLINE and (flat or len(self.inner) >= FEWEST_SHADES)
+        return len(self.inner) >= FEWEST_SHADES or (flat and 255 in self.first_with)
 
     def _check_labels(self) -> None:
         """PipelineError if values from SMALLEST_SCORE on are not labels."""
         high = next(value for value in self.inner if value >= SMALLEST_SCORE)
-        where = self.first_with[high]
         if len(self.inner) > FEW_VALUES:
             raise PipelineError(
-                f"{where}: grey masks with {len(self.inner)} values beside 0 and 255 are neither labels nor one "
-                "object with a soft outline; save one index per object (1, 2, ...) in indexed PNGs, or 0 and 255 alone"
+                f"{self.blurred or self.first_with[high]}: grey masks with {len(self.inner)} values beside 0 and 255 "
+                "are neither labels nor one object with a soft outline; save one index per object (1, 2, ...) in indexed PNGs, or 0 and 255 alone"
             )
         if 255 in self.first_with:
             values = ", ".join(map(str, self.inner))
             raise PipelineError(
-                f"{where}: grey masks with the values {values} and 255 are ambiguous, because 255 means void beside "
-                "other labels; save one index per object (1, 2, ...) in indexed PNGs, or 0 and 255 alone"
+                f"{self.first_with[high]}: grey masks with the values {values} and 255 are ambiguous, because 255 means "
+                "void beside other labels; save one index per object (1, 2, ...) in indexed PNGs, or 0 and 255 alone"
             )
 
 

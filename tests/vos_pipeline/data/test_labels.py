@@ -114,6 +114,17 @@ def test_void_beside_high_grey_values_is_ambiguous(tmp_path):
         )
 
 
+def test_small_objects_of_two_grey_values_are_no_outline(tmp_path):
+    small = np.zeros((20, 30), np.uint8)
+    small[4:7, 4:7], small[4:7, 10:13] = 100, 200
+    check(folder_of(tmp_path, small), small)
+    ends = np.where(small == 200, 240, small // 100).astype(np.uint8)
+    check(folder_of(tmp_path, ends), ends)
+    small[10:18] = 255
+    with pytest.raises(PipelineError, match="ambiguous"):
+        read_all(folder_of(tmp_path, small))
+
+
 def test_dozens_of_grey_values_are_no_labels(tmp_path):
     scores = np.tile(np.arange(0, 250, 5, dtype=np.uint8), (20, 1)).repeat(4, axis=1)
     with pytest.raises(PipelineError, match=r"00001\.png: grey masks with 49 values") as error:
@@ -218,10 +229,11 @@ def test_several_objects_in_a_jpeg_are_refused(tmp_path, values, radius, quality
     one_line(error)
 
 
-def test_blurred_masks_are_refused_as_scores(tmp_path):
+def test_blurred_masks_are_no_labels(tmp_path):
     blurred = cv2.GaussianBlur(disc(), (0, 0), 6)
-    with pytest.raises(PipelineError, match=r"grey masks with \d+ values"):
-        read_all(folder_of(tmp_path, blurred))
+    folder = folder_of(tmp_path, disc(lineType=cv2.LINE_AA), blurred, blurred)
+    with pytest.raises(PipelineError, match=r"00001\.png: grey masks with \d+ values"):
+        read_all(folder)
 
 
 # --- how often files are read -------------------------------------------------------------------------------
