@@ -23,6 +23,8 @@ FEW_VALUES = 16  # as many labels are likely in a grey mask; more, with high one
 FEW_VALUES_OUTLINE = 4  # so few values are an outline only if it is thin,
 FEWEST_SHADES = 3  # and has as many shades: fewer are labels, unless all of them are next to 0 or 255
 
+REMEDY = "save one index per object (1, 2, ...) in indexed PNGs, or 0 and 255 alone"
+
 Table = np.ndarray  # uint8 (256,): from a stored value to a label
 
 
@@ -204,13 +206,13 @@ class GreyMasks(PaletteMasks):
         if len(self.inner) > FEW_VALUES:
             raise PipelineError(
                 f"{self.blurred or self.first_with[high]}: grey masks with {len(self.inner)} values beside 0 and 255 "
-                "are neither labels nor one object with a soft outline; save one index per object (1, 2, ...) in indexed PNGs, or 0 and 255 alone"
+                f"are neither labels nor one object with a soft outline; {REMEDY}"
             )
         if 255 in self.first_with:
             values = ", ".join(map(str, self.inner))
             raise PipelineError(
-                f"{self.first_with[high]}: grey masks with the values {values} and 255 are ambiguous, because 255 means "
-                "void beside other labels; save one index per object (1, 2, ...) in indexed PNGs, or 0 and 255 alone"
+                f"{self.first_with[high]}: grey masks with the values {values} and 255 are ambiguous, because 255 "
+                f"means void beside other labels; {REMEDY}"
             )
 
 

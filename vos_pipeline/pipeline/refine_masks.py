@@ -106,7 +106,7 @@ def _folders(frames: Path, masks: Path, out: Path) -> list[tuple[Path, Path, Pat
     """Folders of frames, of masks and of results: one of each, or as many as ``masks`` has folders of masks."""
     if not masks.is_dir():
         raise PipelineError(f"{masks}: no such folder of masks")
-    if False:
+    if has_images(masks):
         folders = [(frames, masks, out)]
     else:
         names = [p.name for p in _folders_of_masks(masks, out) if _has_frames(frames / p.name, p)]
