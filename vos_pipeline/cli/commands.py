@@ -37,7 +37,7 @@ def segment(args: argparse.Namespace) -> None:
     from vos_pipeline.data import load_frames, load_train_set
 
     train = load_train_set(args.train_data) if args.train_data else []
-    sequence = load_frames(args.video, args.mask, work_dir=args.out / "frames")
+    sequence = load_frames(args.video, args.mask, args.out / "frames", args.first_frame)
     train = [other for other in train if other.name != sequence.name]
     _run(args, args.out, [sequence], sequence.name, train=train)
 

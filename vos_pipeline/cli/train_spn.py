@@ -64,9 +64,9 @@ def _samples(args: argparse.Namespace, config: SPNTraining, device: str) -> tupl
         return _voc_samples(args, config, device)
     course = 0 if args.init else config.steps * config.batch  # what knows something starts with hard samples
     if args.images:
-        folders = (args.images, args.masks, config.size, config.seed)
-        validation = refiner.MaskedPictures(*folders, "validation")
-        return refiner.MaskedPictures(*folders, "train", course), validation or None
+        folders = refiner.PictureFolders(args.images, args.masks, progress=process_rank()[0] == 0)
+        validation = refiner.MaskedPictures(folders, config.size, config.seed, "validation")
+        return refiner.MaskedPictures(folders, config.size, config.seed, "train", course), validation or None
     photographs = refiner.bundled_photographs() + [
         read_image(p) for p in (list_images(Path(args.photos)) if args.photos else [])
     ]

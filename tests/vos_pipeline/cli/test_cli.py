@@ -16,7 +16,7 @@ COMMANDS = {
     "": "demo davis segment refine tables train evaluate",
     "demo": "--out --preset --device --resume",
     "davis": "--data --out --year --set --sequences --preset --device --resume",
-    "segment": "VIDEO_OR_FRAMES --mask --out --train-data --preset --device --resume",
+    "segment": "VIDEO_OR_FRAMES --mask --first-frame --out --train-data --preset --device --resume",
     "refine": "--frames --masks --out --masks-hold --weights --no-craf --tile --device --resume",
     "tables": "ablation models timing --data --out --sets --sequences --preset --device --precision --compile",
     "train": "foreground spn",
