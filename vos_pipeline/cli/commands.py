@@ -47,10 +47,12 @@ def segment(args: argparse.Namespace) -> None:
 
     train = load_train_set(args.train_data) if args.train_data else []
     if args.video.is_dir():
-        sequence = load_frames(args.video, args.mask)  # nothing is written if that fails
+        sequence = load_frames(
+            args.video, args.mask, first_frame=args.first_frame
+        )  # nothing is written if that fails
     with _claimed(args, args.video, args.mask, args.train_data) as folder:
         if not args.video.is_dir():
-            sequence = load_frames(args.video, args.mask, work_dir=args.out / "frames")
+            sequence = load_frames(args.video, args.mask, args.out / "frames", args.first_frame)
             if folder:
                 decoded = sequence.frame_paths[0].parent.iterdir()
                 folder.add((path.relative_to(args.out) for path in decoded), written=True)

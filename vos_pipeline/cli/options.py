@@ -105,6 +105,12 @@ def _segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mask", type=values.path, required=True, metavar="FIRST.png", help="one index for each object"
     )
+    parser.add_argument(
+        "--first-frame",
+        metavar="NAME_OR_NUMBER",
+        help="the frame of the mask, where the video starts; in a video file, frames are numbered from 0 "
+        "(default: the first)",
+    )
     parser.add_argument("--out", type=values.path, required=True, metavar="DIR")
     parser.add_argument(
         "--train-data", type=values.path, metavar="ROOT", help="a DAVIS root to train the foreground net on"

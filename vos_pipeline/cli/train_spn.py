@@ -88,10 +88,10 @@ def _samples(
         return _voc_samples(args, config, device)
     course = 0 if args.init else config.steps * config.batch  # what knows something starts with hard samples
     if args.images:
-        folders = (args.images, args.masks, config.size, config.seed)
-        train = refiner.MaskedPictures(*folders, "train", course)
-        validation = refiner.MaskedPictures(*folders, "validation")
-        files = [path for pair in (*train.pairs, *validation.pairs) for path in pair]
+        folders = refiner.PictureFolders(args.images, args.masks, progress=process_rank()[0] == 0)
+        train = refiner.MaskedPictures(folders, config.size, config.seed, "train", course)
+        validation = refiner.MaskedPictures(folders, config.size, config.seed, "validation")
+        files = [path for pair in folders.pairs for path in pair]
         return train, validation or None, {"images and masks": fingerprint(files)}
     files = list_images(args.photos) if args.photos else []
     photographs = refiner.bundled_photographs() + [read_image(path) for path in files]

@@ -3,18 +3,11 @@
 from vos_pipeline.data.coarse import CoarseSequence
 from vos_pipeline.data.davis import has_train_set, load_davis, load_sets, load_train_set, load_truth
 from vos_pipeline.data.decoding import frame_rate
-from vos_pipeline.data.folders import list_files, list_images
+from vos_pipeline.data.folders import has_images, list_files, list_images, listing
 from vos_pipeline.data.frames import load_frames
-from vos_pipeline.data.images import (
-    VOID,
-    davis_palette,
-    image_size,
-    read_image,
-    read_labels,
-    upright,
-    write_image,
-    write_labels,
-)
+from vos_pipeline.data.images import image_size, read_image, upright, write_image
+from vos_pipeline.data.labels import MaskFolder, read_labels
+from vos_pipeline.data.masks import VOID, davis_palette, is_mask, write_labels
 from vos_pipeline.data.sequence import Sequence
 from vos_pipeline.data.set_lists import read_set
 from vos_pipeline.data.synthetic import clip_files, make_clips
@@ -23,14 +16,18 @@ from vos_pipeline.data.video import write_video
 __all__ = [
     "VOID",
     "CoarseSequence",
+    "MaskFolder",
     "Sequence",
     "clip_files",
     "davis_palette",
     "frame_rate",
+    "has_images",
     "has_train_set",
     "image_size",
+    "is_mask",
     "list_files",
     "list_images",
+    "listing",
     "load_davis",
     "load_frames",
     "load_sets",

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vos_pipeline.data.folders import list_images
-from vos_pipeline.data.images import read_image
+from vos_pipeline.data.labels import MaskFolder
 from vos_pipeline.data.sequence import Sequence
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.settings import SMALLEST_SCORE
 
 
 @dataclass(frozen=True)
@@ -41,26 +38,19 @@ class CoarseSequence:
         images, paths = _paired(frames, masks)
         sequence = Sequence(frames.resolve().name, images, paths)
         sequence.check_sizes()
-        modes = {_mode(path) for path in paths}
-        if hold == "scores" and modes != {"L"}:
-            raise PipelineError(
-                f"{masks}: scores must be 8-bit grey PNGs, got mode {', '.join(sorted(modes))}"
-            )
-        values = _values(map(_read_grey, paths)) if modes == {"L"} else set()
-        scores = hold == "scores" or (hold == "auto" and any(SMALLEST_SCORE <= v < 255 for v in values))
-        if not scores:  # in all masks: another tool may find an object later than in the first frame
-            values = _values(sequence.read_mask(t) for t in range(len(sequence)))
-        ids = sorted(values - {0})
+        scores = _hold_scores(sequence.masks, hold)
+        # Of all masks: another tool may find an object later than in the first frame.
+        ids = _scored(sequence.masks) if scores else sequence.masks.labels()
         if not ids:
             raise PipelineError(f"{masks}: these masks mark no object")
-        return cls(sequence, (1,) if scores else tuple(ids), scores)
+        return cls(sequence, tuple(sorted(ids)), scores)
 
     def read(self, t: int) -> np.ndarray:
         """Scores of frame t in [0, 1], float32 (K, H, W)."""
         if self.scores:
             path = self.sequence.mask_paths[t]
             assert path is not None
-            return _read_grey(path)[None].astype(np.float32) / 255
+            return self.sequence.masks.read_scores(path)[None].astype(np.float32) / 255
         labels = self.sequence.read_mask(t)
         return np.stack([labels == k for k in self.ids]).astype(np.float32)
 
@@ -69,7 +59,7 @@ def _paired(frames: Path, masks: Path) -> tuple[tuple[Path, ...], tuple[Path, ..
     """The frames and the masks of their names; PipelineError if names do not match."""
     images = list_images(frames)
     names = {path.stem for path in images}
-    paths = {path.stem: path for path in masks.glob("*.png") if not path.name.startswith(".")}
+    paths = {path.stem: path for path in list_images(masks)}
     missing = [path.stem for path in images if path.stem not in paths]
     if missing:
         raise PipelineError(
@@ -81,14 +71,23 @@ def _paired(frames: Path, masks: Path) -> tuple[tuple[Path, ...], tuple[Path, ..
     return tuple(images), tuple(paths[path.stem] for path in images)
 
 
-def _mode(path: Path) -> str:
-    with Image.open(path) as image:
-        return image.mode or ""
+def _hold_scores(masks: MaskFolder, hold: str) -> bool:
+    """Whether masks hold scores, as asked or by their values; PipelineError if they can not."""
+    survey = masks.survey(progress=True)
+    if hold == "labels" or (hold == "auto" and not survey.grey.hold_scores):
+        return False
+    if not survey.palette.paths:
+        return True
+    indexed = next(iter(survey.palette.paths))
+    if hold == "scores":
+        raise PipelineError(f"{indexed}: scores must be 8-bit grey PNGs, got an indexed (palette) image")
+    value = survey.grey.inner[-1]
+    raise PipelineError(
+        f"{survey.grey.first_with[value]}: holds scores (such as {value}), but {indexed.name} is an indexed (palette) "
+        "mask; save all masks of a sequence as labels, or all as grey scores"
+    )
 
 
-def _values(masks: Iterable[np.ndarray]) -> set[int]:
-    return {int(value) for mask in masks for value in np.unique(mask)}
-
-
-def _read_grey(path: Path) -> np.ndarray:
-    return read_image(path)[..., 0]
+def _scored(masks: MaskFolder) -> set[int]:
+    """The one object of masks that hold scores, unless all scores are 0."""
+    return {1} if set(masks.survey().grey.first_with) != {0} else set()

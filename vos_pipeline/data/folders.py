@@ -16,6 +16,11 @@ def list_images(folder: str | Path) -> list[Path]:
     return list_files(Path(folder), *IMAGE_SUFFIXES)
 
 
+def has_images(folder: Path) -> bool:
+    """Whether the folder holds a visible picture."""
+    return any(_is_visible(name, IMAGE_SUFFIXES) for name in _names(folder))
+
+
 def list_files(folder: Path, *suffixes: str) -> list[Path]:
     """The visible files with one of the suffixes (lower case; those of the files in any case), in natural order.
 

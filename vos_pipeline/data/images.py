@@ -1,7 +1,4 @@
-"""Frames and label masks as files: RGB pictures and palette PNGs in and out.
-
-Labels are uint8 maps (H, W): 0 is background, 1..254 are objects, 255 in a palette mask is void.
-"""
+"""RGB pictures as files, in and out."""
 
 from __future__ import annotations
 
@@ -15,8 +12,6 @@ from PIL import ExifTags, Image
 
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import replacing
-
-VOID = 255
 
 # What an EXIF orientation asks for. PIL's exif_transpose also writes the other EXIF data anew, and fails where they
 # are damaged.
@@ -71,44 +66,6 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def read_labels(path: str | Path) -> np.ndarray:
-    """Read a label mask as it is stored.
-
-    A grey mask that holds only 0 and 255 is a DAVIS 2016 mask: one object, returned as label 1. In a palette
-    mask 255 means void and stays 255.
-
-    Returns:
-        uint8 (H, W) labels.
-
-    Raises:
-        PipelineError: the file is missing or damaged, has 16 bits, or holds colours instead of labels.
-    """
-    with open_image(path) as image:
-        if image.mode == "1":
-            return np.asarray(decoded(image.convert, path, "L")) // 255
-        if image.mode not in ("P", "L"):
-            kind = "16-bit" if image.mode.startswith("I") else f"{image.mode} colour"
-            raise PipelineError(
-                f"{path}: a mask must be an indexed (palette) or 8-bit grey PNG, got a {kind} image; "
-                "save it with one index per object"
-            )
-        labels = np.array(decoded(image.copy, path))
-        if image.mode == "L" and labels.any() and not np.any((labels != 0) & (labels != VOID)):
-            labels //= 255
-    return labels
-
-
-def write_labels(path: str | Path, labels: np.ndarray) -> None:
-    """Write labels (H, W) as an indexed PNG with the DAVIS palette; readers never see half a file."""
-    labels = np.asarray(labels)
-    if labels.ndim != 2 or labels.dtype != np.uint8:
-        raise ValueError(f"labels must be uint8 (H, W), got {labels.dtype} {labels.shape}")
-    image = Image.fromarray(labels)
-    image.putpalette(davis_palette().tobytes())
-    with replacing(path) as file:
-        image.save(file, "PNG")
-
-
 def write_image(path: str | Path, image: np.ndarray, quality: int = 92) -> None:
     """Write uint8 RGB (H, W, 3) as PNG or JPEG, by suffix; readers never see half a file."""
     jpeg = Path(path).suffix.lower() in (".jpg", ".jpeg")
@@ -128,19 +85,6 @@ def image_size(path: str | Path) -> tuple[int, int]:
             decoded(image.load, path)
         sideways = _orientation(image) in SIDEWAYS
         return (image.width, image.height) if sideways else (image.height, image.width)
-
-
-def davis_palette() -> np.ndarray:
-    """The PASCAL VOC and DAVIS palette, uint8 (256, 3).
-
-    Bits 0, 1, 2 of the index are the highest bits of red, green, blue; bits 3, 4, 5 the next highest, and so
-    on.
-    """
-    index = np.arange(256, dtype=np.uint8)
-    palette = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        palette[:, bit % 3] |= ((index >> bit) & 1) << (7 - bit // 3)
-    return palette
 
 
 # --- helpers ------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from vos_pipeline.data.decoding import DEFAULT_FRAME_RATE
-from vos_pipeline.data.images import VOID, image_size, read_image, read_labels
+from vos_pipeline.data.images import image_size, read_image
+from vos_pipeline.data.labels import MaskFolder
+from vos_pipeline.data.masks import VOID
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import fingerprint
 
@@ -36,12 +38,19 @@ class Sequence:
         return image_size(self.frame_paths[0])
 
     @cached_property
+    def masks(self) -> MaskFolder:
+        """The masks that are known; what their values mean is decided over all of them."""
+        return MaskFolder(path for path in self.mask_paths if path is not None)
+
+    @cached_property
     def object_ids(self) -> tuple[int, ...]:
         """Sorted labels of the first mask without background and void."""
-        ids = tuple(int(label) for label in np.unique(self.read_mask(0)) if label != 0)
+        labels = {int(label) for label in np.unique(self._read_labels(0))}
+        ids = tuple(sorted(labels - {0, VOID}))
         if not ids:
+            kind = "holds only void (255 beside the labels of other masks)" if VOID in labels else "is empty"
             raise PipelineError(
-                f"{self.mask_paths[0]}: the first mask is empty; it must mark at least one object"
+                f"{self.mask_paths[0]}: the first mask {kind}; it must mark at least one object"
             )
         return ids
 
@@ -56,10 +65,7 @@ class Sequence:
 
     def read_mask(self, t: int) -> np.ndarray:
         """Labels of frame t, uint8 (H, W), void made background. PipelineError where no mask is known."""
-        path = self.mask_paths[t]
-        if path is None:
-            raise PipelineError(f"{self.name}: frame {self.frame_paths[t].name} has no mask")
-        labels = self._checked(read_labels(path), path)
+        labels = self._read_labels(t)
         labels[labels == VOID] = 0
         return labels
 
@@ -84,6 +90,12 @@ class Sequence:
         return fingerprint((*self.frame_paths, *(path for path in self.mask_paths if path is not None)))
 
     # --- helpers ------------------------------------------------------------------------------------------------
+
+    def _read_labels(self, t: int) -> np.ndarray:
+        path = self.mask_paths[t]
+        if path is None:
+            raise PipelineError(f"{self.name}: frame {self.frame_paths[t].name} has no mask")
+        return self._checked(self.masks.read(path), path)
 
     def _checked(self, array: np.ndarray, path: Path) -> np.ndarray:
         self._check_size(path, array.shape)

@@ -15,7 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vos_pipeline.data.images import read_image, write_image, write_labels
+from vos_pipeline.data.images import read_image, write_image
+from vos_pipeline.data.masks import write_labels
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import replacing
 

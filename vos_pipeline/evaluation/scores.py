@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from vos_pipeline.data import Sequence, read_labels
+from vos_pipeline.data import MaskFolder, Sequence
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.evaluation.measures import f_measure, jaccard
 from vos_pipeline.evaluation.tables import Table
@@ -119,11 +119,13 @@ def score_sequence(sequence: Sequence, results: str | Path) -> dict[str, ObjectS
             f"{sequence.name}: the ends do not count, so scoring needs 3 frames or more, got {len(sequence)}"
         )
     ids = sequence.object_ids
+    inner = range(1, len(sequence) - 1)
+    folder = Path(results) / sequence.name
+    masks = MaskFolder(folder / f"{sequence.frame_paths[t].stem}.png" for t in inner)
     frames = []
-    for t in range(1, len(sequence) - 1):
+    for t, path in zip(inner, masks.paths, strict=True):
         truth = sequence.read_mask(t)
-        path = Path(results) / sequence.name / f"{sequence.frame_paths[t].stem}.png"
-        frames.append(score_frame(truth, _read_result(path, truth.shape, ids), ids))
+        frames.append(score_frame(truth, _read_result(masks, path, truth.shape, ids), ids))
     return scores_of_objects(sequence.name, ids, frames)
 
 
@@ -160,8 +162,10 @@ def score_sequences(
     return Evaluation(objects)
 
 
-def _read_result(path: Path, size: tuple[int, ...], object_ids: tuple[int, ...]) -> np.ndarray:
-    labels = read_labels(path)
+def _read_result(
+    masks: MaskFolder, path: Path, size: tuple[int, ...], object_ids: tuple[int, ...]
+) -> np.ndarray:
+    labels = masks.read(path)
     if labels.shape != size:
         raise PipelineError(
             f"{path}: is {labels.shape[1]}x{labels.shape[0]}, but the ground truth is {size[1]}x{size[0]}"

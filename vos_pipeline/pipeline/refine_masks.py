@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from vos_pipeline.data import CoarseSequence, write_labels
-from vos_pipeline.errors import PipelineError
+from vos_pipeline.data import CoarseSequence, has_images, is_mask, list_images, listing, write_labels
+from vos_pipeline.errors import PipelineError, warn
 from vos_pipeline.files import fingerprint, replacing
 from vos_pipeline.nets import labels_from_scores, working_image
 from vos_pipeline.output_folder import OutputFolder
@@ -38,6 +38,9 @@ def refine_masks(
     overwrite: bool = False,
 ) -> None:
     """Refine the masks of one sequence, or of several in folders of their names.
+
+    Where ``masks`` itself holds pictures, it is one sequence. Otherwise each folder in it that holds pictures is one,
+    except ``out``, folders whose names begin with "@", "__" or ".", and folders of coloured pictures without frames.
 
     Args:
         frames: pictures, or one folder per sequence.
@@ -117,11 +120,39 @@ def _refine_sequence(job: _Job, refiner: nn.Module, filtered: bool, device: str,
 
 
 def _folders(frames: Path, masks: Path, out: Path) -> list[tuple[Path, Path, Path]]:
-    """Folders of frames, of masks and of results: one of each, or as many as ``masks`` has subfolders."""
+    """Folders of frames, of masks and of results: one of each, or as many as ``masks`` has folders of masks."""
     if not masks.is_dir():
         raise PipelineError(f"{masks}: no such folder of masks")
-    names = sorted(p.name for p in masks.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return [(frames / n, masks / n, out / n) for n in names] or [(frames, masks, out)]
+    if has_images(masks):
+        folders = [(frames, masks, out)]
+    else:
+        names = [p.name for p in _folders_of_masks(masks, out) if _has_frames(frames / p.name, p)]
+        folders = [(frames / name, masks / name, out / name) for name in names]
+    if not folders:
+        raise PipelineError(f"{masks}: holds no masks and no folder of masks; it holds {listing(masks)}")
+    return folders
+
+
+def _folders_of_masks(masks: Path, out: Path) -> list[Path]:
+    """Folders that hold pictures, without that of the results and those that systems and archives leave behind."""
+    return [
+        path
+        for path in sorted(masks.iterdir())
+        if path.is_dir()
+        and not path.name.startswith(("@", "__", "."))
+        and path.resolve() != out.resolve()
+        and has_images(path)
+    ]
+
+
+def _has_frames(frames: Path, masks: Path) -> bool:
+    """Whether a folder of masks has its frames; False, and a line that says so, for pictures that are no masks."""
+    if frames.is_dir():
+        return True
+    if all(is_mask(path) for path in list_images(masks)):
+        raise PipelineError(f"{frames}: no such folder of frames for the masks in {masks}")
+    warn(f"{masks}: skipped, these pictures are no masks and have no frames")
+    return False
 
 
 def _refuse_to_replace_inputs(folders: list[tuple[Path, Path, Path]]) -> None:

@@ -4,7 +4,7 @@ from vos_pipeline.refiner.composites import Composites
 from vos_pipeline.refiner.degrade import confuse, degrade, hardness, lose_resolution, smooth_noise, snap
 from vos_pipeline.refiner.loading import initial_refiner, load_refiner, refiner_identity
 from vos_pipeline.refiner.loss import refinement_loss
-from vos_pipeline.refiner.masked_pictures import MaskedPictures
+from vos_pipeline.refiner.masked_pictures import MaskedPictures, PictureFolders
 from vos_pipeline.refiner.photographs import bundled_photographs
 from vos_pipeline.refiner.samples import Sample
 from vos_pipeline.refiner.training import train_refiner, training_files
@@ -16,6 +16,7 @@ __all__ = [
     "CoarseMasks",
     "Composites",
     "MaskedPictures",
+    "PictureFolders",
     "Sample",
     "VOCObjects",
     "VOCPictures",

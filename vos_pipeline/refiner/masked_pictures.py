@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from vos_pipeline.data import VOID, list_images, read_image, read_labels
+from vos_pipeline.data import VOID, MaskFolder, image_size, list_images, read_image
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.refiner.degrade import degrade, hardness
 from vos_pipeline.refiner.samples import TRIES, Sample
@@ -16,34 +16,66 @@ from vos_pipeline.refiner.samples import TRIES, Sample
 HELD_OUT = 10  # every tenth picture is kept for validation, if there are that many
 
 
+class PictureFolders:
+    """Pictures of one folder with the masks of their names in another, all of them checked.
+
+    Args:
+        images: folder of pictures.
+        masks: folder of masks with the pictures' names, see :class:`vos_pipeline.data.MaskFolder`.
+        progress: show a progress bar if it takes more than a moment.
+
+    Raises:
+        PipelineError: no picture has a mask, a mask can not be read or has another size than its picture, or no mask
+            marks an object.
+    """
+
+    def __init__(self, images: str | Path, masks: str | Path, progress: bool = False) -> None:
+        by_name = {path.stem: path for path in list_images(Path(masks))}
+        self.pairs = [
+            (path, by_name[path.stem]) for path in list_images(Path(images)) if path.stem in by_name
+        ]
+        if not self.pairs:
+            raise PipelineError(f"no picture in {images} has a mask of the same name in {masks}")
+        self.masks = MaskFolder(mask for _, mask in self.pairs)
+        sizes = self.masks.survey(progress).sizes
+        for image, mask in self.pairs:
+            if image_size(image) != sizes[mask]:
+                raise PipelineError(
+                    f"{mask}: is {_by(sizes[mask])}, but its picture {image} is {_by(image_size(image))}; "
+                    "a mask must have its picture's size"
+                )
+        if not self.masks.labels():
+            raise PipelineError(f"{masks}: no mask of a picture in {images} marks an object")
+
+
 class MaskedPictures(Dataset[Sample]):
     """Random crops of pictures with masks; the object is a random label, the rest is background (paper, 4.1).
 
     Args:
-        images: folder of pictures.
-        masks: folder of indexed or 0/255 masks with the pictures' names.
+        folders: the pictures and their masks.
         size: side of a crop.
         seed: with the index of a sample, the only source of randomness.
         part: "train" or "validation"; the latter has every tenth picture, if there are at least ten, and none
-            otherwise.
+            otherwise. Pictures without an object are in neither.
         course: number of samples in which coarse masks become hard, see :func:`vos_pipeline.refiner.hardness`.
+
+    Raises:
+        PipelineError: no picture for training has an object.
     """
 
     def __init__(
-        self,
-        images: str | Path,
-        masks: str | Path,
-        size: int = 160,
-        seed: int = 0,
-        part: str = "train",
-        course: int = 0,
+        self, folders: PictureFolders, size: int = 160, seed: int = 0, part: str = "train", course: int = 0
     ) -> None:
-        by_name = {path.stem: path for path in list_images(Path(masks))}
-        pairs = [(path, by_name[path.stem]) for path in list_images(Path(images)) if path.stem in by_name]
-        if not pairs:
-            raise PipelineError(f"no picture in {images} has a mask of the same name in {masks}")
-        held_out = pairs[HELD_OUT - 1 :: HELD_OUT]
-        self.pairs = held_out if part == "validation" else [pair for pair in pairs if pair not in held_out]
+        self.masks = folders.masks
+        self.pairs = [
+            (image, mask)
+            for k, (image, mask) in enumerate(folders.pairs, start=1)
+            if (k % HELD_OUT == 0) == (part == "validation") and self.masks.labels(mask)
+        ]
+        if part == "train" and not self.pairs:
+            raise PipelineError(
+                f"{folders.pairs[0][1].parent}: only masks kept for validation (every {HELD_OUT}th) mark an object"
+            )
         self.size, self.seed, self.course = size, seed, course
 
     def __bool__(self) -> bool:
@@ -53,17 +85,15 @@ class MaskedPictures(Dataset[Sample]):
         rng = np.random.default_rng((self.seed, index))
         for _ in range(TRIES):
             image_path, mask_path = self.pairs[rng.integers(len(self.pairs))]
-            image, labels = read_image(image_path), read_labels(mask_path)
-            objects = np.setdiff1d(labels, (0, VOID))
-            if len(objects) == 0 or image.shape[:2] != labels.shape:
-                continue
-            mask = (labels == rng.choice(objects)).astype(np.float32)
+            image, labels = read_image(image_path), self.masks.read(mask_path)
+            mask = (labels == rng.choice(np.setdiff1d(labels, (0, VOID)))).astype(np.float32)
             image, mask = self._crop(image, mask, rng)
             coarse = degrade(mask, rng, image, hardness(index, self.course))
             if (coarse > 0.5).any() and (coarse <= 0.5).any() and mask.any():
                 return image, coarse, mask
         raise PipelineError(
-            f"no crop with an object found in {TRIES} tries: are the masks of {mask_path.parent} empty?"
+            f"no crop with object and background found in {TRIES} tries: do the masks of {mask_path.parent} "
+            "mark whole pictures, or specks?"
         )
 
     def _crop(
@@ -80,3 +110,7 @@ class MaskedPictures(Dataset[Sample]):
         mask = cv2.warpAffine(mask, matrix, (s, s), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
         gain = np.exp(rng.normal(0, 0.15) + rng.normal(0, 0.05, 3))
         return np.clip(image / 255 * gain, 0, 1).astype(np.float32), mask
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"

@@ -6,6 +6,8 @@ classes occur (paper, section 4.1).
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,9 +100,24 @@ class CoarseMasks:
         wait_for_all()
 
     def read(self, name: str, label: int, size: tuple[int, int]) -> np.ndarray:
-        """Probability of a label that the picture has, float32 (H, W)."""
-        with np.load(self._path(name)) as kept:
-            scores = kept["scores"][kept["labels"].tolist().index(label)]
+        """Probability of a label that the picture has, float32 (H, W).
+
+        Raises:
+            PipelineError: the file is damaged, or of a picture with other labels.
+        """
+        path = self._path(name)
+        try:
+            with np.load(path) as kept:
+                labels, scores = kept["labels"].tolist(), kept["scores"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise PipelineError(
+                f"{path}: can not be read as coarse masks ({type(error).__name__}); delete it, and it is made anew"
+            ) from None
+        if label not in labels or len(labels) != len(scores):
+            raise PipelineError(
+                f"{path}: has no coarse mask of label {label}, which its picture has; delete it, and it is made anew"
+            )
+        scores = scores[labels.index(label)]
         return cv2.resize(scores.astype(np.float32) / 255, size[::-1], interpolation=cv2.INTER_LINEAR)
 
     @torch.inference_mode()

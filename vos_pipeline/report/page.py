@@ -20,7 +20,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from PIL import Image
 
-from vos_pipeline.data import VOID, davis_palette, read_image, read_labels
+from vos_pipeline.data import VOID, MaskFolder, davis_palette, read_image
 from vos_pipeline.evaluation import Table
 from vos_pipeline.files import replacing
 from vos_pipeline.report.overlays import label_contours
@@ -98,11 +98,14 @@ def _sequence(sequence: SequenceReport, anchor: str, width: int, limit: float) -
         if len(paths) != count:
             raise ValueError(f"{sequence.name}: stage {name!r} must have {count} frames, got {len(paths)}")
 
-    kept = _affordable(sequence, columns, width, limit)
+    masks = {name: MaskFolder(path for path in paths if path) for name, paths in columns.items()}
+    kept = _affordable(sequence, columns, masks, width, limit)
     pictures = {
         "times": kept,
         "frames": [_frame_uri(sequence.frame_paths[t], width) for t in kept],
-        "masks": {name: [_mask_uri(paths[t], width) for t in kept] for name, paths in columns.items()},
+        "masks": {
+            name: [_mask_uri(masks[name], paths[t], width) for t in kept] for name, paths in columns.items()
+        },
         "scores": {stage: _rounded(curves) for stage, curves in sequence.curves.items()},
     }
     name, cells = html.escape(sequence.name), "".join(_figure(stage, sequence.curves) for stage in columns)
@@ -139,12 +142,16 @@ def _navigation(sequences: list[SequenceReport]) -> str:
 
 
 def _affordable(
-    sequence: SequenceReport, columns: dict[str, list[Path | None]], width: int, limit: float
+    sequence: SequenceReport,
+    columns: dict[str, list[Path | None]],
+    masks: dict[str, MaskFolder],
+    width: int,
+    limit: float,
 ) -> list[int]:
     """The frames to show: all, or every n-th if the first one says that all would be too much."""
     count = len(sequence.frame_paths)
     size = len(_frame_uri(sequence.frame_paths[0], width))
-    size += sum(len(_mask_uri(paths[0], width)) for paths in columns.values())
+    size += sum(len(_mask_uri(masks[name], paths[0], width)) for name, paths in columns.items())
     return list(range(0, count, max(1, math.ceil(1.2 * size * count / limit))))
 
 
@@ -154,11 +161,11 @@ def _frame_uri(path: Path, width: int) -> str:
     return _uri(image, "JPEG", quality=72, optimize=True)
 
 
-def _mask_uri(path: Path | None, width: int) -> str:
+def _mask_uri(masks: MaskFolder, path: Path | None, width: int) -> str:
     """A transparent picture of the labels: half a tint, contours solid."""
     if path is None:
         return ""
-    image = Image.fromarray(read_labels(path))
+    image = Image.fromarray(masks.read(path))
     labels = np.array(image.resize(_fit(image.size, width), Image.Resampling.NEAREST))
     # Index k below 128 is the tint of label k, index 128 + k its contour; labels beyond 127 share colours.
     labels = np.where((labels > 127) & (labels != VOID), labels % 127 + 1, labels)

@@ -224,7 +224,10 @@ def test_forty_objects(tiny_root, tmp_path, monkeypatch, model):
         (None, "no such file"),
         (labels_with(1), "is 30x20, but the ground truth is 64x40"),
         (labels_with(1, 3, size=SIZE), "holds label 3, but the objects of this sequence are (1, 2)"),
-        (np.zeros((*SIZE, 3), np.uint8), "a mask must be an indexed (palette) or 8-bit grey PNG"),
+        (
+            np.eye(3, dtype=np.uint8)[np.zeros(SIZE, int)],
+            "a mask must be an indexed (palette) or 8-bit grey PNG",
+        ),
         (np.zeros(SIZE, np.uint16), "a mask must be an indexed (palette) or 8-bit grey PNG, got a 16-bit"),
     ],
 )

@@ -19,7 +19,7 @@ COMMANDS = {
     "": "--version demo davis segment refine tables train evaluate",
     "demo": "--out --preset --device --resume --overwrite",
     "davis": "--data --out --year --set --sequences --preset --device --resume --overwrite",
-    "segment": "VIDEO_OR_FRAMES --mask --out --train-data --preset --device --resume --overwrite",
+    "segment": "VIDEO_OR_FRAMES --mask --first-frame --out --train-data --preset --device --resume --overwrite",
     "refine": "--frames --masks --out --masks-hold --weights --no-craf --tile --device --resume --overwrite",
     "tables": "ablation models timing --data --out --sets --sequences --preset --device --precision --compile "
     "--overwrite",

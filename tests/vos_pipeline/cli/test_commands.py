@@ -152,6 +152,20 @@ def test_segment_a_folder(fake_run, clips_root, tmp_path, capsys):
     assert [s.name for s in fake_run[1].train_sequences] == ["train-00"]
 
 
+def test_segment_from_a_later_frame(fake_run, clips_root, tmp_path, fails):
+    (clip, _) = load_davis(clips_root)
+    segment = ["segment", clip.frame_paths[0].parent, "--mask", clip.mask_paths[2], "--out", tmp_path]
+    assert "is named as frame 00002, but the video begins at 00000" in fails(segment)
+    assert not fake_run
+    assert cli.main([str(a) for a in (*segment, "--first-frame", "2")]) == 0
+    assert fake_run[0].sequences[0].frame_paths == clip.frame_paths[2:]
+    assert [path.name for path in sorted((tmp_path / "labels/craf/val-00").iterdir())] == [
+        "00002.png",
+        "00003.png",
+        "00004.png",
+    ]
+
+
 def test_segment_a_video(fake_run, clips_root, tmp_path, capsys):
     (clip, _) = load_davis(clips_root)
     write_video(tmp_path / "in/holiday.mp4", (clip.read_frame(t) for t in range(len(clip))), rate=12.5)

@@ -14,7 +14,7 @@ import tiny
 from davis_cases import files_in
 
 from vos_pipeline import __main__ as cli
-from vos_pipeline.data import images
+from vos_pipeline.data import masks
 from vos_pipeline.files import replacing
 
 pytestmark = pytest.mark.usefixtures("tiny_preset")
@@ -35,7 +35,7 @@ def test_a_full_disk_keeps_what_is_finished(fails, tiny_root, tmp_path, monkeypa
                 raise OSError(errno.ENOSPC, "No space left on device")
             yield file
 
-    monkeypatch.setattr(images, "replacing", full)
+    monkeypatch.setattr(masks, "replacing", full)
     out = tmp_path / "out"
     why = fails(davis(tiny_root, out))
     assert why == (
@@ -46,7 +46,7 @@ def test_a_full_disk_keeps_what_is_finished(fails, tiny_root, tmp_path, monkeypa
     assert all(len(finished[Path(f"labels/craf/single/{t:05d}.png")]) for t in range(tiny.FRAMES))
     assert not [path for path in finished if path.name.startswith(".")]
 
-    monkeypatch.setattr(images, "replacing", replacing)
+    monkeypatch.setattr(masks, "replacing", replacing)
     assert cli.main(davis(tiny_root, out, "--resume")) == 0
     assert files_in(out / "labels") == files_in(tmp_path / "unbroken/labels")
 

@@ -1,6 +1,7 @@
 """The train spn command: what its options make of it."""
 
 import pytest
+from PIL import Image
 from spn_cases import masked_folder, tiny_refiner
 
 from spn.refiner import SPNRefiner
@@ -21,6 +22,14 @@ def test_command_trains_on_folders_from_given_weights(tmp_path):
     out = tmp_path / "out"
     assert run("--out", out, *folders, "--init", tmp_path / "start.safetensors", *sizes) == 0
     assert SPNRefiner.from_pretrained(out / "spn.safetensors").config["hidden"] == 4
+
+
+def test_masks_are_checked_before_training(tmp_path, fails):
+    images, masks = masked_folder(tmp_path, count=12)
+    Image.new("RGB", (60, 40), "red").save(masks / "9.png")  # one that only the validation would read
+    why = fails(["train", "spn", "--out", tmp_path / "out", "--images", images, "--masks", masks])
+    assert f"{masks / '9.png'}: a mask must be" in why
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

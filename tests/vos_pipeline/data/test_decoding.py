@@ -275,6 +275,8 @@ def test_a_variable_rate_keeps_its_timing_in_the_overlay(tmp_path, suffix):
     sequence = load_frames(video, tmp_path / "first.png", tmp_path / "work")
     assert sequence.times == UNEVEN
     assert load_frames(video, tmp_path / "first.png", tmp_path / "work") == sequence  # decoded once
+    later = load_frames(video, tmp_path / "first.png", tmp_path / "work", first_frame="1")
+    assert later.times == pytest.approx([time - UNEVEN[1] for time in UNEVEN[1:]])
     for path in sequence.frame_paths:
         write_labels(tmp_path / "masks" / f"{path.stem}.png", labels_with(1, size=files.SIZE))
     write_overlay_video(tmp_path / "overlay.mp4", sequence, tmp_path / "masks")

@@ -1,6 +1,4 @@
-"""Pictures and palette PNGs, in and out."""
-
-import os
+"""Pictures, in and out."""
 
 import numpy as np
 import pytest
@@ -8,7 +6,6 @@ from davis_cases import labels_with, one_line
 from PIL import ExifTags, Image
 
 from vos_pipeline.data import (
-    Sequence,
     davis_palette,
     image_size,
     read_image,
@@ -18,97 +15,6 @@ from vos_pipeline.data import (
     write_labels,
 )
 from vos_pipeline.errors import PipelineError
-
-# --- masks --------------------------------------------------------------------------------------------------
-
-
-def test_labels_survive_writing_and_reading(tmp_path):
-    labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    path = tmp_path / "new" / "folder" / "mask.png"
-    write_labels(path, labels)
-    np.testing.assert_array_equal(read_labels(path), labels)
-    with Image.open(path) as image:
-        assert image.mode == "P"
-        assert image.getpalette()[:768] == davis_palette().ravel().tolist()
-    assert os.listdir(path.parent) == ["mask.png"]  # no temporary file left
-
-
-def test_palette_is_that_of_pascal_voc():
-    palette = davis_palette()
-    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 4: (0, 0, 128), 5: (128, 0, 128)}
-    known |= {8: (64, 0, 0), 9: (192, 0, 0), 16: (0, 64, 0), 22: (0, 192, 128), 255: (224, 224, 192)}
-    for index, colour in known.items():
-        assert tuple(palette[index]) == colour
-    assert len({tuple(colour) for colour in palette}) == 256
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "mask.png"
-    write_labels(path, labels_with(1))
-
-    def fail(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(KeyboardInterrupt):
-        write_labels(path, labels_with(1, 2))
-    monkeypatch.undo()
-    np.testing.assert_array_equal(read_labels(path), labels_with(1))
-    assert os.listdir(tmp_path) == ["mask.png"]
-
-
-@pytest.mark.parametrize("bad", [np.zeros((2, 3), np.int64), np.zeros((2, 3, 3), np.uint8)])
-def test_only_label_maps_can_be_written(tmp_path, bad):
-    with pytest.raises(ValueError, match="labels must be uint8"):
-        write_labels(tmp_path / "x.png", bad)
-
-
-def test_a_2016_mask_is_one_object(tmp_path):
-    Image.fromarray(labels_with(255)).save(tmp_path / "m.png")
-    np.testing.assert_array_equal(read_labels(tmp_path / "m.png"), labels_with(1))
-
-
-def test_grey_labels_are_labels(tmp_path):
-    Image.fromarray(labels_with(1, 2)).save(tmp_path / "m.png")
-    np.testing.assert_array_equal(read_labels(tmp_path / "m.png"), labels_with(1, 2))
-    Image.fromarray(labels_with(1, 255)).save(tmp_path / "v.png")
-    np.testing.assert_array_equal(read_labels(tmp_path / "v.png"), labels_with(1, 255))
-
-
-def test_one_bit_masks_are_one_object(tmp_path):
-    Image.fromarray(labels_with(1) > 0).save(tmp_path / "m.png")
-    np.testing.assert_array_equal(read_labels(tmp_path / "m.png"), labels_with(1))
-
-
-def test_small_palettes_are_read(tmp_path):
-    image = Image.fromarray(labels_with(1, 2, 3))
-    image.putpalette(davis_palette()[:4].tobytes())
-    image.save(tmp_path / "m.png", bits=2)
-    np.testing.assert_array_equal(read_labels(tmp_path / "m.png"), labels_with(1, 2, 3))
-
-
-def test_void_in_a_palette_mask_is_background_for_a_sequence(tmp_path):
-    write_labels(tmp_path / "m.png", labels_with(2, 255))
-    sequence = Sequence("x", (tmp_path / "m.png",), (tmp_path / "m.png",))
-    assert read_labels(tmp_path / "m.png").max() == 255
-    np.testing.assert_array_equal(sequence.read_mask(0), labels_with(2))
-    assert sequence.object_ids == (2,)
-
-
-@pytest.mark.parametrize(
-    ("array", "kind"),
-    [
-        (np.zeros((5, 6, 3), np.uint8), "RGB"),
-        (np.zeros((5, 6, 4), np.uint8), "RGBA"),
-        (np.zeros((5, 6), np.uint16), "16-bit"),
-    ],
-)
-def test_masks_of_the_wrong_kind_are_refused(tmp_path, array, kind):
-    path = tmp_path / "mask.png"
-    Image.fromarray(array).save(path)
-    with pytest.raises(PipelineError, match=kind) as error:
-        read_labels(path)
-    assert "mask.png" in one_line(error)
 
 
 @pytest.mark.parametrize("read", [read_labels, read_image])

@@ -164,6 +164,83 @@ def test_a_folder_is_read_in_natural_order(tmp_path):
     assert sequence.object_ids == (1,) and not sequence.has_all_masks
 
 
+@pytest.fixture
+def clip(tmp_path):
+    """Frames 00003.png to 00006.png, and a folder for masks."""
+    for k in range(3, 7):
+        write_image(tmp_path / f"clip/{k:05d}.png", np.full((20, 30, 3), k, np.uint8))
+    (tmp_path / "masks").mkdir()
+    return tmp_path / "clip"
+
+
+def mask_of(clip, name):
+    path = clip.parent / "masks" / name
+    write_labels(path, labels_with(1))
+    return path
+
+
+@pytest.mark.parametrize("name", ["5", "00005", "00005.png", "000005"])
+def test_a_video_begins_where_the_mask_is(clip, name):
+    sequence = data.load_frames(clip, mask_of(clip, "m.png"), first_frame=name)
+    assert [path.stem for path in sequence.frame_paths] == ["00005", "00006"]
+    assert sequence.mask_paths[1:] == (None,) and sequence.object_ids == (1,)
+
+
+def test_names_go_before_numbers(tmp_path):
+    for name in ("a1", "a2", "a3", "2"):
+        write_image(tmp_path / f"clip/{name}.png", np.zeros((20, 30, 3), np.uint8))
+    write_labels(tmp_path / "m.png", labels_with(1))
+    begins = {
+        name: data.load_frames(tmp_path / "clip", tmp_path / "m.png", first_frame=name).frame_paths[0].stem
+        for name in ("2", "a2", "1")
+    }
+    assert begins == {"2": "2", "a2": "a2", "1": "a1"}
+    (tmp_path / "clip/b1.png").write_bytes((tmp_path / "clip/a1.png").read_bytes())
+    with pytest.raises(PipelineError, match="clip: 2 frames have the number 1, which --first-frame asks for"):
+        data.load_frames(tmp_path / "clip", tmp_path / "m.png", first_frame="1")
+
+
+@pytest.mark.parametrize("name", ["7", "00007.png", "00004.jpg", "five"])
+def test_an_unknown_first_frame_is_an_error(clip, name):
+    with pytest.raises(PipelineError, match="clip: no frame is called") as error:
+        data.load_frames(clip, mask_of(clip, "m.png"), first_frame=name)
+    assert one_line(error).endswith(
+        f"{name}, which --first-frame asks for; the first is 00003, the last 00006"
+    )
+
+
+def test_a_video_that_begins_at_its_last_frame(clip):
+    with pytest.raises(PipelineError, match="clip: begins at its last frame, 6; there is nothing to segment"):
+        data.load_frames(clip, mask_of(clip, "m.png"), first_frame="6")
+
+
+@pytest.mark.parametrize("name", ["00005.png", "5.png"])
+def test_a_mask_named_as_another_frame_is_an_error(clip, name):
+    mask = mask_of(clip, name)
+    with pytest.raises(
+        PipelineError, match="is named as frame 00005, but the video begins at 00003"
+    ) as error:
+        data.load_frames(clip, mask)
+    assert "give --first-frame 00005 to begin there, or --first-frame 00003 if this" in one_line(error)
+    for first, length in (("5", 2), ("00003", 4)):  # who says so knows better
+        assert len(data.load_frames(clip, mask, first_frame=first)) == length
+
+
+@pytest.mark.parametrize("name", ["00003.png", "3.png", "mask5.png", "7.png", "first.png"])
+def test_other_names_of_masks_say_nothing(clip, name):
+    assert len(data.load_frames(clip, mask_of(clip, name))) == 4
+
+
+@pytest.mark.parametrize("name", ["00003.png", "mask.png", "00003.bmp"])
+def test_a_mask_among_the_frames_is_an_error(clip, name):
+    mask = clip / name
+    write_labels(mask, labels_with(1))
+    for first in (None, "00004"):
+        with pytest.raises(PipelineError, match="this mask lies among the frames") as error:
+            data.load_frames(clip.parent / "masks/../clip", mask, first_frame=first)
+        assert "--first-frame" in one_line(error)
+
+
 def test_wrong_folders_and_masks(tmp_path):
     write_labels(tmp_path / "first.png", labels_with(1, size=(10, 30)))
     with pytest.raises(PipelineError, match="no such file or folder"):

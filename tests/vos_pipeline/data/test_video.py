@@ -89,6 +89,21 @@ def test_overlays_keep_the_frame_rate_of_the_video(tmp_path, first_mask):
 # --- in -----------------------------------------------------------------------------------------------------
 
 
+def test_frames_of_a_video_are_numbered_from_0(tmp_path, first_mask):
+    clip = red_clip(tmp_path / "clip.mp4")
+    sequence = load_frames(clip, first_mask, tmp_path / "work", first_frame="3")
+    assert len(sequence) == 2 and sequence.read_frame(0)[..., 0].mean() == pytest.approx(160, abs=12)
+    with pytest.raises(
+        PipelineError, match=r"clip\.mp4: no frame is called 5, .*; the first is 00000, the last 00004"
+    ):
+        load_frames(clip, first_mask, tmp_path / "work", first_frame="5")
+    mask = first_mask.rename(tmp_path / "00003.png")
+    with pytest.raises(
+        PipelineError, match=r"00003\.png: is named as frame 00003, but the video begins at 00000"
+    ):
+        load_frames(clip, mask, tmp_path / "work")
+
+
 def test_a_video_is_decoded_once(tmp_path, first_mask, monkeypatch):
     clip = red_clip(tmp_path / "clip.mp4", 12.5)
     sequence = load_frames(clip, first_mask, tmp_path / "work")

@@ -146,7 +146,7 @@ def spoil_void(results):
 
 
 def spoil_colour(results):
-    Image.new("RGB", (60, 40)).save(results / "one/00003.png")
+    Image.new("RGB", (60, 40), "red").save(results / "one/00003.png")
 
 
 @pytest.mark.parametrize(
@@ -166,6 +166,43 @@ def test_a_bad_result_is_an_error(case, spoil, why, processes):
     with pytest.raises(PipelineError, match=r"one/00003\.png: " + why) as error:
         evaluate(root, results, processes=processes)
     assert "\n" not in str(error.value)
+
+
+def save_grey(results, maps, name="one"):
+    for t, values in enumerate(maps):
+        Image.fromarray(values).save(results / f"{name}/{t:05d}.png")
+
+
+def test_grey_results_of_0_and_255_are_one_object(case):
+    root, results = case
+    expected = evaluate(root, results).summary()
+    save_grey(results, [square(10, 255)] * 6)
+    assert evaluate(root, results).summary() == expected
+
+
+def test_results_with_an_antialiased_outline_are_one_object(case):
+    root, results = case
+    expected = evaluate(root, results).summary()
+    soft = square(10, 255)
+    soft[9, 10:20], soft[20, 10:20] = np.arange(20, 120, 10), np.arange(30, 130, 10)
+    save_grey(results, [square(10, 255)] * 3 + [soft] * 3)
+    assert evaluate(root, results).summary() == expected
+
+
+def test_what_255_means_is_decided_over_the_results_of_a_sequence(case):
+    """Not an object where the others hold labels: it is as wrong there as beside a label."""
+    root, results = case
+    save_grey(results, [square(10)] * 3 + [square(10, 255)] * 3)
+    with pytest.raises(PipelineError, match=r"one/00003\.png: holds label 255"):
+        evaluate(root, results)
+
+
+def test_a_missing_result_among_grey_ones_is_named(case):
+    root, results = case
+    save_grey(results, [square(10, 255)] * 6)
+    (results / "one/00003.png").unlink()
+    with pytest.raises(PipelineError, match=r"one/00003\.png: no such file"):
+        evaluate(root, results)
 
 
 def test_missing_folders_are_named(case, tmp_path):

@@ -134,12 +134,146 @@ def test_scores_reach_the_refiner_as_they_are(monkeypatch, tmp_path):
     assert torch.equal(seen[0], torch.tensor([[[[0, 0.2], [0.4, 1]]]]))
 
 
+def test_an_object_that_grey_labels_lack_in_one_frame(identity_refiner, tmp_path):
+    """There, 255 is void as in the other frames, not the object."""
+    assert refined(tmp_path, [[[1, 255], [0, 1]], [[0, 255], [255, 0]]]) == [
+        [[1, 0], [0, 1]],
+        [[0, 0], [0, 0]],
+    ]
+
+
+def test_one_bit_masks_among_scores(identity_refiner, tmp_path):
+    frames, masks = drifting_squares(tmp_path, frames=2)
+    scores = np.tile(np.arange(0, 240, 8, dtype=np.uint8), (40, 3))[:, :64]
+    Image.fromarray(scores).save(masks / "0.png")
+    Image.fromarray(scores > 100).save(masks / "1.png")
+    assert cli.main(refine(frames, masks, tmp_path / "out", "--no-craf")) == 0
+    for t, expected in enumerate((scores >= 128, scores > 100)):
+        np.testing.assert_array_equal(read_labels(tmp_path / f"out/{t}.png"), expected)
+
+
+@pytest.mark.parametrize("hold", ["auto", "scores"])
+def test_scores_beside_palette_masks_are_refused(identity_refiner, tmp_path, fails, hold):
+    frames, masks = drifting_squares(tmp_path, frames=3)
+    grey(masks / "1.png", np.full((40, 64), 130))
+    message = fails(refine(frames, masks, tmp_path / "out", "--masks-hold", hold))
+    if hold == "auto":
+        assert "masks/1.png: holds scores (such as 130), but 0.png is an indexed (palette) mask" in message
+    else:
+        assert "masks/0.png: scores must be 8-bit grey PNGs, got an indexed (palette) image" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_scores_that_are_all_0_mark_nothing(identity_refiner, tmp_path, fails):
+    frames, masks = drifting_squares(tmp_path, frames=1)
+    grey(masks / "0.png", np.zeros((40, 64)))
+    message = fails(refine(frames, masks, tmp_path / "out", "--masks-hold", "scores"))
+    assert "masks: these masks mark no object" in message
+
+
+def test_jpegs_hold_scores_or_one_object(identity_refiner, tmp_path):
+    frames, masks = drifting_squares(tmp_path, frames=1)
+    (masks / "0.png").unlink()
+    mask = np.zeros((40, 64), np.uint8)
+    mask[10:30, 16:48] = 255
+    Image.fromarray(mask).save(masks / "0.JPG", quality=80)
+    for hold in ("auto", "labels", "scores"):
+        argv = refine(frames, masks, tmp_path / hold, "--no-craf", "--masks-hold", hold)
+        assert cli.main(argv) == 0
+        np.testing.assert_array_equal(read_labels(tmp_path / hold / "0.png"), mask // 255)
+
+
+def test_suffixes_of_any_case(identity_refiner, tmp_path):
+    frames, masks = drifting_squares(tmp_path, frames=2)
+    for path in masks.iterdir():
+        path.rename(path.with_suffix(".PNG"))
+    assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"0.png", "1.png"}
+
+
 def test_colour_masks_are_refused(identity_refiner, tmp_path, fails):
     frames, masks = drifting_squares(tmp_path, frames=1)
-    write_image(masks / "0.png", np.zeros((40, 64, 3), np.uint8))
-    assert "indexed (palette) or 8-bit grey PNG" in fails(refine(frames, masks, tmp_path / "out"))
-    message = fails(refine(frames, masks, tmp_path / "out", "--masks-hold", "scores"))
-    assert "scores must be 8-bit grey PNGs, got mode RGB" in message
+    Image.new("RGB", (64, 40), "red").save(masks / "0.png")
+    for hold in ("auto", "labels", "scores"):
+        message = fails(refine(frames, masks, tmp_path / "out", "--masks-hold", hold))
+        assert "indexed (palette) or 8-bit grey PNG, got a RGB colour image" in message
+
+
+# --- which folders are sequences ----------------------------------------------------------------------------
+
+
+def two_sequences(root):
+    for name in ("a", "b"):
+        frames, masks = drifting_squares(root / name, frames=1)
+        for path, kind in ((frames, "frames"), (masks, "masks")):
+            (root / kind).mkdir(exist_ok=True)
+            path.rename(root / kind / name)
+    return root / "frames", root / "masks"
+
+
+def overlay(folder):
+    folder.mkdir(parents=True)
+    Image.new("RGB", (64, 40), "red").save(folder / "0.png")
+
+
+def test_folders_without_masks_are_no_sequences(identity_refiner, tmp_path, capsys):
+    frames, masks = two_sequences(tmp_path)
+    for name in ("@eaDir", "__MACOSX", ".thumbnails"):
+        write_labels(masks / name / "0.png", np.ones((40, 64), np.uint8))
+    (masks / "empty").mkdir()
+    (masks / "logs").mkdir()
+    (masks / "logs/0.txt").write_text("no picture")
+    overlay(masks / "vis")
+    assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b"]
+    skipped = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
+    assert skipped == [f"warning: {masks / 'vis'}: skipped, these pictures are no masks and have no frames"]
+
+
+def test_folders_beside_masks_are_left_alone(identity_refiner, tmp_path):
+    frames, masks = drifting_squares(tmp_path, frames=1)
+    overlay(masks / "vis")
+    write_labels(masks / "older/0.png", np.ones((40, 64), np.uint8))
+    assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
+    assert [path.name for path in (tmp_path / "out").glob("*")] == [".refine.npz", "0.png"]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_results_among_the_masks_are_no_sequence(identity_refiner, tmp_path, linked):
+    frames, masks = two_sequences(tmp_path)
+    out = masks / "refined"
+    write_labels(out / "left.png", np.ones((40, 64), np.uint8))
+    if linked:
+        (tmp_path / "link").symlink_to(out)
+        out = tmp_path / "link"
+    for _ in range(2):
+        assert cli.main(refine(frames, masks, out)) == 0
+    assert (masks / "refined/a/0.png").is_file() and (masks / "refined/b/0.png").is_file()
+
+
+def test_masks_without_frames_are_named(identity_refiner, tmp_path, fails):
+    frames, masks = two_sequences(tmp_path)
+    (frames / "b").rename(frames / "c")
+    message = fails(refine(frames, masks, tmp_path / "out"))
+    assert f"{frames / 'b'}: no such folder of frames for the masks in {masks / 'b'}" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_but_other_folders(identity_refiner, tmp_path, fails):
+    overlay(tmp_path / "masks/vis")
+    (tmp_path / "masks/notes.txt").write_text("no picture")
+    message = fails(refine(tmp_path / "frames", tmp_path / "masks", tmp_path / "out"))
+    assert "masks: holds no masks and no folder of masks; it holds notes.txt, vis" in message
+
+
+@pytest.mark.parametrize("kind", ["frames", "masks"])
+@pytest.mark.parametrize("several", [False, True])
+def test_results_never_replace_what_goes_in(identity_refiner, tmp_path, fails, kind, several):
+    frames, masks = two_sequences(tmp_path) if several else drifting_squares(tmp_path, frames=1)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    message = fails(refine(frames, masks, tmp_path / kind))
+    assert "results would replace what is there; give another --out" in message
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
 
 
 # --- resume ---------------------------------------------------------------------------------------------------

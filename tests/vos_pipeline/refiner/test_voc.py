@@ -5,6 +5,7 @@ import urllib.error
 import numpy as np
 import pytest
 import torch
+from davis_cases import one_line
 from PIL import Image
 from scipy.io import savemat
 from spn_cases import tiny_refiner
@@ -102,6 +103,27 @@ def test_coarse_masks_are_computed_once_and_resemble_the_object(roots, tmp_path)
         scores = coarse.read("2009_01", label, (48, 64))
         assert scores.shape == (48, 64) and scores.dtype == np.float32
         assert scores[labels() == label].mean() > 0.55 and scores[labels() == 0].mean() < 0.3
+
+
+def test_coarse_masks_of_other_labels_or_damaged_are_named(roots, tmp_path):
+    pictures = VOCPictures(roots[0])
+    coarse = CoarseMasks(tmp_path / "coarse", Knows)
+    coarse.fill(pictures)
+    path = tmp_path / "coarse/2007_01.npz"
+    with pytest.raises(
+        PipelineError, match=r"2007_01\.npz: has no coarse mask of label 7.*; delete it"
+    ) as error:
+        coarse.read("2007_01", 7, (48, 64))
+    one_line(error)
+    whole = path.read_bytes()
+    for content in (whole[:-50], b"", b"junk", whole[:60] + bytes(40) + whole[100:]):
+        path.write_bytes(content)
+        with pytest.raises(PipelineError, match=r"2007_01\.npz: can not be read .*; delete it") as error:
+            VOCObjects(pictures, coarse, size=32).coarse.read("2007_01", 12, (48, 64))
+        one_line(error)
+    path.unlink()
+    coarse.fill(pictures)
+    assert coarse.read("2007_01", 12, (48, 64)).shape == (48, 64)
 
 
 def test_untrained_fcn(roots, tmp_path):

@@ -124,12 +124,21 @@ def test_large_labels_are_drawn_and_void_is_not(tmp_path, clip):
         labels = np.zeros((120, 200), np.uint8)
         labels[40:80, 50:120] = label
         write_labels(tmp_path / f"{name}.png", labels)
-    stages = {name: [tmp_path / f"{name}.png"] * FRAMES for name in ("large", "void")}
+    large, void = tmp_path / "large.png", tmp_path / "void.png"
+    stages = {"large": [large] * FRAMES, "void": [void] * (FRAMES - 1) + [large]}
     _, page = write_and_parse(tmp_path, [sequence_report(clip, stages=stages)], width=200)
     (pictures,) = json.loads(page.pictures)
     alpha = {n: np.array(decode(pictures["masks"][n][0]).convert("RGBA"))[..., 3] for n in stages}
     assert (alpha["large"][45:75, 55:115] == 115).all() and alpha["large"][40, 50] == 255
     assert not alpha["large"][:40].any() and not alpha["void"].any()
+
+
+def test_masks_of_0_and_255_show_one_object(tmp_path, clip):
+    path = tmp_path / "grey.png"
+    Image.fromarray(np.where(clip.read_mask(0) > 0, 255, 0).astype(np.uint8)).save(path)
+    _, page = write_and_parse(tmp_path, [sequence_report(clip, truth_paths=[path] * FRAMES)], width=200)
+    drawn = np.array(decode(json.loads(page.pictures)[0]["masks"]["truth"][0]).convert("RGBA"))
+    assert {tuple(c[:3]) for c in drawn[drawn[..., 3] == 115]} == {(128, 0, 0)}
 
 
 def test_nothing_outside_the_file_is_needed(tmp_path, clip):
