@@ -17,6 +17,10 @@ from .functional import propagate_four_way
 class Direct(nn.Module):
     """The mask and its complement propagated at full resolution."""
 
+    GROUP_FACTOR = (
+        4  # times GROUP_PIXELS: an object beside shared gates takes a fraction of the embedded form's memory
+    )
+
     def __init__(self, features: int, stride: int) -> None:
         super().__init__()
         # One set of gates for both: the same affinity carries foreground and background.
@@ -30,8 +34,9 @@ class Direct(nn.Module):
     def forward(self, shared: tuple[Tensor, ...], scores: Tensor) -> Tensor:
         (gates,) = shared
         both = propagate_four_way(torch.cat([scores, 1 - scores], 1), gates, normalize="abs", merge="max")
-        foreground, background = both.chunk(2, 1)
-        return foreground / (foreground + background).clamp(min=1e-6)
+        foreground, background = both.unflatten(1, (2, -1)).unbind(1)
+        refined: Tensor = foreground / (foreground + background).clamp(min=1e-6)
+        return refined
 
     def raw_gates(self, features: Tensor, image: Tensor) -> Tensor:
         """Before normalisation, (N, 4, 3, 1, H, W)."""
@@ -45,6 +50,7 @@ class Direct(nn.Module):
 class Embedded(nn.Module):
     """The mask as ``hidden`` channels beside the image's features, propagated at the guidance's resolution."""
 
+    GROUP_FACTOR = 1
     FINE = 12  # channels at full resolution, where each is dear
 
     def __init__(self, features: int, stride: int, hidden: int, groups: int, rounds: int) -> None:

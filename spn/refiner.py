@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -170,7 +171,7 @@ class SPNRefiner(nn.Module):
         """The network on one picture or tile, group by group of objects."""
         h, w = scores.shape[-2:]
         image, scores = self._padded(image, scores)
-        groups = scores.split(self._objects_at_once(image, scores), 1)
+        groups = self._groups(image, scores)
         if self._sees_mask:
             refined = [self._refine_apart(image, group) for group in groups]
         else:
@@ -192,28 +193,25 @@ class SPNRefiner(nn.Module):
     def _features(self, image: Tensor, masks: Tensor) -> Tensor:
         return self.guidance(torch.cat([image, masks], 1) if self._sees_mask else image)
 
-    def _objects_at_once(self, image: Tensor, scores: Tensor) -> int:
-        """All, where groups would change the result or save nothing: in training, and with a gradient recorded."""
-        n, k, h, w = scores.shape
-        if is_traced() or n * k * h * w <= GROUP_PIXELS:
-            return k
-        records = torch.is_grad_enabled() and any(
-            tensor.requires_grad for tensor in (image, scores, *self.parameters())
-        )
-        if records or any(module.training for module in self.modules()):
-            return k
-        return max(1, GROUP_PIXELS // (n * h * w))
+    def _groups(self, image: Tensor, scores: Tensor) -> Sequence[Tensor]:
+        """Objects in groups of bounded size; all in one where groups would change the result or save nothing."""
+        if is_traced() or self._records(image, scores) or any(module.training for module in self.modules()):
+            return [scores]
+        n, _, h, w = scores.shape
+        pixels = GROUP_PIXELS * (1 if self._sees_mask else self.propagation.GROUP_FACTOR)
+        groups: Sequence[Tensor] = scores.split(max(1, pixels // (n * h * w)), 1)
+        return groups
+
+    def _records(self, *inputs: Tensor) -> bool:
+        """Whether autograd will keep all groups for a backward pass."""
+        tensors = (*inputs, *self.parameters())
+        return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
     def _padded(self, image: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Image and masks with sides that the guidance can halve, at least two of its coarsest cells.
-
-        One cell would be enough, but torch.export could not tell whether a side of so few pixels is one that it may
-        treat as dynamic. For its sake too, this is written without -w % multiple and, if compiled, without a branch.
-        """
+        """Image and masks with sides that the guidance can halve; if compiled, without a branch for what fits."""
         h, w = scores.shape[-2:]
         multiple = self.guidance.multiple
-        rows, columns = (torch.sym_max(2, (side + multiple - 1) // multiple) for side in (h, w))
-        pad = cast(list[int], [0, columns * multiple - w, 0, rows * multiple - h])
+        pad = (0, _whole_cells(w, multiple) - w, 0, _whole_cells(h, multiple) - h)
         if torch.compiler.is_compiling() or any(pad):
             return F.pad(image, pad, mode="replicate"), F.pad(scores, pad, mode="replicate")
         return image, scores
@@ -290,6 +288,18 @@ class SPNRefiner(nn.Module):
             ) from error
         # Channels last is the faster layout for convolutions of few channels on a CPU.
         return refiner.float().to(memory_format=torch.channels_last).eval()
+
+
+def _whole_cells(side: int, multiple: int) -> int:
+    """The next multiple, two of them or more: torch.export has to know that no map of the guidance has one line.
+
+    Not side + -side % multiple, which the compiler fails on.
+    """
+    cells = (side + multiple - 1) // multiple
+    largest = (
+        torch.sym_max if torch.compiler.is_compiling() else max
+    )  # sym_max refuses the sizes of torch.jit.trace
+    return cast(int, largest(2, cells) * multiple)
 
 
 def _as_pictures(image: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
