@@ -1,4 +1,7 @@
-"""The two forms of the refiner: features, image and masks in, refined masks out."""
+"""The two forms of the refiner: features, image and masks in, refined masks out.
+
+What depends on the picture alone, ``of_picture``, is computed once for all groups of objects.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,26 @@ from .functional import propagate_four_way
 class Direct(nn.Module):
     """The mask and its complement propagated at full resolution."""
 
+    GROUP_FACTOR = (
+        4  # times GROUP_PIXELS: an object beside shared gates takes a fraction of the embedded form's memory
+    )
+
     def __init__(self, features: int, stride: int) -> None:
         super().__init__()
         # One set of gates for both: the same affinity carries foreground and background.
         self.gates = nn.Sequential(nn.Conv2d(features, 12 * stride**2, 3, padding=1), nn.PixelShuffle(stride))
         self.local = nn.Conv2d(3, 12, 3, padding=1)  # edges finer than the guidance's stride
 
-    def forward(self, features: Tensor, image: Tensor, scores: Tensor) -> Tensor:
-        gates = self.raw_gates(features, image)
+    def of_picture(self, features: Tensor, image: Tensor) -> tuple[Tensor, ...]:
+        """What all objects of a picture share."""
+        return (self.raw_gates(features, image),)
+
+    def forward(self, shared: tuple[Tensor, ...], scores: Tensor) -> Tensor:
+        (gates,) = shared
         both = propagate_four_way(torch.cat([scores, 1 - scores], 1), gates, normalize="abs", merge="max")
-        foreground, background = both.chunk(2, 1)
-        return foreground / (foreground + background).clamp(min=1e-6)
+        foreground, background = both.unflatten(1, (2, -1)).unbind(1)
+        refined: Tensor = foreground / (foreground + background).clamp(min=1e-6)
+        return refined
 
     def raw_gates(self, features: Tensor, image: Tensor) -> Tensor:
         """Before normalisation, (N, 4, 3, 1, H, W)."""
@@ -38,6 +50,7 @@ class Direct(nn.Module):
 class Embedded(nn.Module):
     """The mask as ``hidden`` channels beside the image's features, propagated at the guidance's resolution."""
 
+    GROUP_FACTOR = 1
     FINE = 12  # channels at full resolution, where each is dear
 
     def __init__(self, features: int, stride: int, hidden: int, groups: int, rounds: int) -> None:
@@ -56,20 +69,25 @@ class Embedded(nn.Module):
         if self.out.bias is not None:
             nn.init.zeros_(self.out.bias)
 
-    def forward(self, features: Tensor, image: Tensor, scores: Tensor) -> Tensor:
-        n, k, height, width = scores.shape
+    def of_picture(self, features: Tensor, image: Tensor) -> tuple[Tensor, ...]:
+        """What all objects of a picture share."""
         # One copy to the operator's layout here instead of one in every round.
         gates = self.raw_gates(features, image).contiguous()
-        masks = scores.reshape(n * k, 1, height, width)
+        return gates, self.from_image(features), self.fine_image(image)
+
+    def forward(self, shared: tuple[Tensor, ...], scores: Tensor) -> Tensor:
+        n, k, height, width = scores.shape
+        gates, coarse_image, fine_image = shared
+        centred = scores.flatten(0, 1).unsqueeze(1) - 0.5
         # In place wherever autograd allows: fresh memory is the larger part of the time on a CPU.
-        centred = masks - 0.5
-        x = self.from_mask(centred).add_(each(self.from_image(features), k)).relu_()
+        x = self.from_mask(centred).add_(each(coarse_image, k)).relu_()
         for mix in self.mixes:
             x = mix(self._propagate(x, gates, k)).add_(x).relu_()
         x = F.interpolate(self.coarse_out(x), (height, width), mode="bilinear", align_corners=False)
-        x = x.add_(self.fine_mask(centred)).add_(each(self.fine_image(image), k)).relu_()
+        x = x.add_(self.fine_mask(centred)).add_(each(fine_image, k)).relu_()
         logits: Tensor = self.out(self.fine(x).relu_()) + self.slope * centred
-        return logits.float().sigmoid().to(scores.dtype).reshape(n, k, height, width)
+        refined: Tensor = logits.float().sigmoid().to(scores.dtype).squeeze(1).unflatten(0, (n, k))
+        return refined
 
     def raw_gates(self, features: Tensor, image: Tensor) -> Tensor:
         """Before normalisation, (N, 4, 3, G, h, w)."""

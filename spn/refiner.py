@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from . import _checkpoint
 from ._forms import Direct, Embedded, each
+from ._refiner_inputs import check_shapes, check_values, is_traced
 from .functional import normalize_gates
 from .guidance import Guidance, LiteGuidance, VGG16Guidance
 
@@ -22,6 +24,10 @@ __all__ = ["SPNRefiner"]
 GUIDANCES = {"LiteGuidance": LiteGuidance, "VGG16Guidance": VGG16Guidance}
 PRETRAINED = {"lite": Path(__file__).parent / "weights" / "lite.safetensors"}
 FORMS = ("embedded", "direct")
+# Objects are worked through in groups of at most so many pixels (objects x height x width) where no gradient is
+# recorded, which bounds the memory of a call: two objects at 480p. Larger groups are no faster on a CPU. Small
+# pictures, for which the overhead of a call would count, stay one group of many objects.
+GROUP_PIXELS = 2**20
 TILE_OVERLAP = 128  # pixels that neighbouring tiles share: well over the width of a coarse mask's unsure band
 
 
@@ -97,22 +103,25 @@ class SPNRefiner(nn.Module):
             self.propagation = Embedded(guidance.channels, guidance.stride, hidden, groups, rounds)
 
     def forward(self, image: Tensor, coarse: Tensor, *, logits: bool = False) -> Tensor:
-        """Refines; with ``logits`` coarse and what is returned are log-odds of any size instead of [0, 1]."""
-        _check_inputs(image, coarse)
+        """Refines; with ``logits`` coarse and what is returned are log-odds of any size instead of [0, 1].
+
+        Raises:
+            TypeError: image or coarse is not a floating-point tensor.
+            ValueError: a shape does not fit, or values lie below -0.5 or above 1.5: a picture in [0, 255] or a
+                normalised one, log-odds without ``logits``. What resampling overshoots [0, 1] by passes, and so
+                does NaN.
+
+        Note:
+            The check of the values waits for the GPU once. It is left out where Python can not read values: inside
+            torch.compile, torch.export, torch.jit.trace and transforms of torch.func, while a CUDA graph is captured,
+            for meta and fake tensors.
+        """
+        check_shapes(image, coarse)
         if logits:
-            refined = self(image, coarse.float().sigmoid())
-            return refined.logit(eps=1e-6).to(coarse.dtype)
-        dtype = next(self.parameters()).dtype
-        image, scores = image.to(dtype), coarse.to(dtype)
-        if coarse.numel() == 0:
-            return coarse
-        refined = (
-            self._refine(image, scores) if self.tile is None else self._refine_tiles(image, scores, self.tile)
-        )
-        if self.form == "embedded":
-            contrast = scores.amax((2, 3), keepdim=True) - scores.amin((2, 3), keepdim=True)
-            refined = torch.lerp(scores, refined, (4 * contrast).clamp(max=1).to(refined.dtype))
-        return refined.clamp(0, 1).to(coarse.dtype)
+            check_values(image=image)
+            return self._refine_scores(image, coarse.float().sigmoid()).logit(eps=1e-6).to(coarse.dtype)
+        check_values(image=image, coarse=coarse)
+        return self._refine_scores(image, coarse)
 
     if TYPE_CHECKING:  # nn.Module says Any
         __call__ = forward
@@ -133,34 +142,79 @@ class SPNRefiner(nn.Module):
             >>> refiner.gates(torch.rand(1, 3, 45, 67), torch.rand(1, 2, 45, 67)).shape
             torch.Size([1, 2, 4, 3, 4, 23, 34])
         """
-        _check_inputs(image, coarse)
+        check_shapes(image, coarse)
+        check_values(image=image, coarse=coarse)
         dtype = next(self.parameters()).dtype
-        features, padded, _ = self._guided(image.to(dtype), coarse.to(dtype))
-        gates = normalize_gates(self.propagation.raw_gates(features, padded), "abs")
+        padded, scores = self._padded(image.to(dtype), coarse.to(dtype))
+        if self._sees_mask:
+            padded, scores = _as_pictures(padded, scores)
+        gates = normalize_gates(self.propagation.raw_gates(self._features(padded, scores), padded), "abs")
         height, width = (-(-side // (padded.shape[3] // gates.shape[-1])) for side in coarse.shape[2:])
-        by_object: Tensor = gates[..., :height, :width].unflatten(0, (len(coarse), -1))
+        by_object: Tensor = _cropped(gates, height, width).unflatten(0, (len(coarse), -1))
         return by_object
 
+    def _refine_scores(self, image: Tensor, coarse: Tensor) -> Tensor:
+        """The network, and what of its result counts, in the dtype of coarse."""
+        if coarse.numel() == 0:
+            return coarse
+        dtype = next(self.parameters()).dtype
+        image, scores = image.to(dtype), coarse.to(dtype)
+        refined = (
+            self._refine(image, scores) if self.tile is None else self._refine_tiles(image, scores, self.tile)
+        )
+        if self.form == "embedded":
+            contrast = scores.amax((2, 3), keepdim=True) - scores.amin((2, 3), keepdim=True)
+            refined = torch.lerp(scores, refined, (4 * contrast).clamp(max=1).to(refined.dtype))
+        return refined.clamp(0, 1).to(coarse.dtype)
+
     def _refine(self, image: Tensor, scores: Tensor) -> Tensor:
-        """The network on one picture or tile."""
-        n, k, h, w = scores.shape
-        features, image, masks = self._guided(image, scores)
-        return self.propagation(features, image, masks).reshape(n, k, *image.shape[2:])[..., :h, :w]
+        """The network on one picture or tile, group by group of objects."""
+        h, w = scores.shape[-2:]
+        image, scores = self._padded(image, scores)
+        groups = self._groups(image, scores)
+        if self._sees_mask:
+            refined = [self._refine_apart(image, group) for group in groups]
+        else:
+            shared = self.propagation.of_picture(self.guidance(image), image)
+            refined = [self.propagation(shared, group) for group in groups]
+        return _cropped(refined[0] if len(refined) == 1 else torch.cat(refined, 1), h, w)
 
-    def _guided(self, image: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features, and the image and the masks that they are of, padded to what the guidance can halve.
+    def _refine_apart(self, image: Tensor, scores: Tensor) -> Tensor:
+        """Objects whose features differ: each becomes a picture of its own."""
+        pictures, masks = _as_pictures(image, scores)
+        own = self.propagation.of_picture(self._features(pictures, masks), pictures)
+        refined: Tensor = self.propagation(own, masks).squeeze(1).unflatten(0, scores.shape[:2])
+        return refined
 
-        Where features differ from object to object, each object becomes a picture of its own.
-        """
+    @property
+    def _sees_mask(self) -> bool:
+        return getattr(self.guidance, "sees_mask", False)
+
+    def _features(self, image: Tensor, masks: Tensor) -> Tensor:
+        return self.guidance(torch.cat([image, masks], 1) if self._sees_mask else image)
+
+    def _groups(self, image: Tensor, scores: Tensor) -> Sequence[Tensor]:
+        """Objects in groups of bounded size; all in one where groups would change the result or save nothing."""
+        if is_traced() or self._records(image, scores) or any(module.training for module in self.modules()):
+            return [scores]
+        n, _, h, w = scores.shape
+        pixels = GROUP_PIXELS * (1 if self._sees_mask else self.propagation.GROUP_FACTOR)
+        groups: Sequence[Tensor] = scores.split(max(1, pixels // (n * h * w)), 1)
+        return groups
+
+    def _records(self, *inputs: Tensor) -> bool:
+        """Whether autograd will keep all groups for a backward pass."""
+        tensors = (*inputs, *self.parameters())
+        return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+    def _padded(self, image: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Image and masks with sides that the guidance can halve; if compiled, without a branch for what fits."""
         h, w = scores.shape[-2:]
         multiple = self.guidance.multiple
-        pad = (0, -w % multiple, 0, -h % multiple)
-        if any(pad):
-            image, scores = F.pad(image, pad, mode="replicate"), F.pad(scores, pad, mode="replicate")
-        if not getattr(self.guidance, "sees_mask", False):
-            return self.guidance(image), image, scores
-        image, masks = each(image, scores.shape[1]), scores.flatten(0, 1).unsqueeze(1)
-        return self.guidance(torch.cat([image, masks], 1)), image, masks
+        pad = (0, _whole_cells(w, multiple) - w, 0, _whole_cells(h, multiple) - h)
+        if torch.compiler.is_compiling() or any(pad):
+            return F.pad(image, pad, mode="replicate"), F.pad(scores, pad, mode="replicate")
+        return image, scores
 
     def _refine_tiles(self, image: Tensor, scores: Tensor, tile: int) -> Tensor:
         """Tiles overlap; each gives the part that is nearer to its middle than to its neighbour's."""
@@ -236,17 +290,29 @@ class SPNRefiner(nn.Module):
         return refiner.float().to(memory_format=torch.channels_last).eval()
 
 
-def _check_inputs(image: Tensor, coarse: Tensor) -> None:
-    for name, value in (("image", image), ("coarse", coarse)):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
-        if not value.is_floating_point():
-            raise TypeError(f"{name} must be floating point, in [0, 1], got {value.dtype}")
-    if image.dim() != 4 or image.shape[1] != 3:
-        raise ValueError(f"image must be (N, 3, H, W), got {tuple(image.shape)}")
-    n, _, h, w = image.shape
-    if coarse.dim() != 4 or coarse.shape[0] != n or coarse.shape[2:] != image.shape[2:]:
-        raise ValueError(f"coarse must be (N, K, H, W) = ({n}, K, {h}, {w}), got {tuple(coarse.shape)}")
+def _whole_cells(side: int, multiple: int) -> int:
+    """The next multiple, two of them or more: torch.export has to know that no map of the guidance has one line.
+
+    Not side + -side % multiple, which the compiler fails on.
+    """
+    cells = (side + multiple - 1) // multiple
+    largest = (
+        torch.sym_max if torch.compiler.is_compiling() else max
+    )  # sym_max refuses the sizes of torch.jit.trace
+    return cast(int, largest(2, cells) * multiple)
+
+
+def _as_pictures(image: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, 3, H, W) and (N, K, H, W) to (N K, 3, H, W) and (N K, 1, H, W)."""
+    return each(image, scores.shape[1]), scores.flatten(0, 1).unsqueeze(1)
+
+
+def _cropped(maps: Tensor, height: int, width: int) -> Tensor:
+    if not torch.compiler.is_exporting():
+        return maps[..., :height, :width]
+    # A slice, unlike an index, asks whether the maps are large enough, which torch.export can not tell for all sizes.
+    rows, columns = (torch.arange(side, device=maps.device) for side in (height, width))
+    return maps.index_select(-2, rows).index_select(-1, columns)
 
 
 def _spans(length: int, tile: int) -> list[tuple[int, int, int, int]]:

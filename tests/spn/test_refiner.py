@@ -3,18 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from refiner_cases import FORMS, small
 
 from spn.functional import propagate_four_way
 from spn.guidance import LiteGuidance, VGG16Guidance
 from spn.refiner import SPNRefiner
-
-FORMS = ("embedded", "embedded, guidance sees the mask", "direct")
-
-
-def small(form="embedded", **options):
-    torch.manual_seed(0)
-    guidance = LiteGuidance(widths=(8, 8, 8, 8), sees_mask="sees" in form)
-    return SPNRefiner(guidance, form=form.split(",")[0], hidden=8, **options).eval()
 
 
 def disk(size, centre, radius):
@@ -237,7 +230,7 @@ def test_gates_are_stable_weights_of_the_size_that_is_propagated(form, sees_mask
 def test_gates_are_those_that_the_direct_form_uses():
     torch.manual_seed(0)
     refiner = SPNRefiner(LiteGuidance((4, 4, 4, 4)), form="direct").eval()
-    image, coarse = torch.rand(1, 3, 16, 32), torch.rand(1, 1, 16, 32)
+    image, coarse = torch.rand(1, 3, 48, 32), torch.rand(1, 1, 48, 32)
     with torch.no_grad():
         gates = refiner.gates(image, coarse)[:, 0]
         both = propagate_four_way(torch.cat([coarse, 1 - coarse], 1), gates)

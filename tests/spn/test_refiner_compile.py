@@ -1,0 +1,115 @@
+"""torch.compile, torch.export and torch.jit.trace of the refiner."""
+
+import io
+
+import pytest
+import torch
+from refiner_cases import FORMS, small
+
+from spn.guidance import VGG16Guidance
+from spn.refiner import SPNRefiner
+
+# Odd ones, one that needs no padding, one smaller than a cell of the guidance.
+SIZES = [(45, 67), (33, 50), (64, 80), (7, 9)]
+
+
+def inputs(size, n=1, k=2):
+    return torch.rand(n, 3, *size), torch.rand(n, k, *size)
+
+
+def assert_same(actual, expected):
+    torch.testing.assert_close(actual, expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("form", FORMS)
+@torch.no_grad()
+def test_compiled_equals_eager_at_every_size(form, dynamic):
+    torch._dynamo.reset()
+    refiner = small(form)
+    compiled = torch.compile(refiner, dynamic=dynamic, fullgraph=True, backend="aot_eager")
+    for size in SIZES:
+        arguments = inputs(size)
+        assert_same(compiled(*arguments), refiner(*arguments))
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_inductor_compiles_the_refiner():
+    torch._dynamo.reset()
+    refiner = small()
+    compiled = torch.compile(refiner, dynamic=True, fullgraph=True)
+    for size in SIZES[:2]:
+        arguments = inputs(size)
+        torch.testing.assert_close(compiled(*arguments), refiner(*arguments), rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_gates_log_odds_and_tiles_compile():
+    torch._dynamo.reset()
+    refiner = small()
+    gates = torch.compile(refiner.gates, dynamic=True, fullgraph=True, backend="aot_eager")
+    logits = torch.compile(refiner, dynamic=True, fullgraph=True, backend="aot_eager")
+    for size in SIZES[:2]:
+        arguments = inputs(size)
+        assert_same(gates(*arguments), refiner.gates(*arguments))
+        expected = refiner(*arguments, logits=True)
+        torch.testing.assert_close(logits(*arguments, logits=True), expected, rtol=0, atol=1e-4)
+    tiled = small(tile=256)
+    compiled = torch.compile(tiled, dynamic=True, fullgraph=True, backend="aot_eager")
+    for size in [(20, 300), (20, 310)]:
+        arguments = inputs(size)
+        assert_same(compiled(*arguments), tiled(*arguments))
+
+
+@pytest.mark.slow
+def test_compiled_training_gives_the_gradients_of_eager():
+    torch._dynamo.reset()
+    refiner = small()
+    compiled = torch.compile(refiner, dynamic=True, fullgraph=True, backend="aot_eager")
+    for size in SIZES[:2]:
+        arguments = [tensor.requires_grad_() for tensor in inputs(size)]
+        actual = torch.autograd.grad(compiled(*arguments).square().sum(), arguments)
+        expected = torch.autograd.grad(refiner(*arguments).square().sum(), arguments)
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("form", [*FORMS, "VGG-16"])
+@torch.no_grad()
+def test_exported_equals_eager_at_every_size(form, strict):
+    refiner = small(form) if form in FORMS else SPNRefiner(VGG16Guidance(None), form="direct").eval()
+    size = {2: torch.export.Dim("h"), 3: torch.export.Dim("w")}
+    program = torch.export.export(refiner, inputs(SIZES[0]), dynamic_shapes=(size, size), strict=strict)
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    loaded = torch.export.load(file).module()
+    for other in [*SIZES, (1, 1), (100, 3)]:
+        arguments = inputs(other)
+        assert_same(loaded(*arguments), refiner(*arguments))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+@torch.no_grad()
+def test_export_with_any_number_of_pictures_and_objects(form):
+    refiner = small(form)
+    n, k, h, w = (torch.export.Dim(name) for name in "nkhw")
+    shapes = ({0: n, 2: h, 3: w}, {0: n, 1: k, 2: h, 3: w})
+    program = torch.export.export(refiner, inputs(SIZES[0], n=2, k=3), dynamic_shapes=shapes).module()
+    for size, n, k in [(SIZES[1], 2, 3), (SIZES[2], 3, 2), (SIZES[3], 1, 4)]:
+        arguments = inputs(size, n, k)
+        assert_same(program(*arguments), refiner(*arguments))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@torch.no_grad()
+def test_traced_equals_eager(form):
+    refiner = small(form)
+    traced = torch.jit.trace(refiner, inputs(SIZES[0]))
+    arguments = inputs(SIZES[0])
+    assert_same(traced(*arguments), refiner(*arguments))
