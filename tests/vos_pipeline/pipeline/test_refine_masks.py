@@ -225,7 +225,7 @@ def test_folders_without_masks_are_no_sequences(identity_refiner, tmp_path, caps
     (masks / "logs/0.txt").write_text("no picture")
     overlay(masks / "vis")
     assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "run.json"]
     skipped = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
     assert skipped == [f"warning: {masks / 'vis'}: skipped, these pictures are no masks and have no frames"]
 
@@ -235,7 +235,7 @@ def test_folders_beside_masks_are_left_alone(identity_refiner, tmp_path):
     overlay(masks / "vis")
     write_labels(masks / "older/0.png", np.ones((40, 64), np.uint8))
     assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
-    assert [path.name for path in (tmp_path / "out").glob("*")] == [".refine.npz", "0.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".refine.npz", "0.png", "run.json"]
 
 
 @pytest.mark.parametrize("linked", [False, True])
@@ -246,8 +246,12 @@ def test_results_among_the_masks_are_no_sequence(identity_refiner, tmp_path, lin
     if linked:
         (tmp_path / "link").symlink_to(out)
         out = tmp_path / "link"
-    for _ in range(2):
-        assert cli.main(refine(frames, masks, out)) == 0
+    for leave in (
+        "--overwrite",
+        "--resume",
+    ):  # beside the picture that lies there, which is none of the run's
+        assert cli.main(refine(frames, masks, out, leave)) == 0
+    assert read_labels(masks / "refined/left.png").all()
     assert (masks / "refined/a/0.png").is_file() and (masks / "refined/b/0.png").is_file()
 
 
@@ -272,7 +276,7 @@ def test_results_never_replace_what_goes_in(identity_refiner, tmp_path, fails, k
     frames, masks = two_sequences(tmp_path) if several else drifting_squares(tmp_path, frames=1)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
     message = fails(refine(frames, masks, tmp_path / kind))
-    assert "results would replace what is there; give another --out" in message
+    assert f"the results would replace files of {tmp_path / kind}" in message
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
 
 
