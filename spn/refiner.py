@@ -296,10 +296,9 @@ def _whole_cells(side: int, multiple: int) -> int:
     Not side + -side % multiple, which the compiler fails on.
     """
     cells = (side + multiple - 1) // multiple
-    largest = (
-        torch.sym_max if torch.compiler.is_compiling() else max
-    )  # sym_max refuses the sizes of torch.jit.trace
-    return cast(int, largest(2, cells) * multiple)
+    if torch.compiler.is_compiling():
+        return cast(int, torch.sym_max(2, cells) * multiple)
+    return (cells + (cells < 2)) * multiple  # max(2, cells), which torch.jit.trace would not record
 
 
 def _as_pictures(image: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
