@@ -17,9 +17,8 @@ from .functional import propagate_four_way
 class Direct(nn.Module):
     """The mask and its complement propagated at full resolution."""
 
-    GROUP_FACTOR = (
-        4  # times GROUP_PIXELS: an object beside shared gates takes a fraction of the embedded form's memory
-    )
+    # Times GROUP_PIXELS: an object beside shared gates takes a fraction of the embedded form's memory.
+    GROUP_FACTOR = 4
 
     def __init__(self, features: int, stride: int) -> None:
         super().__init__()

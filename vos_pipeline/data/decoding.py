@@ -72,7 +72,12 @@ def frame_rate(video: Path) -> float:
 def frame_times(folder: Path) -> tuple[float, ...] | None:
     """The times that :func:`decode_video` left beside the frames; None for a constant rate."""
     path = folder / TIMES
-    return tuple(json.loads(path.read_text())) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return tuple(map(float, json.loads(path.read_bytes())))
+    except (ValueError, TypeError) as error:
+        raise PipelineError(f"{path}: is damaged ({error}): delete the folder {folder} and run again") from None
 
 
 def uneven(times: list[float | None], rate: float) -> list[float] | None:

@@ -18,7 +18,7 @@ def list_images(folder: str | Path) -> list[Path]:
 
 def has_images(folder: Path) -> bool:
     """Whether the folder holds a visible picture."""
-    return any(_is_visible(name, IMAGE_SUFFIXES) for name in _names(folder))
+    return any(_is_visible(name, IMAGE_SUFFIXES) and _can_be_read(folder / name) for name in _names(folder))
 
 
 def list_files(folder: Path, *suffixes: str) -> list[Path]:
@@ -28,7 +28,7 @@ def list_files(folder: Path, *suffixes: str) -> list[Path]:
         PipelineError: there are none, two share a stem, or a name is not UTF-8.
     """
     files = [folder / name for name in natural_order(_names(folder)) if _is_visible(name, suffixes)]
-    files = [path for path in files if not path.is_dir()]
+    files = [path for path in files if _can_be_read(path)]
     if not files:
         raise PipelineError(f"{readable(folder)}: holds no {', '.join(suffixes)} files")
     by_stem: dict[str, Path] = {}
@@ -73,6 +73,11 @@ def _runs(name: str) -> list[str]:
 
 def _is_visible(name: str, suffixes: tuple[str, ...]) -> bool:
     return os.path.splitext(name)[1].lower() in suffixes and not name.startswith(".")
+
+
+def _can_be_read(path: Path) -> bool:
+    """Not for folders, and not for pipes, which may wait for ever; what a link has lost is noticed on reading."""
+    return path.is_file() or not path.exists()
 
 
 def _names(folder: Path) -> list[str]:

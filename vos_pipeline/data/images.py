@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def open_image(path: str | Path) -> Image.Image:
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe might wait for ever
+        raise PipelineError(f"{path}: is no file; give a picture")
     try:
         return Image.open(path)
     except FileNotFoundError:

@@ -25,8 +25,8 @@ from vos_pipeline.data import write_video
 from vos_pipeline.pipeline import stages
 from vos_pipeline.settings import PRESETS
 
-SECONDS = 120  # after which a command is taken to hang
-EXAMPLES = 40
+SECONDS = 30  # after which a command is taken to hang
+EXAMPLES = int(os.environ.get("SPN_EXAMPLES", "40"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -194,20 +194,18 @@ def spoiling(draw):
 
 # --- commands -----------------------------------------------------------------------------------------------
 
-# Most words are as they should be: what lies behind a wrong one is not reached.
-USUALLY = 12
-
 
 def usually(good, *odd):
-    return st.sampled_from([good] * USUALLY + list(odd))
+    """Nine times of ten a good word: what lies behind a wrong one is not reached."""
+    return st.sampled_from([good] * 9 * len(odd) + list(odd))
 
 
 # Paths are relative to the folder of inputs.
 ODD = ["davis", "frames", "masks", "clip.mp4", "none", "frames/00000.jpg", "", "masks/00000.png", "."]
 OUT = st.sampled_from(
-    ["../out"] * 8 + ["../theirs", "../file", "../link", "../new/er", "frames", "masks", "davis", "."]
+    ["../out"] * 24 + ["../theirs", "../file", "../link", "../new/er", "frames", "masks", "davis", "."]
 )
-LEAVE = st.sampled_from([[], [], ["--resume"], ["--overwrite"]])
+LEAVE = st.sampled_from([[], ["--resume"], ["--overwrite"]])
 PRESET = usually(["--preset", "tiny"], ["--preset", "none"])
 DEVICE = usually([], ["--device", "cpu"], ["--device", "mps"], ["--device", "cuda"], ["--device", ""])
 YEAR = st.sampled_from([["--year", "2016"], ["--year", "2017"], []])
@@ -216,7 +214,7 @@ NAMES = usually(
     [], *(["--sequences", *names] for names in (["pair"], ["pair", "pair"], ["../x"], ["single", "ä"]))
 )
 FOLDERS = [["--frames", "frames", "--masks", "masks"], ["--frames", "all-frames", "--masks", "all-masks"]]
-NUMBERS = ["1", "2", "0", "-1", "nan", "1e9", "", "ä", "1.5"]
+NUMBERS = ["0", "-1", "nan", "1e9", "", "ä", "1.5"]
 
 
 def path(good):
