@@ -77,7 +77,9 @@ def frame_times(folder: Path) -> tuple[float, ...] | None:
     try:
         return tuple(map(float, json.loads(path.read_bytes())))
     except (ValueError, TypeError) as error:
-        raise PipelineError(f"{path}: is damaged ({error}): delete the folder {folder} and run again") from None
+        raise PipelineError(
+            f"{path}: is damaged ({error}): delete the folder {folder} and run again"
+        ) from None
 
 
 def uneven(times: list[float | None], rate: float) -> list[float] | None:
