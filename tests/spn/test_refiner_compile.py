@@ -9,6 +9,7 @@ from refiner_cases import FORMS, small
 from spn.guidance import VGG16Guidance
 from spn.refiner import SPNRefiner
 
+SEES = "embedded, guidance sees the mask"  # as the shipped refiner does
 # Odd ones, one that needs no padding, one smaller than a cell of the guidance.
 SIZES = [(45, 67), (33, 50), (64, 80), (7, 9)]
 
@@ -22,7 +23,7 @@ def assert_same(actual, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("form", "dynamic"), [*((form, True) for form in FORMS), ("direct", None)])
+@pytest.mark.parametrize(("form", "dynamic"), [(SEES, True), ("direct", None)])
 @torch.no_grad()
 def test_compiled_equals_eager_at_every_size(form, dynamic):
     torch._dynamo.reset()
@@ -59,9 +60,7 @@ def test_compiled_training_gives_the_gradients_of_eager():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("form", "strict"), [*((form, False) for form in (*FORMS, "VGG-16")), ("embedded", True)]
-)
+@pytest.mark.parametrize(("form", "strict"), [(SEES, False), ("VGG-16", False), ("embedded", True)])
 @torch.no_grad()
 def test_exported_equals_eager_at_every_size(form, strict):
     refiner = small(form) if form in FORMS else SPNRefiner(VGG16Guidance(None), form="direct").eval()

@@ -37,7 +37,7 @@ def davis(args: argparse.Namespace) -> None:
     from vos_pipeline.data import load_davis
 
     sequences = load_davis(args.data, args.year, args.set_name, args.sequences)
-    with _claimed(args, args.data):
+    with _claimed(args, *_files(sequences)):
         pass
     _run(args, args.data, sequences, f"DAVIS {args.year} {args.set_name}", davis_set=args.set_name)
 
@@ -50,7 +50,7 @@ def segment(args: argparse.Namespace) -> None:
         sequence = load_frames(
             args.video, args.mask, first_frame=args.first_frame
         )  # nothing is written if that fails
-    with _claimed(args, args.video, args.mask, args.train_data) as folder:
+    with _claimed(args, args.video, args.mask, *_files(train)) as folder:
         if not args.video.is_dir():
             sequence = load_frames(args.video, args.mask, args.out / "frames", args.first_frame)
             if folder:
@@ -65,7 +65,7 @@ def segment(args: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _claimed(args: argparse.Namespace, *inputs: Path | None) -> Iterator[OutputFolder | None]:
+def _claimed(args: argparse.Namespace, *inputs: Path) -> Iterator[OutputFolder | None]:
     """Join the ranks; the first one gets the folder ``--out``, claimed, before the others run the block."""
     from vos_pipeline.training import first_rank_first, join_process_group
 
@@ -73,9 +73,13 @@ def _claimed(args: argparse.Namespace, *inputs: Path | None) -> Iterator[OutputF
     with first_rank_first() as first:
         folder = OutputFolder(args.out) if first else None
         if folder:
-            used = [path for path in inputs if path is not None]
-            folder.claim(resume=args.resume, overwrite=args.overwrite, inputs=used)
+            folder.claim(resume=args.resume, overwrite=args.overwrite, inputs=inputs)
         yield folder
+
+
+def _files(sequences: list[Sequence]) -> Iterator[Path]:
+    for sequence in sequences:
+        yield from sequence.files
 
 
 def _run(
@@ -141,7 +145,7 @@ def train_foreground(args: argparse.Namespace) -> None:
 
     preset, checkpoint = get_preset(args.preset), args.out / "foreground.pt"
     sequences = load_davis(args.data, args.year, args.set_name, args.sequences)
-    with _claimed(args, args.data) as folder:
+    with _claimed(args, *_files(sequences)) as folder:
         if folder:
             folder.identify("preset", asdict(preset))
             folder.identify("training data", {s.name: s.fingerprint() for s in sequences})

@@ -100,8 +100,11 @@ def open_image(path: str | Path) -> Image.Image:
         raise PipelineError(f"{path}: no such file") from None
     except PermissionError:
         raise PipelineError(f"{path}: may not be read (permission denied)") from None
-    except (*DAMAGE, Image.DecompressionBombError) as error:
-        raise PipelineError(f"{path}: can not be read as a picture ({type(error).__name__})") from None
+    except Image.DecompressionBombError as error:
+        raise PipelineError(f"{path}: is too large ({error})") from None
+    except DAMAGE as error:
+        reason = getattr(error, "strerror", None) or "it is none, or of an unknown format"
+        raise PipelineError(f"{path}: can not be read as a picture ({reason})") from None
 
 
 def decoded(decode: Callable[..., Any], path: str | Path, *args: str) -> Any:

@@ -55,6 +55,11 @@ class Sequence:
         return ids
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """All frames and all masks that are known."""
+        return (*self.frame_paths, *(path for path in self.mask_paths if path is not None))
+
+    @property
     def has_all_masks(self) -> bool:
         """Whether every frame has a mask, so that results can be scored."""
         return all(path is not None for path in self.mask_paths)
@@ -71,7 +76,7 @@ class Sequence:
 
     def check_sizes(self) -> None:
         """Fail before hours of work, not after: PipelineError for a file that is damaged or has another size."""
-        for path in (*self.frame_paths, *(path for path in self.mask_paths if path is not None)):
+        for path in self.files:
             self._check_size(path, image_size(path))
 
     # --- identity -----------------------------------------------------------------------------------------------
@@ -87,7 +92,7 @@ class Sequence:
 
     def fingerprint(self) -> str:
         """A digest of all frames and masks that are known."""
-        return fingerprint((*self.frame_paths, *(path for path in self.mask_paths if path is not None)))
+        return fingerprint(self.files)
 
     # --- helpers ------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from vos_pipeline.pipeline import stages
 from vos_pipeline.settings import PRESETS
 
 SECONDS = 30  # after which a command is taken to hang
-EXAMPLES = int(os.environ.get("SPN_EXAMPLES", "40"))
+EXAMPLES = 40
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -249,6 +249,7 @@ COMMANDS = {
             OUT,
         ),
         usually([], *(["--train-data", name] for name in ("davis", "none", "frames"))),
+        usually([], *(["--first-frame", name] for name in ("00000", "0", "1", "00001.jpg", "x", "99"))),
         *RUN,
     ),
     "refine": arguments(
