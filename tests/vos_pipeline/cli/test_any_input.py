@@ -95,7 +95,7 @@ LINES = [
     "# pair",
     "",
     "  single ",
-    "../x",
+    "../480p/pair",
     "/",
     "..",
     "ghost",
@@ -206,7 +206,10 @@ def usually(good, *odd):
 # Paths are relative to the folder of inputs.
 ODD = ["davis", "frames", "masks", "clip.mp4", "none", "frames/00000.jpg", "", "masks/00000.png", "."]
 OUT = st.sampled_from(
-    ["../out"] * 12 + ["../theirs"] * 6 + ["../file", "../link", "../new/er", "frames", "masks", "davis", "."]
+    ["../out"] * 12
+    + ["../theirs"] * 3
+    + ["../beside"] * 3
+    + ["../file", "../link", "../new/er", "frames", "masks", "davis", "."]
 )
 LEAVE = st.sampled_from([[], ["--resume"], ["--overwrite"]])
 PRESET = usually(["--preset", "tiny"], ["--preset", "none"])
@@ -308,7 +311,7 @@ COMMANDS = {
 READ = {
     "demo": (),
     "davis": ("davis",),
-    "segment": ("frames", "masks", "clip.mp4"),
+    "segment": ("frames", "masks", *["clip.mp4"] * 8),
     "refine": ("frames", "masks", "all-frames/pair", "all-masks"),
     "tables": ("davis",),
     "train-foreground": ("davis",),
@@ -409,7 +412,11 @@ def test_any_input(command, inputs, capsys):
             base = Path(name)
             folder = base / "in"
             shutil.copytree(inputs, folder)
-            for theirs in (*(base / "theirs" / name for name in THEIRS), base / "file"):
+            for theirs in (
+                *(base / "theirs" / name for name in THEIRS),
+                base / "beside/nets/mine.pt",
+                base / "file",
+            ):
                 theirs.parent.mkdir(parents=True, exist_ok=True)
                 theirs.write_text("mine")
             (base / "link").symlink_to(folder / "masks")
