@@ -200,7 +200,13 @@ class VGG16Guidance(_Guidance):
         self.features = nn.Sequential(*down)
         self.up = nn.ModuleList(up)
         if weights is not None:
-            self.features.load_state_dict(_vgg16_features(weights))
+            state = _vgg16_features(weights)
+            try:
+                self.features.load_state_dict(state)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"weights must be the path of a VGG-16 state dict, got {os.fspath(weights)!r} ({_one_line(error)})"
+                ) from error
 
     def forward(self, image: Tensor) -> Tensor:
         x, skips = self.normalized(image), []
@@ -229,6 +235,23 @@ def _mirrored(outputs: int, width: int, depth: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def _state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    except (MemoryError, PermissionError):
+        raise
+    except Exception as error:  # a damaged archive or pickle fails in any way
+        raise ValueError(
+            f"weights must be the path of a VGG-16 state dict, got {os.fspath(path)!r} ({_one_line(error)})"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    """The kind of an error and the beginning of its message."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def _vgg16_features(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The convolutions of a VGG-16 state dict, from a file or from torchvision's ImageNet weights."""
     if weights == "imagenet":
@@ -242,7 +265,7 @@ def _vgg16_features(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
                 "Pass the path of a VGG-16 state dict, or weights=None to start from random weights."
             ) from error
     elif os.path.isfile(weights):
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        state = _state_dict(weights)
     else:
         raise ValueError(
             f"weights must be 'imagenet', None or the path of a VGG-16 state dict, got {weights!r}"

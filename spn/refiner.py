@@ -272,9 +272,14 @@ class SPNRefiner(nn.Module):
         state, metadata = _checkpoint.load(path)
         if "spn_refiner" not in metadata:
             raise ValueError(f"name must be a file from SPNRefiner.save_pretrained, got {os.fspath(name)!r}")
-        config = json.loads(metadata["spn_refiner"])
-        kind, guidance_config = config.pop("guidance"), config.pop("guidance_config")
-        if guidance is None and kind not in GUIDANCES:
+        try:
+            config = json.loads(metadata["spn_refiner"])
+            kind, guidance_config = config.pop("guidance"), config.pop("guidance_config")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"name must be a file from SPNRefiner.save_pretrained, got {os.fspath(name)!r} ({error!r})"
+            ) from error
+        if guidance is None and (not isinstance(kind, str) or kind not in GUIDANCES):
             raise ValueError(f"guidance must be given: the checkpoint was made with a {kind} of its author's")
         try:
             if guidance is None:

@@ -64,6 +64,28 @@ def test_vgg16_loads_a_state_dict_from_a_file(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"text that is none",
+        b"PK\x03\x04",
+        bytes(100),
+        [1],
+        {"a": 1},
+        {"features.0.weight": torch.zeros(1)},
+    ],
+)
+def test_vgg16_names_a_file_that_is_no_state_dict(tmp_path, content):
+    path = tmp_path / "vgg16.pth"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(
+        ValueError, match=r"weights must be the path of a VGG-16 state dict, got '.*vgg16\.pth' \("
+    ) as error:
+        VGG16Guidance(weights=path)
+    assert "\n" not in str(error.value)
+
+
 def test_vgg16_says_what_to_do_without_imagenet_weights(monkeypatch):
     torchvision_models = pytest.importorskip("torchvision.models")
 

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from refiner_cases import FORMS, small
 
+from spn import _checkpoint
 from spn.functional import propagate_four_way
 from spn.guidance import LiteGuidance, VGG16Guidance
 from spn.refiner import SPNRefiner
@@ -199,6 +200,33 @@ def test_wrong_files(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="must be a safetensors file"):
         SPNRefiner.from_pretrained(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.parametrize(
+    "config", ["", "[1", "[1]", "{}", '{"guidance": 1}', '{"guidance": [], "guidance_config": 1}']
+)
+def test_a_damaged_configuration_is_named(tmp_path, config):
+    path = tmp_path / "refiner.safetensors"
+    _checkpoint.save({"a": torch.zeros(1)}, path, {"format": "pt", "spn_refiner": config})
+    with pytest.raises((ValueError, TypeError), match=r"name must be|guidance must be") as error:
+        SPNRefiner.from_pretrained(path)
+    assert "\n" not in str(error.value)
+
+
+def test_saving_replaces_nothing_but_its_own_file(tmp_path, monkeypatch):
+    path, beside = tmp_path / "refiner.safetensors", tmp_path / "refiner.safetensors.part"
+    beside.write_text("mine")
+    small().save_pretrained(path)
+    whole = path.read_bytes()
+
+    def fail(*paths):
+        raise OSError("no space")
+
+    monkeypatch.setattr(_checkpoint.os, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        small().save_pretrained(path)
+    assert path.read_bytes() == whole and beside.read_text() == "mine"
+    assert sorted(tmp_path.iterdir()) == [path, beside]
 
 
 def test_checkpoints_of_another_version_are_refused(tmp_path):
