@@ -17,6 +17,7 @@ from spn_cases import TINY, photographs, square, tiny_refiner
 from spn.refiner import SPNRefiner
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.refiner import Composites, refinement_loss, train_refiner, training, validate
+from vos_pipeline.refiner.curves import Curves
 from vos_pipeline.settings import SPNTraining
 
 
@@ -127,6 +128,17 @@ def test_a_checkpoint_comes_with_pictures_and_curves(tmp_path):
     assert list(rows["step"]) == [2, 4, 6]
     assert np.allclose(rows["loss"], np.reshape(losses, (3, 2)).mean(1), atol=1e-4)
     assert ((rows["J_refined"] > 0) & (rows["J_refined"] < 1)).all()
+
+
+def test_a_row_of_the_curves_that_was_cut_short_is_left_out(tmp_path):
+    curves = Curves(tmp_path, 0)
+    for step in (2, 4, 6):
+        curves.add_step(step, 1.0, 0.1)
+        curves.add_checkpoint(step)
+    whole = curves.path.read_text().splitlines()
+    curves.path.write_text("\n".join([*whole[:2], "x,1,2,3,4", *whole[2:]])[:-5])
+    Curves(tmp_path, 6)
+    assert curves.path.read_text().splitlines() == whole[:3]
 
 
 def test_without_tensorboard_it_trains_all_the_same(tmp_path, monkeypatch):
