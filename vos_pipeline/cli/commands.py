@@ -43,7 +43,7 @@ def davis(args: argparse.Namespace) -> None:
 
 
 def segment(args: argparse.Namespace) -> None:
-    from vos_pipeline.data import load_frames, load_train_set
+    from vos_pipeline.data import decoded_files, load_frames, load_train_set
 
     train = load_train_set(args.train_data) if args.train_data else []
     if args.video.is_dir():
@@ -54,7 +54,7 @@ def segment(args: argparse.Namespace) -> None:
         if not args.video.is_dir():
             sequence = load_frames(args.video, args.mask, args.out / "frames", args.first_frame)
             if folder:
-                decoded = sequence.frame_paths[0].parent.iterdir()
+                decoded = decoded_files(sequence.frame_paths[0].parent)
                 folder.add((path.relative_to(args.out) for path in decoded), written=True)
     train = [other for other in train if other.name != sequence.name]
     if args.train_data and not train:

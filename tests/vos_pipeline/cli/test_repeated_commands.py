@@ -1,5 +1,7 @@
 """A command given twice: nothing that the first one made, and nothing of the user's, is lost or taken for new."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from davis_cases import files_in
@@ -133,6 +135,22 @@ def video(path, color):
     frames = np.zeros((4, 40, 64, 3), np.uint8)
     frames[:, 4:18, 6:24] = color
     write_video(path, frames)
+
+
+def test_files_beside_the_frames_of_a_video_are_kept(tiny_root, tmp_path):
+    labels = np.zeros((48, 64), np.uint8)
+    labels[8:28, 8:28] = 1
+    write_video(tmp_path / "clip.mp4", [100 * np.stack([labels] * 3, axis=-1)] * 3)
+    write_labels(tmp_path / "first.png", labels)
+    command = ["segment", tmp_path / "clip.mp4", "--mask", tmp_path / "first.png", "--preset", "tiny"]
+    command += ["--out", tmp_path / "out"]
+    succeeds(command)
+    (folder,) = (tmp_path / "out/frames").iterdir()
+    frames = files_in(folder)
+    (folder / "notes.txt").write_text("mine")
+    for option in ("--resume", "--overwrite", "--resume"):
+        succeeds([*command, option])
+        assert files_in(folder) == {**frames, Path("notes.txt"): b"mine"}
 
 
 def test_another_video_of_the_same_name(tiny_root, tmp_path, fails):
