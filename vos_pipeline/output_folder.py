@@ -13,6 +13,11 @@ from vos_pipeline.files import replacing
 
 NOTE = "run.json"
 
+# The first part of what a work is, and the values that it takes.
+KIND = "kind"
+SEGMENTATION, REFINED_MASKS, TABLES = "segmentation", "refined masks", "the paper's tables"
+FOREGROUND_NET, REFINER = "foreground net", "refiner"
+
 
 class OutputFolder:
     """A folder of results and the note in it, ``run.json``, of the work that it holds and of every file of that work.
@@ -55,6 +60,19 @@ class OutputFolder:
             self._refuse_what_is_there(note)
         self._write(note or {"work": {}, "files": {}, "patterns": []})
 
+    def work(self) -> dict[str, Any]:
+        """What the work here is: its parts as :meth:`identify` noted them; {} if there is none."""
+        note = self._read()
+        return dict(note["work"]) if note else {}
+
+    def check(self, part: str, value: Any) -> None:
+        """PipelineError if the work that is here has another value of this part; nothing is noted."""
+        if self.work().get(part, value) != value:
+            raise PipelineError(
+                f"{self.path} holds another run (its {part} differs): "
+                "give another --out, or --overwrite to replace it"
+            )
+
     def identify(self, part: str, value: Any) -> None:
         """Note one part of what the work is, in plain values.
 
@@ -62,11 +80,7 @@ class OutputFolder:
             PipelineError: the work that is here has another value of this part.
         """
         note, value = self._claimed(), json.loads(json.dumps(value))
-        if note["work"].get(part, value) != value:
-            raise PipelineError(
-                f"{self.path} holds another run (its {part} differs): "
-                "give another --out, or --overwrite to replace it"
-            )
+        self.check(part, value)
         if part not in note["work"]:
             note["work"][part] = value
             self._write(note)

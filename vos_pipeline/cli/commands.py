@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.output_folder import OutputFolder
+from vos_pipeline.output_folder import FOREGROUND_NET, KIND, SEGMENTATION, OutputFolder
 from vos_pipeline.settings import get_preset
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def demo(args: argparse.Namespace) -> None:
 
     clips = args.out / "clips"
     test, train = (DEMO_CLIPS, DEMO_FRAMES), (DEMO_TRAIN_CLIPS, DEMO_TRAIN_FRAMES)
-    with _claimed(args) as folder:
+    with _claimed(args, SEGMENTATION) as folder:
         if folder:
             folder.add(Path("clips", file) for file in (*clip_files(*test), *clip_files(*train, "train")))
             make_clips(clips, *test)
@@ -37,7 +37,7 @@ def davis(args: argparse.Namespace) -> None:
     from vos_pipeline.data import load_davis
 
     sequences = load_davis(args.data, args.year, args.set_name, args.sequences)
-    with _claimed(args, args.data):
+    with _claimed(args, SEGMENTATION, args.data):
         pass
     _run(args, args.data, sequences, f"DAVIS {args.year} {args.set_name}", davis_set=args.set_name)
 
@@ -50,7 +50,7 @@ def segment(args: argparse.Namespace) -> None:
         sequence = load_frames(
             args.video, args.mask, first_frame=args.first_frame
         )  # nothing is written if that fails
-    with _claimed(args, args.video, args.mask, args.train_data) as folder:
+    with _claimed(args, SEGMENTATION, args.video, args.mask, args.train_data) as folder:
         if not args.video.is_dir():
             sequence = load_frames(args.video, args.mask, args.out / "frames", args.first_frame)
             if folder:
@@ -65,7 +65,7 @@ def segment(args: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _claimed(args: argparse.Namespace, *inputs: Path | None) -> Iterator[OutputFolder | None]:
+def _claimed(args: argparse.Namespace, kind: str, *inputs: Path | None) -> Iterator[OutputFolder | None]:
     """Join the ranks; the first one gets the folder ``--out``, claimed, before the others run the block."""
     from vos_pipeline.training import first_rank_first, join_process_group
 
@@ -75,6 +75,7 @@ def _claimed(args: argparse.Namespace, *inputs: Path | None) -> Iterator[OutputF
         if folder:
             used = [path for path in inputs if path is not None]
             folder.claim(resume=args.resume, overwrite=args.overwrite, inputs=used)
+            folder.check(KIND, kind)
         yield folder
 
 
@@ -108,6 +109,7 @@ def _run(
 
 def refine(args: argparse.Namespace) -> None:
     from vos_pipeline.pipeline import refine_masks
+    from vos_pipeline.training import process_rank
 
     refine_masks(
         args.frames,
@@ -121,7 +123,8 @@ def refine(args: argparse.Namespace) -> None:
         resume=args.resume,
         overwrite=args.overwrite,
     )
-    print(f"masks     {args.out}")
+    if process_rank()[0] == 0:
+        print(f"masks     {args.out}")
 
 
 def tables(args: argparse.Namespace) -> None:
@@ -141,8 +144,9 @@ def train_foreground(args: argparse.Namespace) -> None:
 
     preset, checkpoint = get_preset(args.preset), args.out / "foreground.pt"
     sequences = load_davis(args.data, args.year, args.set_name, args.sequences)
-    with _claimed(args, args.data) as folder:
+    with _claimed(args, FOREGROUND_NET, args.data) as folder:
         if folder:
+            folder.identify(KIND, FOREGROUND_NET)
             folder.identify("preset", asdict(preset))
             folder.identify("training data", {s.name: s.fingerprint() for s in sequences})
             folder.add([checkpoint.name])

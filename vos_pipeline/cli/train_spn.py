@@ -13,7 +13,7 @@ from vos_pipeline import refiner
 from vos_pipeline.data import list_images, read_image
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import fingerprint
-from vos_pipeline.output_folder import OutputFolder
+from vos_pipeline.output_folder import KIND, REFINER, OutputFolder
 from vos_pipeline.settings import SPNTraining
 from vos_pipeline.training import first_rank_first, join_process_group, process_rank
 
@@ -39,6 +39,7 @@ def train_spn(args: argparse.Namespace) -> None:
         if first:
             folder = OutputFolder(args.out)
             folder.claim(resume=args.resume, overwrite=args.overwrite, inputs=_inputs(args))
+            folder.identify(KIND, REFINER)
             folder.identify("training data", data)
             folder.identify("start", start)
             if args.voc:

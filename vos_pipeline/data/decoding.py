@@ -105,9 +105,7 @@ def _move(partial: Path, folder: Path) -> None:
         sources = decoded_files(partial)  # the note comes last
         for source in sources:
             place = folder / source.name
-            if os.path.lexists(place) and not (
-                place.is_file() and place.read_bytes() == source.read_bytes()
-            ):
+            if os.path.lexists(place) and not (place.is_file() and place.read_bytes() == source.read_bytes()):
                 raise PipelineError(
                     f"{place}: is in the way of a frame of the video: move it, or give another --out"
                 ) from None

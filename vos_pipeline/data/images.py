@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import struct
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -69,6 +69,18 @@ def test_a_finished_command_resumes_to_the_same_files(tiny_root, tmp_path, comma
     assert kept and all(files_in(out)[path] == before[path] for path in kept)
 
 
+@pytest.mark.parametrize("other", [segment, train_foreground, train_spn, refine])
+@COMMANDS
+def test_another_command_does_not_go_on(tiny_root, tmp_path, fails, command, other):
+    if other is command or {other, command} == {segment, davis}:  # both segment
+        return
+    out = tmp_path / "out"
+    succeeds(command(tiny_root, out))
+    before = files_in(out)
+    assert f"{out} holds another run (its kind differs)" in fails([*other(tiny_root, out), "--resume"])
+    assert files_in(out) == before
+
+
 @COMMANDS
 def test_files_of_the_users_are_kept_and_refused(tiny_root, tmp_path, fails, command):
     out = tmp_path / "out"

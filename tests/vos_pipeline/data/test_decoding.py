@@ -325,7 +325,7 @@ def test_a_damaged_note_of_the_frames_can_be_deleted(tmp_path):
     *_, note = decoding.decoded_files(decoding.decode_video(video, tmp_path / "work"))
     for content in ("", "[]", '{"frames": null}'):
         note.write_text(content)
-        with pytest.raises(PipelineError, match="damaged .*: delete it and run again") as error:
+        with pytest.raises(PipelineError, match=r"damaged .*: delete it and run again") as error:
             decoding.decode_video(video, tmp_path / "work")
         assert str(note) in one_line(error)
         note.unlink()

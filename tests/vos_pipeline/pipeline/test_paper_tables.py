@@ -179,6 +179,18 @@ def test_tables_are_made_anew_on_request(root, tmp_path, monkeypatch):
     assert (out / "full/nets/mine.pt").read_text() == "mine"
 
 
+def test_tables_remove_no_run_that_is_not_theirs(root, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--data", str(root), "--preset", "tiny", "--year", "2016"]
+    assert cli.main(["davis", *options, "--out", str(out / "full")]) == 0
+    before = {path: content for path, content in files_in(out).items() if path.name != "run.json"}
+    assert make("timing", root, out) == 1
+    assert make("timing", root, out, "--overwrite") == 0  # "to write beside them", as the error said
+    after = files_in(out)
+    assert "out holds files that are of no run (full)" in capsys.readouterr().err
+    assert {path: after.get(path) for path in before} == before
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_every_rank_makes_the_same_runs(root, tmp_path, monkeypatch, table):
     """A run that one rank makes alone waits for the others for ever."""
