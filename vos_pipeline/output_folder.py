@@ -14,7 +14,7 @@ from vos_pipeline.files import replacing
 NOTE = "run.json"
 
 # The first part of what a work is, and the values that it takes.
-KIND = "kind"
+KIND = "kind of results"
 SEGMENTATION, REFINED_MASKS, TABLES = "segmentation", "refined masks", "the paper's tables"
 FOREGROUND_NET, REFINER = "foreground net", "refiner"
 
@@ -69,7 +69,7 @@ class OutputFolder:
         """PipelineError if the work that is here has another value of this part; nothing is noted."""
         if self.work().get(part, value) != value:
             raise PipelineError(
-                f"{self.path} holds another run (its {part} differs): "
+                f"{self.path} holds another run (different {part}): "
                 "give another --out, or --overwrite to replace it"
             )
 

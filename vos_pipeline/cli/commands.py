@@ -9,13 +9,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vos_pipeline.errors import PipelineError
+from vos_pipeline.errors import PipelineError, warn
 from vos_pipeline.output_folder import FOREGROUND_NET, KIND, SEGMENTATION, OutputFolder
 from vos_pipeline.settings import get_preset
 
 if TYPE_CHECKING:
     from vos_pipeline.data import Sequence
 
+ANNOTATIONS = Path("Annotations", "480p")
 DEMO_CLIPS, DEMO_FRAMES = 2, 20
 DEMO_TRAIN_CLIPS, DEMO_TRAIN_FRAMES = 10, 5
 
@@ -169,6 +170,9 @@ def evaluate(args: argparse.Namespace) -> None:
     scores = evaluation.evaluate(args.data, args.results, args.year, args.set_name, args.sequences)
     print(scores.global_table().text(), end="\n\n")
     print(scores.object_table().text(), flush=True)
+    if args.results.resolve() == (args.data / ANNOTATIONS).resolve():
+        warn(f"{args.results}: are the masks to score against; no CSV files are written among them")
+        return
     scores.write(args.results, args.set_name)  # last: what was computed is shown where nothing can be written
 
 

@@ -77,7 +77,9 @@ def test_another_command_does_not_go_on(tiny_root, tmp_path, fails, command, oth
     out = tmp_path / "out"
     succeeds(command(tiny_root, out))
     before = files_in(out)
-    assert f"{out} holds another run (its kind differs)" in fails([*other(tiny_root, out), "--resume"])
+    assert f"{out} holds another run (different kind of results)" in fails(
+        [*other(tiny_root, out), "--resume"]
+    )
     assert files_in(out) == before
 
 
@@ -172,7 +174,7 @@ def test_another_video_of_the_same_name(tiny_root, tmp_path, fails):
     argv = ["--mask", single.mask_paths[0], "--out", tmp_path / "out", "--preset", "tiny"]
     succeeds(["segment", tmp_path / "a/clip.mp4", *argv])
     why = fails(["segment", tmp_path / "b/clip.mp4", *argv, "--resume"])
-    assert "out holds another run (its first frame or mask of clip differs)" in why
+    assert "out holds another run (different first frame or mask of clip)" in why
     succeeds(["segment", tmp_path / "a/clip.mp4", *argv, "--resume"])
     # Its decoded frames go when it is replaced, and those of the other video come.
     succeeds(["segment", tmp_path / "b/clip.mp4", *argv, "--overwrite"])
@@ -193,7 +195,7 @@ def test_other_training_videos(tiny_root, tmp_path, fails):
     succeeds(argv)
     path = tiny_root / "JPEGImages/480p/other/00002.jpg"
     write_image(path, read_image(path)[::-1])
-    assert "another run (its training data differs)" in fails([*argv, "--resume"])
+    assert "another run (different training data)" in fails([*argv, "--resume"])
 
 
 @pytest.mark.parametrize("kind", ["images", "masks"])
@@ -202,7 +204,7 @@ def test_other_training_pictures(tmp_path, fails, kind):
     succeeds(argv)
     path = tmp_path / kind / "0.png"
     Image.fromarray(np.asarray(Image.open(path))[::-1]).save(path)
-    assert "another run (its training data differs)" in fails([*argv, "--resume"])
+    assert "another run (different training data)" in fails([*argv, "--resume"])
     assert fails(argv).startswith(f"error: {tmp_path / 'out'} holds a run")
 
 
@@ -212,7 +214,7 @@ def test_another_start(tmp_path, fails):
     refiner = tiny_refiner()
     next(refiner.parameters()).data.add_(1)
     refiner.save_pretrained(tmp_path / "start.safetensors")
-    assert "another run (its start differs)" in fails([*argv, "--resume"])
+    assert "another run (different start)" in fails([*argv, "--resume"])
 
 
 def test_results_are_not_removed_while_they_are_read(tiny_root, tmp_path, fails):

@@ -292,6 +292,13 @@ def test_a_constant_rate_has_no_times(tmp_path, name):
 # --- the folder of frames -----------------------------------------------------------------------------------
 
 
+def test_no_video_is_decoded_for_a_mask_that_can_not_be_read(tmp_path):
+    video = files.write(tmp_path / "clip.mp4")
+    with pytest.raises(PipelineError, match=r"first\.png: no such file"):
+        load_frames(video, tmp_path / "first.png", tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
 def test_other_files_beside_the_frames_are_left_alone(tmp_path):
     video = files.write(tmp_path / "clip.mp4")
     folder = decoding.decode_video(video, tmp_path / "work")

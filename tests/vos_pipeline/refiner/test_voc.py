@@ -217,7 +217,7 @@ def test_command(roots, tmp_path, monkeypatch, capsys):
     options[options.index(tmp_path / "out")] = tmp_path / "other"
     other = ["--coarse-masks", tmp_path / "out/coarse-masks", "--fcn", tmp_path / "fcn.pth"]
     assert main(["train", "spn", *map(str, (*options, *other))]) == 1
-    assert "coarse-masks holds another run (its network differs)" in capsys.readouterr().err
+    assert "coarse-masks holds another run (different network)" in capsys.readouterr().err
     options[options.index(tmp_path / "other")] = tmp_path / "out"
     monkeypatch.setattr(refiner, "load_fcn", None)
     assert main(["train", "spn", *map(str, options), "--overwrite"]) == 0
