@@ -27,6 +27,7 @@ class OutputFolder:
 
     Args:
         path: of the folder; it need not exist.
+        option: of the command line that names it, for messages. ``--overwrite`` concerns ``--out`` alone.
 
     Example:
         >>> folder = OutputFolder("out")
@@ -35,8 +36,8 @@ class OutputFolder:
         >>> folder.add(["nets/foreground.pt"])
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path, self.note = Path(path), Path(path) / NOTE
+    def __init__(self, path: str | Path, option: str = "--out") -> None:
+        self.path, self.note, self.option = Path(path), Path(path) / NOTE, option
 
     def claim(self, *, resume: bool = False, overwrite: bool = False, inputs: Iterable[Path] = ()) -> None:
         """Take the folder for this work, or refuse it.
@@ -51,7 +52,7 @@ class OutputFolder:
                 a file; its note is damaged; or an input would be removed.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise PipelineError(f"{self.path}: is a file; give a folder as --out")
+            raise PipelineError(f"{self.path}: is a file; give a folder as {self.option}")
         note = self._read()
         if overwrite:
             self._remove(note, inputs)
@@ -70,7 +71,7 @@ class OutputFolder:
         if self.work().get(part, value) != value:
             raise PipelineError(
                 f"{self.path} holds another run (different {part}): "
-                "give another --out, or --overwrite to replace it"
+                f"give another {self.option}{self._or_overwrite('replace it')}"
             )
 
     def identify(self, part: str, value: Any) -> None:
@@ -125,7 +126,7 @@ class OutputFolder:
         if names:
             raise PipelineError(
                 f"{self.path} holds files that are of no run ({', '.join(names[:3])}{', ...' * (len(names) > 3)}): "
-                "give a new or empty folder as --out, or --overwrite to write beside them"
+                f"give a new or empty folder as {self.option}{self._or_overwrite('write beside them')}"
             )
 
     def _refuse_foreign(self, path: Path) -> None:
@@ -135,6 +136,9 @@ class OutputFolder:
             raise PipelineError(
                 f"{taken[0]}: is in the way and not of this run: move it, or give another --out"
             )
+
+    def _or_overwrite(self, purpose: str) -> str:
+        return f", or --overwrite to {purpose}" if self.option == "--out" else ""
 
     def _remove(self, note: dict[str, Any] | None, inputs: Iterable[Path]) -> None:
         """All noted files, the note itself last: an interruption leaves a note of what is left."""

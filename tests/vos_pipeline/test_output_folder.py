@@ -131,7 +131,7 @@ def test_an_interrupted_removal_can_be_repeated(worked, monkeypatch):
 def test_other_work_is_refused(worked):
     worked.claim(resume=True)
     worked.identify("settings", {"steps": 3})
-    refuses(lambda: worked.identify("settings", {"steps": 4}), r"holds another run \(its settings differs\)")
+    refuses(lambda: worked.identify("settings", {"steps": 4}), r"holds another run \(different settings\)")
     worked.identify("data", ("a", 1))  # a part that was not there yet
     worked.identify("data", ["a", 1])
 

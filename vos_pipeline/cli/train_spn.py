@@ -39,11 +39,11 @@ def train_spn(args: argparse.Namespace) -> None:
         if first:
             folder = OutputFolder(args.out)
             folder.claim(resume=args.resume, overwrite=args.overwrite, inputs=_inputs(args))
+            if args.voc:  # refused before anything is noted
+                _claim_coarse_masks(args)
             folder.identify(KIND, REFINER)
             folder.identify("training data", data)
             folder.identify("start", start)
-            if args.voc:
-                _claim_coarse_masks(args)
     for part in (samples, validation):
         if isinstance(part, refiner.VOCObjects):
             part.coarse.fill(part.pictures)
@@ -129,6 +129,6 @@ def _coarse_masks(args: argparse.Namespace) -> Path:
 
 def _claim_coarse_masks(args: argparse.Namespace) -> None:
     """The masks of one network serve any number of trainings; those of another must not be taken for them."""
-    folder = OutputFolder(_coarse_masks(args))
+    folder = OutputFolder(_coarse_masks(args), "--coarse-masks")
     folder.claim(resume=folder.note.exists())
     folder.identify("network", refiner.refiner_identity(args.fcn))

@@ -22,7 +22,7 @@ COMMANDS = {
     "segment": "VIDEO_OR_FRAMES --mask --first-frame --out --train-data --preset --device --resume --overwrite",
     "refine": "--frames --masks --out --masks-hold --weights --no-craf --tile --device --resume --overwrite",
     "tables": "ablation models timing --data --out --sets --sequences --preset --device --precision --compile "
-    "--overwrite",
+    "--resume --overwrite",
     "train": "foreground spn",
     "train foreground": "--data --out --year --set --sequences --preset --device --resume --overwrite",
     "train spn": "--out --images --masks --photos --voc --sbd --download --fcn --coarse-masks --init --guidance "

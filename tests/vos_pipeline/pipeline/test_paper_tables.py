@@ -169,6 +169,7 @@ def test_tables_are_made_anew_on_request(root, tmp_path, monkeypatch):
     make("timing", root, out)
     (out / "full/nets/mine.pt").write_text("mine")
     names = trained(monkeypatch)
+    assert make("timing", root, out, "--resume") == 0 and not names  # as without it
     assert make("timing", root, out, "--overwrite") == 0
     assert {Path(name).parts[-3] for name in names if "pair" in name} == {"nets"}
     assert sorted(path.name for path in out.iterdir()) == [
