@@ -208,11 +208,11 @@ class SPNRefiner(nn.Module):
         return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
     def _padded(self, image: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Image and masks with sides that the guidance can halve; if compiled, without a branch for what fits."""
+        """Image and masks with sides that the guidance can halve; if traced, without a branch for what fits."""
         h, w = scores.shape[-2:]
         multiple = self.guidance.multiple
         pad = (0, _whole_cells(w, multiple) - w, 0, _whole_cells(h, multiple) - h)
-        if torch.compiler.is_compiling() or any(pad):
+        if is_traced() or any(pad):
             return F.pad(image, pad, mode="replicate"), F.pad(scores, pad, mode="replicate")
         return image, scores
 

@@ -13,6 +13,11 @@ from vos_pipeline.files import replacing
 
 NOTE = "run.json"
 
+# The first part of what a work is, and the values that it takes.
+KIND = "kind of results"
+SEGMENTATION, REFINED_MASKS, TABLES = "segmentation", "refined masks", "the paper's tables"
+FOREGROUND_NET, REFINER = "foreground net", "refiner"
+
 
 class OutputFolder:
     """A folder of results and the note in it, ``run.json``, of the work that it holds and of every file of that work.
@@ -22,6 +27,7 @@ class OutputFolder:
 
     Args:
         path: of the folder; it need not exist.
+        option: of the command line that names it, for messages. ``--overwrite`` concerns ``--out`` alone.
 
     Example:
         >>> folder = OutputFolder("out")
@@ -30,8 +36,8 @@ class OutputFolder:
         >>> folder.add(["nets/foreground.pt"])
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path, self.note = Path(path), Path(path) / NOTE
+    def __init__(self, path: str | Path, option: str = "--out") -> None:
+        self.path, self.note, self.option = Path(path), Path(path) / NOTE, option
 
     def claim(self, *, resume: bool = False, overwrite: bool = False, inputs: Iterable[Path] = ()) -> None:
         """Take the folder for this work, or refuse it.
@@ -45,8 +51,9 @@ class OutputFolder:
             PipelineError: the folder holds work or other files and neither ``resume`` nor ``overwrite`` is given; it is
                 a file; its note is damaged; or an input would be removed.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise PipelineError(f"{self.path}: is a file; give a folder as --out")
+        if os.path.lexists(self.path) and not self.path.is_dir():
+            kind = "a file" if self.path.exists() else "a link to nothing"
+            raise PipelineError(f"{self.path}: is {kind}; give a folder as {self.option}")
         note = self._read()
         if overwrite:
             self._remove(note, inputs)
@@ -55,6 +62,19 @@ class OutputFolder:
             self._refuse_what_is_there(note)
         self._write(note or {"work": {}, "files": {}, "patterns": []})
 
+    def work(self) -> dict[str, Any]:
+        """What the work here is: its parts as :meth:`identify` noted them; {} if there is none."""
+        note = self._read()
+        return dict(note["work"]) if note else {}
+
+    def check(self, part: str, value: Any) -> None:
+        """PipelineError if the work that is here has another value of this part; nothing is noted."""
+        if self.work().get(part, value) != value:
+            raise PipelineError(
+                f"{self.path} holds another run (different {part}): "
+                f"give another {self.option}{self._or_overwrite('replace it')}"
+            )
+
     def identify(self, part: str, value: Any) -> None:
         """Note one part of what the work is, in plain values.
 
@@ -62,11 +82,7 @@ class OutputFolder:
             PipelineError: the work that is here has another value of this part.
         """
         note, value = self._claimed(), json.loads(json.dumps(value))
-        if note["work"].get(part, value) != value:
-            raise PipelineError(
-                f"{self.path} holds another run (its {part} differs): "
-                "give another --out, or --overwrite to replace it"
-            )
+        self.check(part, value)
         if part not in note["work"]:
             note["work"][part] = value
             self._write(note)
@@ -111,7 +127,7 @@ class OutputFolder:
         if names:
             raise PipelineError(
                 f"{self.path} holds files that are of no run ({', '.join(names[:3])}{', ...' * (len(names) > 3)}): "
-                "give a new or empty folder as --out, or --overwrite to write beside them"
+                f"give a new or empty folder as {self.option}{self._or_overwrite('write beside them')}"
             )
 
     def _refuse_foreign(self, path: Path) -> None:
@@ -121,6 +137,9 @@ class OutputFolder:
             raise PipelineError(
                 f"{taken[0]}: is in the way and not of this run: move it, or give another --out"
             )
+
+    def _or_overwrite(self, purpose: str) -> str:
+        return f", or --overwrite to {purpose}" if self.option == "--out" else ""
 
     def _remove(self, note: dict[str, Any] | None, inputs: Iterable[Path]) -> None:
         """All noted files, the note itself last: an interruption leaves a note of what is left."""

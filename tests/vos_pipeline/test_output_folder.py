@@ -61,6 +61,11 @@ def test_a_file_is_no_folder(tmp_path):
     assert (tmp_path / "out").read_text() == "mine"
 
 
+def test_a_link_to_nothing_is_no_folder(tmp_path):
+    (tmp_path / "out").symlink_to("nowhere")
+    refuses(OutputFolder(tmp_path / "out").claim, "is a link to nothing; give a folder as --out")
+
+
 def test_work_is_not_replaced_unasked(worked):
     before = files_in(worked.path)
     refuses(worked.claim, "holds a run: --resume goes on with it, --overwrite replaces it")
@@ -131,7 +136,7 @@ def test_an_interrupted_removal_can_be_repeated(worked, monkeypatch):
 def test_other_work_is_refused(worked):
     worked.claim(resume=True)
     worked.identify("settings", {"steps": 3})
-    refuses(lambda: worked.identify("settings", {"steps": 4}), r"holds another run \(its settings differs\)")
+    refuses(lambda: worked.identify("settings", {"steps": 4}), r"holds another run \(different settings\)")
     worked.identify("data", ("a", 1))  # a part that was not there yet
     worked.identify("data", ["a", 1])
 

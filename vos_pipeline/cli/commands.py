@@ -9,13 +9,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vos_pipeline.errors import PipelineError
-from vos_pipeline.output_folder import OutputFolder
+from vos_pipeline.errors import PipelineError, warn
+from vos_pipeline.output_folder import FOREGROUND_NET, KIND, SEGMENTATION, OutputFolder
 from vos_pipeline.settings import get_preset
 
 if TYPE_CHECKING:
     from vos_pipeline.data import Sequence
 
+ANNOTATIONS = Path("Annotations", "480p")
 DEMO_CLIPS, DEMO_FRAMES = 2, 20
 DEMO_TRAIN_CLIPS, DEMO_TRAIN_FRAMES = 10, 5
 
@@ -25,7 +26,7 @@ def demo(args: argparse.Namespace) -> None:
 
     clips = args.out / "clips"
     test, train = (DEMO_CLIPS, DEMO_FRAMES), (DEMO_TRAIN_CLIPS, DEMO_TRAIN_FRAMES)
-    with _claimed(args) as folder:
+    with _claimed(args, SEGMENTATION) as folder:
         if folder:
             folder.add(Path("clips", file) for file in (*clip_files(*test), *clip_files(*train, "train")))
             make_clips(clips, *test)
@@ -37,24 +38,22 @@ def davis(args: argparse.Namespace) -> None:
     from vos_pipeline.data import load_davis
 
     sequences = load_davis(args.data, args.year, args.set_name, args.sequences)
-    with _claimed(args, *_files(sequences)):
+    with _claimed(args, SEGMENTATION, *_files(sequences)):
         pass
     _run(args, args.data, sequences, f"DAVIS {args.year} {args.set_name}", davis_set=args.set_name)
 
 
 def segment(args: argparse.Namespace) -> None:
-    from vos_pipeline.data import load_frames, load_train_set
+    from vos_pipeline.data import decoded_files, load_frames, load_train_set
 
     train = load_train_set(args.train_data) if args.train_data else []
-    if args.video.is_dir():
-        sequence = load_frames(
-            args.video, args.mask, first_frame=args.first_frame
-        )  # nothing is written if that fails
-    with _claimed(args, args.video, args.mask, *_files(train)) as folder:
-        if not args.video.is_dir():
+    if not args.video.is_file():  # nothing is written if this fails
+        sequence = load_frames(args.video, args.mask, first_frame=args.first_frame)
+    with _claimed(args, SEGMENTATION, args.video, args.mask, *_files(train)) as folder:
+        if args.video.is_file():
             sequence = load_frames(args.video, args.mask, args.out / "frames", args.first_frame)
             if folder:
-                decoded = sequence.frame_paths[0].parent.iterdir()
+                decoded = decoded_files(sequence.frame_paths[0].parent)
                 folder.add((path.relative_to(args.out) for path in decoded), written=True)
     train = [other for other in train if other.name != sequence.name]
     if args.train_data and not train:
@@ -65,7 +64,7 @@ def segment(args: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _claimed(args: argparse.Namespace, *inputs: Path) -> Iterator[OutputFolder | None]:
+def _claimed(args: argparse.Namespace, kind: str, *inputs: Path) -> Iterator[OutputFolder | None]:
     """Join the ranks; the first one gets the folder ``--out``, claimed, before the others run the block."""
     from vos_pipeline.training import first_rank_first, join_process_group
 
@@ -74,6 +73,7 @@ def _claimed(args: argparse.Namespace, *inputs: Path) -> Iterator[OutputFolder |
         folder = OutputFolder(args.out) if first else None
         if folder:
             folder.claim(resume=args.resume, overwrite=args.overwrite, inputs=inputs)
+            folder.check(KIND, kind)
         yield folder
 
 
@@ -112,6 +112,7 @@ def _run(
 
 def refine(args: argparse.Namespace) -> None:
     from vos_pipeline.pipeline import refine_masks
+    from vos_pipeline.training import process_rank
 
     refine_masks(
         args.frames,
@@ -125,7 +126,8 @@ def refine(args: argparse.Namespace) -> None:
         resume=args.resume,
         overwrite=args.overwrite,
     )
-    print(f"masks     {args.out}")
+    if process_rank()[0] == 0:
+        print(f"masks     {args.out}")
 
 
 def tables(args: argparse.Namespace) -> None:
@@ -145,8 +147,9 @@ def train_foreground(args: argparse.Namespace) -> None:
 
     preset, checkpoint = get_preset(args.preset), args.out / "foreground.pt"
     sequences = load_davis(args.data, args.year, args.set_name, args.sequences)
-    with _claimed(args, *_files(sequences)) as folder:
+    with _claimed(args, FOREGROUND_NET, *_files(sequences)) as folder:
         if folder:
+            folder.identify(KIND, FOREGROUND_NET)
             folder.identify("preset", asdict(preset))
             folder.identify("training data", {s.name: s.fingerprint() for s in sequences})
             folder.add([checkpoint.name])
@@ -169,6 +172,9 @@ def evaluate(args: argparse.Namespace) -> None:
     scores = evaluation.evaluate(args.data, args.results, args.year, args.set_name, args.sequences)
     print(scores.global_table().text(), end="\n\n")
     print(scores.object_table().text(), flush=True)
+    if args.results.resolve() == (args.data / ANNOTATIONS).resolve():
+        warn(f"{args.results}: are the masks to score against; no CSV files are written among them")
+        return
     scores.write(args.results, args.set_name)  # last: what was computed is shown where nothing can be written
 
 

@@ -179,7 +179,7 @@ def _tables(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile", action="store_true", help="let torch.compile make the training's kernels"
     )
-    _add_overwrite(parser)
+    _add_resume(parser)
 
 
 def _train_foreground(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from vos_pipeline import refiner
 from vos_pipeline.data import list_images, read_image
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import fingerprint
-from vos_pipeline.output_folder import OutputFolder
+from vos_pipeline.output_folder import KIND, REFINER, OutputFolder
 from vos_pipeline.settings import SPNTraining
 from vos_pipeline.training import first_rank_first, join_process_group, process_rank
 
@@ -39,10 +39,11 @@ def train_spn(args: argparse.Namespace) -> None:
         if first:
             folder = OutputFolder(args.out)
             folder.claim(resume=args.resume, overwrite=args.overwrite, inputs=_inputs(args))
+            if args.voc:  # refused before anything is noted
+                _claim_coarse_masks(args)
+            folder.identify(KIND, REFINER)
             folder.identify("training data", data)
             folder.identify("start", start)
-            if args.voc:
-                _claim_coarse_masks(args)
     for part in (samples, validation):
         if isinstance(part, refiner.VOCObjects):
             part.coarse.fill(part.pictures)
@@ -128,6 +129,6 @@ def _coarse_masks(args: argparse.Namespace) -> Path:
 
 def _claim_coarse_masks(args: argparse.Namespace) -> None:
     """The masks of one network serve any number of trainings; those of another must not be taken for them."""
-    folder = OutputFolder(_coarse_masks(args))
+    folder = OutputFolder(_coarse_masks(args), "--coarse-masks")
     folder.claim(resume=folder.note.exists())
     folder.identify("network", refiner.refiner_identity(args.fcn))

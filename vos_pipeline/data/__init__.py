@@ -2,7 +2,7 @@
 
 from vos_pipeline.data.coarse import CoarseSequence
 from vos_pipeline.data.davis import has_train_set, load_davis, load_sets, load_train_set, load_truth
-from vos_pipeline.data.decoding import frame_rate
+from vos_pipeline.data.decoding import decoded_files, frame_rate
 from vos_pipeline.data.folders import has_images, list_files, list_images, listing
 from vos_pipeline.data.frames import load_frames
 from vos_pipeline.data.images import image_size, read_image, upright, write_image
@@ -20,6 +20,7 @@ __all__ = [
     "Sequence",
     "clip_files",
     "davis_palette",
+    "decoded_files",
     "frame_rate",
     "has_images",
     "has_train_set",

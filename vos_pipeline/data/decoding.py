@@ -29,22 +29,22 @@ DEFAULT_FRAME_RATE = 24.0  # that of DAVIS, in frames a second
 HIGHEST_FRAME_RATE = 1000.0  # a file that says more has no rate
 EVEN = 0.25  # a frame this share of a frame's time off its place is still on time: clocks of containers are coarse
 MISCOUNTED = 2  # good files declare a frame or two that no decoder gives
-TIMES = "times.json"  # beside the frames of a variable rate: seconds from the first frame
+DECODED = "decoded.json"  # beside the frames: how many there are, and their times where the rate is variable
 
 
 def decode_video(video: Path, work_dir: Path) -> Path:
-    """Decode to ``work_dir/<name>-<size>-<time>/%05d.jpg`` once: a folder of that name is complete.
+    """Decode to ``work_dir/<name>-<size>-<time>/%05d.jpg`` once, see :func:`decoded_frames`.
 
     The rotation that the file asks for is applied. A warning on stderr tells of a file that declares some other
-    number of frames, or that the decoder complains of.
+    number of frames, or that the decoder complains of. Other files in that folder are left alone.
 
     Raises:
-        PipelineError: the file is no video, or is damaged or cut short.
+        PipelineError: the file is no video, is damaged or cut short, or another file has the place of a frame.
     """
     check_name(video)
     stat = video.stat()
     folder = work_dir / f"{video.stem}-{stat.st_size}-{stat.st_mtime_ns}"
-    if folder.is_dir():
+    if (folder / DECODED).is_file() and all(path.is_file() for path in decoded_files(folder)):
         return folder
     work_dir.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".decoding-", dir=work_dir))
@@ -55,8 +55,8 @@ def decode_video(video: Path, work_dir: Path) -> Path:
             expected = _expected(container, stream, declared, decoded)
         _check(video, decoded, expected, [message for _, _, message in complaints])
         times = uneven(decoded.times, rate)
-        if times is not None:
-            (partial / TIMES).write_text(json.dumps(times))
+        (partial / DECODED).write_text(json.dumps({"frames": len(decoded.times), "times": times}))
+        partial.chmod(0o755)  # mkdtemp makes it private
         _move(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -69,17 +69,20 @@ def frame_rate(video: Path) -> float:
         return _rate(stream)
 
 
-def frame_times(folder: Path) -> tuple[float, ...] | None:
-    """The times that :func:`decode_video` left beside the frames; None for a constant rate."""
-    path = folder / TIMES
-    if not path.is_file():
-        return None
+def decoded_frames(folder: Path) -> tuple[list[Path], tuple[float, ...] | None]:
+    """What :func:`decode_video` left: the frames, and their times in seconds, or None for a constant rate."""
+    path = folder / DECODED
     try:
-        return tuple(map(float, json.loads(path.read_bytes())))
-    except (ValueError, TypeError) as error:
-        raise PipelineError(
-            f"{path}: is damaged ({error}): delete the folder {folder} and run again"
-        ) from None
+        note = json.loads(path.read_bytes())
+        count, times = int(note["frames"]), note["times"]
+        return [folder / _frame_name(t) for t in range(count)], times and tuple(map(float, times))
+    except (ValueError, TypeError, LookupError) as error:
+        raise PipelineError(f"{path}: is damaged ({error!r}): delete it and run again") from None
+
+
+def decoded_files(folder: Path) -> list[Path]:
+    """All files that :func:`decode_video` wrote into a folder."""
+    return [*decoded_frames(folder)[0], folder / DECODED]
 
 
 def uneven(times: list[float | None], rate: float) -> list[float] | None:
@@ -93,12 +96,25 @@ def uneven(times: list[float | None], rate: float) -> list[float] | None:
 
 
 def _move(partial: Path, folder: Path) -> None:
-    """Give a complete folder its name, unless another process was faster."""
+    """Give a complete folder its name; if there is a folder of that name, add what it lacks."""
     try:
         os.replace(partial, folder)
     except OSError:
         if not folder.is_dir():
             raise
+        sources = decoded_files(partial)  # the note comes last
+        for source in sources:
+            place = folder / source.name
+            if os.path.lexists(place) and not (place.is_file() and place.read_bytes() == source.read_bytes()):
+                raise PipelineError(
+                    f"{place}: is in the way of a frame of the video: move it, or give another --out"
+                ) from None
+        for source in sources:
+            os.replace(source, folder / source.name)
+
+
+def _frame_name(t: int) -> str:
+    return f"{t:05d}.jpg"
 
 
 # --- opening ------------------------------------------------------------------------------------------------
@@ -172,7 +188,7 @@ class _Decoded:
 
 
 def _decode(container: InputContainer, stream: av.VideoStream, folder: Path) -> _Decoded:
-    """Write every frame to ``folder/%05d.jpg``."""
+    """Write all frames into the folder."""
     # Threads for the slices of a frame hide which frames are damaged. Writing JPEGs takes longer than decoding.
     stream.thread_type = "NONE"
     decoded = _Decoded()
@@ -188,7 +204,7 @@ def _decode(container: InputContainer, stream: av.VideoStream, folder: Path) -> 
             decoded.packet_times.append(float(time))
         for frame in _frames(packet, decoded):
             decoded.damaged += frame.is_corrupt
-            write_image(folder / f"{len(decoded.times):05d}.jpg", _rgb(frame), quality=95)
+            write_image(folder / _frame_name(len(decoded.times)), _rgb(frame), quality=95)
             decoded.times.append(frame.time)
     return decoded
 

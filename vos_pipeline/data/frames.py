@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vos_pipeline.data.decoding import DEFAULT_FRAME_RATE, decode_video, frame_rate, frame_times
+from vos_pipeline.data.decoding import DEFAULT_FRAME_RATE, decode_video, decoded_frames, frame_rate
 from vos_pipeline.data.folders import IMAGE_SUFFIXES, check_name, list_images
+from vos_pipeline.data.labels import read_labels
 from vos_pipeline.data.sequence import Sequence, validated
 from vos_pipeline.errors import PipelineError
 
@@ -42,8 +43,8 @@ def load_frames(
         if work_dir is None:
             raise ValueError("work_dir must be given to decode a video file, got None")
         name, rate = source.stem, frame_rate(source)
-        folder = decode_video(source, Path(work_dir))
-        frames, times = list_images(folder), frame_times(folder)
+        read_labels(first_mask)  # decoding may take long
+        frames, times = decoded_frames(decode_video(source, Path(work_dir)))
     else:
         raise PipelineError(f"{source}: no such file or folder")
     if len(frames) == 1:

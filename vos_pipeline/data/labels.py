@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vos_pipeline.data.masks import VOID, StoredMask, read_stored
-from vos_pipeline.errors import PipelineError
+from vos_pipeline.errors import PipelineError, warn
 from vos_pipeline.settings import SMALLEST_SCORE
 
 # A soft mask is one object with an outline of values between 0 and 255, as JPEG, antialiasing or resizing leave it.
@@ -65,6 +65,7 @@ class MaskFolder:
     def __init__(self, paths: Iterable[str | Path]) -> None:
         self.paths = tuple(Path(path) for path in paths)
         self._survey: MaskSurvey | None = None
+        self._warned = False
 
     def read(self, path: str | Path) -> np.ndarray:
         """Labels of one of the masks, uint8 (H, W): 0 is background, 1..254 are objects, 255 is void.
@@ -72,7 +73,7 @@ class MaskFolder:
         Raises:
             PipelineError: the file is missing or damaged, no mask, or the values of these masks are not labels.
         """
-        mask = read_stored(path)
+        mask = self._read_stored(path)
         if mask.palette and not _is_binary(mask.values):
             return mask.values  # indices are labels, whatever the other masks hold
         survey = self.survey(known={Path(path): mask})
@@ -103,9 +104,20 @@ class MaskFolder:
             for path in tqdm(
                 self.paths, "check masks", unit="mask", disable=not progress, delay=2, leave=False
             ):
-                survey.add(path, known.get(path) or read_stored(path))
+                survey.add(path, known.get(path) or self._read_stored(path))
             self._survey = survey
         return self._survey
+
+    def _read_stored(self, path: str | Path) -> StoredMask:
+        """The stored values; a warning, once, where tools that sort a palette have moved the background."""
+        mask = read_stored(path)
+        if mask.black is not None and not self._warned:
+            self._warned = True
+            warn(
+                f"{path}: index 0 is taken as background, but its colour is not black, and that of index {mask.black} "
+                "is; if black is the background, save the mask with black as index 0, or in grey"
+            )
+        return mask
 
 
 class MaskSurvey:

@@ -28,11 +28,13 @@ class StoredMask:
         values: uint8 (H, W); indices of a palette, or grey from 0 to 255.
         palette: whether the values are indices.
         lossy: whether the file's format changes values, as JPEG does.
+        black: an index but 0 that occurs and is shown in black, where 0 is not: then 0 may not be the background.
     """
 
     values: np.ndarray
     palette: bool
     lossy: bool
+    black: int | None = None
 
 
 class NoMask(PipelineError):
@@ -59,7 +61,8 @@ def read_stored(path: str | Path) -> StoredMask:
         lossy = image.format in LOSSY_FORMATS or image.info.get("compression") == "jpeg"
         turned = decoded(lambda: upright(image), path)
         if turned.mode == "P":
-            return StoredMask(np.array(turned), palette=True, lossy=lossy)
+            values = np.array(turned)
+            return StoredMask(values, palette=True, lossy=lossy, black=_black_beside_0(turned, values))
         return StoredMask(_grey_values(turned, path, lossy), palette=False, lossy=lossy)
 
 
@@ -103,6 +106,15 @@ def _has_16_bits(image: Image.Image) -> bool:
     """Also of colours and of grey with alpha, which Pillow cuts to their high bytes."""
     tiles = getattr(image, "tile", [])
     return image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in tiles)
+
+
+def _black_beside_0(image: Image.Image, values: np.ndarray) -> int | None:
+    """The index of black, if it occurs and 0 has another colour."""
+    colours = np.array(image.getpalette() or [0, 0, 0]).reshape(-1, 3)
+    if not colours[0].any():
+        return None
+    black = np.flatnonzero(~colours[:VOID].any(axis=1))  # void may have any colour
+    return next((int(index) for index in black if np.any(values == index)), None)
 
 
 def _grey_values(image: Image.Image, path: str | Path, lossy: bool) -> np.ndarray:

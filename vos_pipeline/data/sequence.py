@@ -13,7 +13,7 @@ from vos_pipeline.data.decoding import DEFAULT_FRAME_RATE
 from vos_pipeline.data.images import image_size, read_image
 from vos_pipeline.data.labels import MaskFolder
 from vos_pipeline.data.masks import VOID
-from vos_pipeline.errors import PipelineError
+from vos_pipeline.errors import PipelineError, warn
 from vos_pipeline.files import fingerprint
 
 
@@ -51,6 +51,11 @@ class Sequence:
             kind = "holds only void (255 beside the labels of other masks)" if VOID in labels else "is empty"
             raise PipelineError(
                 f"{self.mask_paths[0]}: the first mask {kind}; it must mark at least one object"
+            )
+        if not labels & {0, VOID}:
+            warn(
+                f"{self.mask_paths[0]}: marks every pixel as an object ({', '.join(map(str, ids))}), since none is 0; "
+                "if one of these is the background, save it as 0"
             )
         return ids
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from vos_pipeline.data import Sequence
 from vos_pipeline.evaluation import Cell, Table
 from vos_pipeline.files import replacing
-from vos_pipeline.output_folder import OutputFolder
+from vos_pipeline.output_folder import KIND, TABLES, OutputFolder
 from vos_pipeline.pipeline.outputs import report_data
 from vos_pipeline.pipeline.run_folder import CRAF, FOREGROUND, INSTANCE, REPEATED, SPN, RunResult
 from vos_pipeline.pipeline.stages import run
@@ -77,11 +77,12 @@ def make_table(
 def _claim(out: Path, overwrite: bool) -> None:
     """Claim the folder of all tables; what it holds is reused unless it is to be overwritten."""
     folder, runs = OutputFolder(out), [OutputFolder(out / name) for name in ("full", "without-ft", *MODELS)]
+    if overwrite and folder.work().get(KIND) == TABLES:  # else the runs are not ours
+        for run_folder in runs:  # before the note that says so
+            if run_folder.note.exists():
+                run_folder.claim(overwrite=True)
     folder.claim(resume=folder.note.exists(), overwrite=overwrite)
-    for run_folder in runs:
-        if overwrite and run_folder.note.exists():
-            run_folder.claim(overwrite=True)
-    folder.identify("kind", "the paper's tables")
+    folder.identify(KIND, TABLES)
     folder.add(f"{table}.{suffix}" for table in FILES for suffix in ("csv", "md", "html"))
 
 

@@ -17,9 +17,10 @@ from vos_pipeline.data import CoarseSequence, has_images, is_mask, list_images, 
 from vos_pipeline.errors import PipelineError, warn
 from vos_pipeline.files import fingerprint, replacing
 from vos_pipeline.nets import labels_from_scores, working_image
-from vos_pipeline.output_folder import OutputFolder
+from vos_pipeline.output_folder import KIND, REFINED_MASKS, OutputFolder
 from vos_pipeline.refiner import load_refiner, refiner_identity
 from vos_pipeline.temporal import ConnectedRegionFilter
+from vos_pipeline.training import first_rank_first, join_process_group, my_share, wait_for_all
 
 STATE = ".refine.npz"  # in every folder of results: how far it is, and CRAF's memory
 
@@ -41,6 +42,7 @@ def refine_masks(
 
     Where ``masks`` itself holds pictures, it is one sequence. Otherwise each folder in it that holds pictures is one,
     except ``out``, folders whose names begin with "@", "__" or ".", and folders of coloured pictures without frames.
+    Ranks share the sequences out.
 
     Args:
         frames: pictures, or one folder per sequence.
@@ -64,15 +66,22 @@ def refine_masks(
     jobs = [
         _Job(CoarseSequence.open(images, coarse, masks_hold), results) for images, coarse, results in folders
     ]
+    device = join_process_group(device)
     refiner = load_refiner(weights, device, tile)
-    folder = OutputFolder(out)
-    folder.claim(resume=resume, overwrite=overwrite, inputs=(frames, masks))
-    folder.identify("settings", {"weights": refiner_identity(weights), "craf": craf, "tile": tile})
-    for job in jobs:
-        job.note(folder)
-    with tqdm(total=sum(len(job.coarse.sequence) for job in jobs), desc="refine", unit="frame") as progress:
-        for job in jobs:
+    with first_rank_first() as first:
+        if first:
+            folder = OutputFolder(out)
+            folder.claim(resume=resume, overwrite=overwrite, inputs=(frames, masks))
+            folder.identify(KIND, REFINED_MASKS)
+            folder.identify("settings", {"weights": refiner_identity(weights), "craf": craf, "tile": tile})
+            for job in jobs:
+                job.note(folder)
+    own = my_share(jobs)
+    count = sum(len(job.coarse.sequence) for job in own)
+    with tqdm(total=count, desc="refine", unit="frame", disable=not first) as progress:
+        for job in own:
             _refine_sequence(job, refiner, craf, device, progress)
+    wait_for_all()
 
 
 @dataclass(frozen=True)

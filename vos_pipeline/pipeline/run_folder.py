@@ -12,7 +12,7 @@ import numpy as np
 from vos_pipeline.data import Sequence, write_labels
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.evaluation import Cell, Evaluation, Table, score_sequences
-from vos_pipeline.output_folder import OutputFolder, read_json, write_json
+from vos_pipeline.output_folder import KIND, SEGMENTATION, OutputFolder, read_json, write_json
 from vos_pipeline.pipeline.run_nets import net_files
 from vos_pipeline.settings import Preset
 
@@ -60,6 +60,7 @@ class RunFolder:
             PipelineError: the folder holds a run with another preset or other data, or a file in the run's way.
         """
         folder = OutputFolder(self.path)
+        folder.identify(KIND, SEGMENTATION)
         folder.identify("preset", asdict(preset))
         folder.identify("training data", {s.name: s.fingerprint() for s in train_sequences})
         given = {sequence.name: sequence.first_fingerprint() for sequence in sequences}

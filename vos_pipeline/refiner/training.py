@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from spn import SPNRefiner
 from vos_pipeline.data import write_image
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.output_folder import OutputFolder
+from vos_pipeline.output_folder import KIND, REFINER, OutputFolder
 from vos_pipeline.refiner.curves import Curves
 from vos_pipeline.refiner.loss import refinement_loss
 from vos_pipeline.refiner.samples import Sample
@@ -68,6 +68,7 @@ def train_refiner(
         if first:
             folder = OutputFolder(out)
             folder.claim(resume=resume)
+            folder.identify(KIND, REFINER)
             folder.identify("settings", asdict(config))
             folder.add(*training_files(config))
     out, schedule = Path(out), config.schedule

@@ -33,7 +33,7 @@ def load_checkpoint(path: Path, device: str = "cpu", lazily: bool = False) -> di
     except (MemoryError, torch.OutOfMemoryError, PermissionError):  # the file may be whole
         raise
     except Exception as error:  # a damaged archive or pickle fails in any way
-        raise unusable(path, error) from error
+        raise unusable(path, f"damaged, or no checkpoint: {type(error).__name__}") from error
     if not isinstance(state, dict):
         raise unusable(path, f"it holds a {type(state).__name__}")
     return state

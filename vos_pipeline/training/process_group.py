@@ -51,19 +51,33 @@ def wait_for_all() -> None:
 def first_rank_first() -> Iterator[bool]:
     """Rank 0 runs the block, then the others do; gives whether this is rank 0.
 
+    Where rank 0 fails, the others exit with code 1 and without a word: rank 0 says why, and nothing that it refused to
+    do is done by them.
+
     Example:
         >>> with first_rank_first() as first:
         ...     print("fetches" if first else "finds")
         fetches
     """
-    rank, _ = process_rank()
-    if rank != 0:
-        wait_for_all()
+    first = process_rank()[0] == 0
+    if not first and not _first_rank_is_done():
+        raise SystemExit(1)
+    done = False
     try:
-        yield rank == 0
+        yield first
+        done = True
     finally:
-        if rank == 0:
-            wait_for_all()
+        if first:
+            _first_rank_is_done(done)
+
+
+def _first_rank_is_done(done: bool = False) -> bool:
+    """What rank 0 gives, in all ranks; every rank must call it."""
+    answer = [done]
+    if dist.is_initialized():
+        dist.broadcast_object_list(answer)
+        wait_for_all()  # rank 0 must not exit before the others have heard it
+    return answer[0]
 
 
 def mean_over_ranks(value: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ COMMANDS = {
     "segment": "VIDEO_OR_FRAMES --mask --first-frame --out --train-data --preset --device --resume --overwrite",
     "refine": "--frames --masks --out --masks-hold --weights --no-craf --tile --device --resume --overwrite",
     "tables": "ablation models timing --data --out --sets --sequences --preset --device --precision --compile "
-    "--overwrite",
+    "--resume --overwrite",
     "train": "foreground spn",
     "train foreground": "--data --out --year --set --sequences --preset --device --resume --overwrite",
     "train spn": "--out --images --masks --photos --voc --sbd --download --fcn --coarse-masks --init --guidance "
@@ -174,6 +174,7 @@ def test_the_smallest_tile_is_that_of_the_refiner():
 def test_a_user_error_is_one_line(fails, tmp_path):
     assert "is no DAVIS root" in fails(["davis", "--data", tmp_path, "--out", tmp_path])
     assert "no such file" in fails(["segment", tmp_path / "v.mp4", "--mask", "m.png", "--out", tmp_path])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bad_device_is_one_line(fails, clips_root, tmp_path):

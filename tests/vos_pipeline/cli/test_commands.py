@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import cv2
 import numpy as np
 import pytest
+from davis_cases import files_in
 from PIL import Image
 
 from vos_pipeline import __main__ as cli
@@ -201,6 +202,15 @@ def test_train_foreground(clips_root, tmp_path, monkeypatch, capsys):
     assert [s.name for s in sequences] == ["train-00"] and preset.name == "demo"
     assert checkpoint == tmp_path / "foreground.pt" and str(checkpoint) in capsys.readouterr().out
     assert compute.device == "cpu" and options == {"resume": True}  # in a folder that was claimed
+
+
+def test_evaluate_writes_nothing_among_the_masks_to_score_against(clips_root, capsys):
+    before = files_in(clips_root)
+    truth = clips_root / "JPEGImages/../Annotations/480p"
+    assert cli.main(["evaluate", "--data", str(clips_root), "--results", str(truth)]) == 0
+    shown = capsys.readouterr()
+    assert "J&F-Mean" in shown.out and "no CSV files are written" in shown.err
+    assert files_in(clips_root) == before
 
 
 def test_evaluate(clips_root, tmp_path, capsys, fails, monkeypatch):

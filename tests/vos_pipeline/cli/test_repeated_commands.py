@@ -1,5 +1,7 @@
 """A command given twice: nothing that the first one made, and nothing of the user's, is lost or taken for new."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from davis_cases import files_in
@@ -65,6 +67,20 @@ def test_a_finished_command_resumes_to_the_same_files(tiny_root, tmp_path, comma
     succeeds([*command(tiny_root, out), "--resume"])
     kept = {path for path in before if path.suffix in (".png", ".pt", ".safetensors", ".csv", ".npz")}
     assert kept and all(files_in(out)[path] == before[path] for path in kept)
+
+
+@pytest.mark.parametrize("other", [segment, train_foreground, train_spn, refine])
+@COMMANDS
+def test_another_command_does_not_go_on(tiny_root, tmp_path, fails, command, other):
+    if other is command or {other, command} == {segment, davis}:  # both segment
+        return
+    out = tmp_path / "out"
+    succeeds(command(tiny_root, out))
+    before = files_in(out)
+    assert f"{out} holds another run (different kind of results)" in fails(
+        [*other(tiny_root, out), "--resume"]
+    )
+    assert files_in(out) == before
 
 
 @COMMANDS
@@ -135,6 +151,22 @@ def video(path, color):
     write_video(path, frames)
 
 
+def test_files_beside_the_frames_of_a_video_are_kept(tiny_root, tmp_path):
+    labels = np.zeros((48, 64), np.uint8)
+    labels[8:28, 8:28] = 1
+    write_video(tmp_path / "clip.mp4", [100 * np.stack([labels] * 3, axis=-1)] * 3)
+    write_labels(tmp_path / "first.png", labels)
+    command = ["segment", tmp_path / "clip.mp4", "--mask", tmp_path / "first.png", "--preset", "tiny"]
+    command += ["--out", tmp_path / "out"]
+    succeeds(command)
+    (folder,) = (tmp_path / "out/frames").iterdir()
+    frames = files_in(folder)
+    (folder / "notes.txt").write_text("mine")
+    for option in ("--resume", "--overwrite", "--resume"):
+        succeeds([*command, option])
+        assert files_in(folder) == {**frames, Path("notes.txt"): b"mine"}
+
+
 def test_another_video_of_the_same_name(tiny_root, tmp_path, fails):
     (single,) = [s for s in load_davis(tiny_root) if s.name == "single"]
     video(tmp_path / "a/clip.mp4", (200, 0, 0))
@@ -142,7 +174,7 @@ def test_another_video_of_the_same_name(tiny_root, tmp_path, fails):
     argv = ["--mask", single.mask_paths[0], "--out", tmp_path / "out", "--preset", "tiny"]
     succeeds(["segment", tmp_path / "a/clip.mp4", *argv])
     why = fails(["segment", tmp_path / "b/clip.mp4", *argv, "--resume"])
-    assert "out holds another run (its first frame or mask of clip differs)" in why
+    assert "out holds another run (different first frame or mask of clip)" in why
     succeeds(["segment", tmp_path / "a/clip.mp4", *argv, "--resume"])
     # Its decoded frames go when it is replaced, and those of the other video come.
     succeeds(["segment", tmp_path / "b/clip.mp4", *argv, "--overwrite"])
@@ -163,7 +195,7 @@ def test_other_training_videos(tiny_root, tmp_path, fails):
     succeeds(argv)
     path = tiny_root / "JPEGImages/480p/other/00002.jpg"
     write_image(path, read_image(path)[::-1])
-    assert "another run (its training data differs)" in fails([*argv, "--resume"])
+    assert "another run (different training data)" in fails([*argv, "--resume"])
 
 
 @pytest.mark.parametrize("kind", ["images", "masks"])
@@ -172,7 +204,7 @@ def test_other_training_pictures(tmp_path, fails, kind):
     succeeds(argv)
     path = tmp_path / kind / "0.png"
     Image.fromarray(np.asarray(Image.open(path))[::-1]).save(path)
-    assert "another run (its training data differs)" in fails([*argv, "--resume"])
+    assert "another run (different training data)" in fails([*argv, "--resume"])
     assert fails(argv).startswith(f"error: {tmp_path / 'out'} holds a run")
 
 
@@ -182,7 +214,7 @@ def test_another_start(tmp_path, fails):
     refiner = tiny_refiner()
     next(refiner.parameters()).data.add_(1)
     refiner.save_pretrained(tmp_path / "start.safetensors")
-    assert "another run (its start differs)" in fails([*argv, "--resume"])
+    assert "another run (different start)" in fails([*argv, "--resume"])
 
 
 def test_results_are_not_removed_while_they_are_read(tiny_root, tmp_path, fails):

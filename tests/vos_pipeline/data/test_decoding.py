@@ -286,7 +286,57 @@ def test_a_variable_rate_keeps_its_timing_in_the_overlay(tmp_path, suffix):
 @pytest.mark.parametrize("name", [name for name in WHOLE if "times" not in name])
 def test_a_constant_rate_has_no_times(tmp_path, name):
     video = files.write(tmp_path / name, **WHOLE[name])
-    assert decoding.frame_times(decoding.decode_video(video, tmp_path / "work")) is None
+    assert decoding.decoded_frames(decoding.decode_video(video, tmp_path / "work"))[1] is None
+
+
+# --- the folder of frames -----------------------------------------------------------------------------------
+
+
+def test_no_video_is_decoded_for_a_mask_that_can_not_be_read(tmp_path):
+    video = files.write(tmp_path / "clip.mp4")
+    with pytest.raises(PipelineError, match=r"first\.png: no such file"):
+        load_frames(video, tmp_path / "first.png", tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_other_files_beside_the_frames_are_left_alone(tmp_path):
+    video = files.write(tmp_path / "clip.mp4")
+    folder = decoding.decode_video(video, tmp_path / "work")
+    frames = decoding.decoded_files(folder)
+    written = [path.read_bytes() for path in frames]
+    mine = [folder / name for name in (".DS_Store", "notes.txt", "mask.png", "99999.jpg")]
+    for path in mine:
+        path.write_text("mine")
+    assert decoding.decoded_files(decoding.decode_video(video, tmp_path / "work")) == frames
+    for path in (frames[0], frames[3], frames[-1]):  # what an interrupted removal leaves is no whole video
+        path.unlink()
+    assert decoding.decode_video(video, tmp_path / "work") == folder
+    assert [path.read_bytes() for path in frames] == written
+    assert all(path.read_text() == "mine" for path in mine)
+
+
+def test_a_file_in_the_place_of_a_frame_is_not_replaced(tmp_path):
+    video = files.write(tmp_path / "clip.mp4")
+    first, *_, note = decoding.decoded_files(decoding.decode_video(video, tmp_path / "work"))
+    note.unlink()
+    first.write_text("mine")
+    with pytest.raises(PipelineError, match="is in the way of a frame of the video: move it") as error:
+        decoding.decode_video(video, tmp_path / "work")
+    assert str(first) in one_line(error) and first.read_text() == "mine"
+    first.rename(tmp_path / "moved")
+    decoding.decode_video(video, tmp_path / "work")
+
+
+def test_a_damaged_note_of_the_frames_can_be_deleted(tmp_path):
+    video = files.write(tmp_path / "clip.mp4")
+    *_, note = decoding.decoded_files(decoding.decode_video(video, tmp_path / "work"))
+    for content in ("", "[]", '{"frames": null}'):
+        note.write_text(content)
+        with pytest.raises(PipelineError, match=r"damaged .*: delete it and run again") as error:
+            decoding.decode_video(video, tmp_path / "work")
+        assert str(note) in one_line(error)
+        note.unlink()
+        decoding.decode_video(video, tmp_path / "work")
 
 
 @pytest.mark.parametrize(

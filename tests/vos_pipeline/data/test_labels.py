@@ -300,3 +300,54 @@ def test_a_first_mask_of_void_alone_is_called_that(tmp_path):
     paths = folder_of(tmp_path, labels_with(0, 255), labels_with(1, 255), palette=True).paths
     with pytest.raises(PipelineError, match=r"00000\.png: the first mask holds only void \(255 "):
         _ = Sequence("x", paths, paths).object_ids
+
+
+# --- palettes that tools have sorted ------------------------------------------------------------------------
+
+
+def write_palette_mask(path, *colours):
+    """Labels 0, 1, 2 in these colours."""
+    image = Image.fromarray(labels_with(1, 2))
+    image.putpalette(np.array(colours, np.uint8).tobytes())
+    image.save(path)
+    return path
+
+
+BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (255, 0, 0)
+
+
+@pytest.mark.parametrize("colours", [(WHITE, BLACK, RED), (RED, WHITE, BLACK)])
+def test_a_background_that_a_sorted_palette_moved_is_told_once(tmp_path, capsys, colours):
+    paths = [write_palette_mask(tmp_path / f"{t}.png", *colours) for t in range(2)]
+    folder = MaskFolder(paths)
+    for path in paths:
+        assert np.array_equal(folder.read(path), labels_with(1, 2))  # an index is a label all the same
+    told = capsys.readouterr().err
+    assert told.count("warning: ") == 1 and f"{paths[0]}: index 0 is taken as background" in told
+    assert f"index {colours.index(BLACK)} is" in told
+
+
+@pytest.mark.parametrize("colours", [(BLACK, WHITE, RED), (BLACK, BLACK, BLACK), (WHITE, RED, RED, BLACK)])
+def test_other_palettes_are_not_talked_about(tmp_path, capsys, colours):
+    read_labels(write_palette_mask(tmp_path / "0.png", *colours))
+    assert capsys.readouterr().err == ""
+
+
+def test_void_may_be_black(tmp_path, capsys):
+    image = Image.fromarray(labels_with(1, 255))
+    image.putpalette(bytes(WHITE) * 255 + bytes(BLACK))
+    image.save(tmp_path / "0.png")
+    read_labels(tmp_path / "0.png")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_first_mask_without_background_is_told(tmp_path, capsys):
+    root = make_root(tmp_path, names=("alpha",))
+    load_davis(root)
+    assert capsys.readouterr().err == ""
+    first = root / "Annotations/480p/alpha/00000.png"
+    write_labels(first, np.maximum(labels_with(2), 1))
+    (sequence,) = load_davis(root)
+    told = capsys.readouterr().err
+    assert sequence.object_ids == (1, 2) and told.count("warning: ") == 1
+    assert f"{first}: marks every pixel as an object (1, 2), since none is 0" in told

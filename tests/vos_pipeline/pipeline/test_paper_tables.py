@@ -169,6 +169,7 @@ def test_tables_are_made_anew_on_request(root, tmp_path, monkeypatch):
     make("timing", root, out)
     (out / "full/nets/mine.pt").write_text("mine")
     names = trained(monkeypatch)
+    assert make("timing", root, out, "--resume") == 0 and not names  # as without it
     assert make("timing", root, out, "--overwrite") == 0
     assert {Path(name).parts[-3] for name in names if "pair" in name} == {"nets"}
     assert sorted(path.name for path in out.iterdir()) == [
@@ -177,6 +178,18 @@ def test_tables_are_made_anew_on_request(root, tmp_path, monkeypatch):
     # Of the variants that were not made again no file is left but the note.
     assert [path.name for path in (out / "together").iterdir()] == ["run.json"]
     assert (out / "full/nets/mine.pt").read_text() == "mine"
+
+
+def test_tables_remove_no_run_that_is_not_theirs(root, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--data", str(root), "--preset", "tiny", "--year", "2016"]
+    assert cli.main(["davis", *options, "--out", str(out / "full")]) == 0
+    before = {path: content for path, content in files_in(out).items() if path.name != "run.json"}
+    assert make("timing", root, out) == 1
+    assert make("timing", root, out, "--overwrite") == 0  # "to write beside them", as the error said
+    after = files_in(out)
+    assert "out holds files that are of no run (full)" in capsys.readouterr().err
+    assert {path: after.get(path) for path in before} == before
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -9,6 +9,7 @@ import time
 import pytest
 import tiny
 import torch
+from davis_cases import files_in
 
 from vos_pipeline.pipeline import stages
 from vos_pipeline.training.checkpoint import load_checkpoint
@@ -99,3 +100,15 @@ def test_nets_that_two_ranks_train_together_differ_by_rounding(root, tmp_path):
         one, two = (load_checkpoint(tmp_path / out / "nets" / name)["net"] for out in ("one", "two"))
         for key in one:
             torch.testing.assert_close(two[key], one[key], rtol=1e-3, atol=1e-4)
+
+
+def test_two_ranks_refine_the_masks_of_one_process(root, tmp_path):
+    folders = [str(root / kind / "480p") for kind in ("JPEGImages", "Annotations")]
+    options = ["refine", "--frames", folders[0], "--masks", folders[1], "--out"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for program, out in (([sys.executable], "one"), (torchrun, "two")):
+        subprocess.run(
+            [*program, "-m", "vos_pipeline", *options, tmp_path / out], env=ENVIRONMENT, check=True
+        )
+    masks = [files_in(tmp_path / out) for out in ("one", "two")]
+    assert masks[0] == masks[1] and len(masks[0]) == 3 * (tiny.FRAMES + 1) + 1

@@ -168,7 +168,7 @@ def test_resume_after_a_kill_ends_in_the_same_labels(root, tmp_path, monkeypatch
 
 def test_resume_refuses_another_run(root, tmp_path):
     run(root, tmp_path / "out")
-    with pytest.raises(PipelineError, match=r"holds another run \(its preset differs\)"):
+    with pytest.raises(PipelineError, match=r"holds another run \(different preset\)"):
         run(root, tmp_path / "out", preset=dataclasses.replace(TINY, seed=1), resume=True)
 
 
@@ -214,7 +214,7 @@ def test_resume_refuses_other_data_under_the_same_names(root, tmp_path, spoil, p
     spoil(load_davis(root, "2017", "val")[0])
     if joint and part.startswith("first"):
         part = "set of first frames"
-    with pytest.raises(PipelineError, match=rf"holds another run \(its {part} differs\)"):
+    with pytest.raises(PipelineError, match=rf"holds another run \(different {part}\)"):
         run(root, tmp_path / "out", preset=preset, resume=True)
     assert files_in(tmp_path / "out") == before
 

@@ -74,7 +74,7 @@ def test_resuming_with_other_settings_is_refused(tmp_path):
     samples = Composites(photographs(), TINY.size)
     train_refiner(tiny_refiner(), samples, tmp_path, SPNTraining(steps=1, batch=1, size=32))
     before = files_in(tmp_path)
-    with pytest.raises(PipelineError, match=r"holds another run \(its settings differs\)"):
+    with pytest.raises(PipelineError, match=r"holds another run \(different settings\)"):
         train_refiner(tiny_refiner(), samples, tmp_path, TINY, resume=True)
     with pytest.raises(PipelineError, match="holds a run"):
         train_refiner(tiny_refiner(), samples, tmp_path, TINY)

@@ -217,7 +217,17 @@ def test_command(roots, tmp_path, monkeypatch, capsys):
     options[options.index(tmp_path / "out")] = tmp_path / "other"
     other = ["--coarse-masks", tmp_path / "out/coarse-masks", "--fcn", tmp_path / "fcn.pth"]
     assert main(["train", "spn", *map(str, (*options, *other))]) == 1
-    assert "coarse-masks holds another run (its network differs)" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "coarse-masks holds another run (different network): give another --coarse-masks\n" in told
+    mine = tmp_path / "mine/000000.npz"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    assert main(["train", "spn", *map(str, options), "--coarse-masks", str(mine.parent)]) == 1
+    told = capsys.readouterr().err
+    assert told.endswith("(000000.npz): give a new or empty folder as --coarse-masks\n")
+    assert mine.read_text() == "mine"
+    # The folder of the training is still free: that is refused first.
+    assert main(["train", "spn", *map(str, options), "--coarse-masks", str(tmp_path / "new")]) == 0
     options[options.index(tmp_path / "other")] = tmp_path / "out"
     monkeypatch.setattr(refiner, "load_fcn", None)
     assert main(["train", "spn", *map(str, options), "--overwrite"]) == 0

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import replacing
 from vos_pipeline.training import checkpoint
 from vos_pipeline.training.checkpoint import load_checkpoint, save_checkpoint
@@ -31,3 +32,12 @@ def test_a_write_that_is_broken_off_leaves_the_old_checkpoint(reason, tmp_path, 
     assert caught.value is reason
     assert load_checkpoint(tmp_path / "net.pt", "cpu") == {"step": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
+
+
+def test_a_damaged_checkpoint_is_named_without_advice_of_others(tmp_path):
+    path = tmp_path / "net.pt"
+    path.write_text("x")
+    for lazily in (False, True):
+        with pytest.raises(PipelineError, match=r"delete it and run again with --resume$") as error:
+            load_checkpoint(path, lazily=lazily)
+        assert str(path) in str(error.value) and "weights_only" not in str(error.value)

@@ -14,20 +14,36 @@ def test_ranks_share_out_all_work_once(monkeypatch):
     assert {len(share) for share in shares} == {2, 3}
 
 
+def ranks(monkeypatch, rank, told):
+    """This process as one rank of two; what rank 0 tells the others is noted, or was ``told`` already."""
+    monkeypatch.setattr(process_group, "process_rank", lambda: (rank, 2))
+    monkeypatch.setattr(process_group.dist, "is_initialized", lambda: True)
+
+    def broadcast(values):
+        told.extend(values) if rank == 0 else values.__setitem__(slice(None), told)
+
+    monkeypatch.setattr(process_group.dist, "broadcast_object_list", broadcast)
+    monkeypatch.setattr(process_group, "wait_for_all", lambda: None)
+
+
 def test_the_first_rank_goes_first(monkeypatch):
-    for rank, order in ((0, ["works", "waits"]), (1, ["waits", "works"])):
-        done = []
-        monkeypatch.setattr(process_group, "process_rank", lambda rank=rank: (rank, 2))
-        monkeypatch.setattr(process_group, "wait_for_all", lambda done=done: done.append("waits"))
-        with first_rank_first() as first:
-            done.append("works")
-        assert done == order and first == (rank == 0)
+    told = []
+    ranks(monkeypatch, 0, told)
+    with first_rank_first() as first:
+        assert first and not told  # the others wait
+    assert told == [True]
+    ranks(monkeypatch, 1, told)
+    with first_rank_first() as first:
+        assert not first
 
 
-def test_the_others_go_on_where_the_first_rank_fails(monkeypatch):
-    waited = []
-    monkeypatch.setattr(process_group, "process_rank", lambda: (0, 2))
-    monkeypatch.setattr(process_group, "wait_for_all", lambda: waited.append(True))
-    with pytest.raises(OSError), first_rank_first():
-        raise OSError
-    assert waited
+def test_no_rank_goes_on_where_the_first_one_fails(monkeypatch):
+    told = []
+    ranks(monkeypatch, 0, told)
+    with pytest.raises(OSError, match="full"), first_rank_first():
+        raise OSError("full")
+    assert told == [False]
+    ranks(monkeypatch, 1, told)
+    with pytest.raises(SystemExit) as stop, first_rank_first():
+        raise AssertionError("is not reached")
+    assert stop.value.code == 1
