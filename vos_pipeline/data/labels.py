@@ -167,6 +167,7 @@ class GreyMasks(PaletteMasks):
         self.blurred: Path | None = None  # the first whose outline, if it is one, is too wide
         self.outline = 0  # pixels across the widest band between background and object,
         self.inner_width = 0  # and of values but 0 and 255; both up to one more than any outline
+        self.solid: set[int] = set()  # values that fill a square of 3 x 3 pixels somewhere
 
     def add(self, path: Path, mask: StoredMask, values: np.ndarray) -> None:
         super().add(path, mask, values)
@@ -179,6 +180,9 @@ class GreyMasks(PaletteMasks):
         if self.outline > OUTLINE_WIDTH and self.blurred is None:
             self.blurred = path
         self.inner_width = max(self.inner_width, _width((mask.values > 0) & (mask.values < 255)))
+        square = np.ones((3, 3), np.uint8)
+        flat = cv2.erode(mask.values, square) == cv2.dilate(mask.values, square)
+        self.solid.update(np.unique(mask.values[flat]).tolist())
 
     @property
     def hold_scores(self) -> bool:
@@ -199,6 +203,7 @@ class GreyMasks(PaletteMasks):
             )
         if self.hold_scores:
             self._check_labels()
+        self._check_outlines()
         return _as_stored()
 
     @property
@@ -226,6 +231,19 @@ class GreyMasks(PaletteMasks):
                 f"{self.first_with[high]}: grey masks with the values {values} and 255 are ambiguous, because 255 "
                 f"means void beside other labels; {REMEDY}"
             )
+
+    def _check_outlines(self) -> None:
+        """Speak up where labels lie between others as thin bands alone, which interpolation leaves of an edge."""
+        thin = [value for value in self.inner if value not in self.solid]
+        if len(thin) < FEWEST_SHADES or len(thin) == len(self.inner):
+            return
+        path = self.first_with[thin[0]]
+        found = f"{path}: {len(thin)} of the {len(self.inner)} grey values occur in outlines alone"
+        if self.hold_scores:
+            raise PipelineError(f"{found}, so they are no labels; {REMEDY}")
+        warn(
+            f"{found}; if these masks were resized, resize them by nearest neighbour: each value is an object"
+        )
 
 
 def _as_stored() -> Table:

@@ -189,9 +189,7 @@ def _load_state(job: _Job) -> tuple[int, np.ndarray | None]:
             done, noted = int(state["done"]), tuple(state["shape"])
             regions = np.unpackbits(state["regions"], count=math.prod(shape)).reshape(shape).astype(bool)
     except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
-        raise PipelineError(
-            f"{path}: is damaged ({error!r}): delete it and run again with --resume"
-        ) from error
+        raise PipelineError(f"{path}: is damaged: delete it and run again with --resume") from error
     if noted != shape or not all(job.result(t).is_file() for t in range(done)):
         return 0, None  # someone took results away: CRAF needs the frames before
     return done, regions

@@ -15,6 +15,7 @@ from vos_pipeline.errors import PipelineError
 def folder_of(root, *arrays, palette=False, suffix="png", **options):
     """Masks as grey or palette files, in the order given."""
     paths = []
+    root.mkdir(exist_ok=True)
     for t, array in enumerate(arrays):
         paths.append(root / f"{t:05d}.{suffix}")
         if palette:
@@ -227,6 +228,39 @@ def test_several_objects_in_a_jpeg_are_refused(tmp_path, values, radius, quality
     with pytest.raises(PipelineError, match=r"00000\.jpg: this format changes labels .* \d+ values") as error:
         folder.read(folder.paths[0])
     one_line(error)
+
+
+def resized(*values, kind=cv2.INTER_LINEAR):
+    """Squares of these values, their edges interpolated."""
+    labels = labels_with(*range(1, len(values) + 1), size=(20, 30))
+    return cv2.resize(np.uint8([0, *values])[labels], (60, 40), interpolation=kind)
+
+
+def test_labels_that_were_resized_with_interpolation(tmp_path, capsys):
+    low = folder_of(tmp_path / "low", resized(20, 40, 60))
+    low.read(low.paths[0])
+    assert (
+        f"{low.paths[0]}: " in (told := capsys.readouterr().err)
+        and "occur in outlines alone; if these masks" in told
+    )
+    high = folder_of(tmp_path / "high", resized(100, 200))
+    with pytest.raises(
+        PipelineError, match=r"of the \d+ grey values occur in outlines alone, so they are no labels"
+    ) as error:
+        high.read(high.paths[0])
+    one_line(error)
+
+
+def test_labels_that_were_resized_without_interpolation(tmp_path, capsys):
+    for values in ((20, 40, 60), (100, 200)):
+        folder = folder_of(tmp_path / str(values[0]), resized(*values, kind=cv2.INTER_NEAREST))
+        assert folder.labels() == set(values)
+    specks = labels_with(1, 2)
+    specks[15, 3], specks[15, 13], specks[15, 23] = 3, 4, 5  # of single pixels, but there is one frame more
+    later = labels_with(1, 2, 3, 4)
+    folder = folder_of(tmp_path / "specks", specks, later)
+    assert folder.read(folder.paths[0]).max() == 5
+    assert not capsys.readouterr().err
 
 
 def test_blurred_masks_are_no_labels(tmp_path):
