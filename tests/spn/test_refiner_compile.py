@@ -10,8 +10,8 @@ from spn.guidance import VGG16Guidance
 from spn.refiner import SPNRefiner
 
 SEES = "embedded, guidance sees the mask"  # as the shipped refiner does
-# Odd ones, one that needs no padding, one smaller than a cell of the guidance.
-SIZES = [(45, 67), (33, 50), (64, 80), (7, 9)]
+# An odd one, one that needs no padding, one smaller than a cell of the guidance.
+SIZES = [(45, 67), (64, 80), (7, 9)]
 
 
 def inputs(size, n=1, k=2):
@@ -35,19 +35,6 @@ def test_compiled_equals_eager_at_every_size(form, dynamic):
 
 
 @pytest.mark.slow
-@torch.no_grad()
-def test_gates_and_tiles_compile():
-    torch._dynamo.reset()
-    refiner = small("direct", tile=256)
-    gates = torch.compile(refiner.gates, dynamic=True, fullgraph=True, backend="aot_eager")
-    tiled = torch.compile(refiner, dynamic=True, fullgraph=True, backend="aot_eager")
-    for size in [(20, 300), (20, 310)]:
-        arguments = inputs(size)
-        assert_same(gates(*arguments), refiner.gates(*arguments))
-        assert_same(tiled(*arguments), refiner(*arguments))
-
-
-@pytest.mark.slow
 def test_compiled_training_gives_the_gradients_of_eager():
     torch._dynamo.reset()
     refiner = small("direct")
@@ -60,7 +47,7 @@ def test_compiled_training_gives_the_gradients_of_eager():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("form", "strict"), [(SEES, False), ("VGG-16", False), ("embedded", True)])
+@pytest.mark.parametrize(("form", "strict"), [(SEES, True), ("VGG-16", False)])
 @torch.no_grad()
 def test_exported_equals_eager_at_every_size(form, strict):
     refiner = small(form) if form in FORMS else SPNRefiner(VGG16Guidance(None), form="direct").eval()
@@ -76,14 +63,14 @@ def test_exported_equals_eager_at_every_size(form, strict):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["embedded", "direct"])
 @torch.no_grad()
 def test_export_with_any_number_of_pictures_and_objects(form):
     refiner = small(form)
     n, k, h, w = (torch.export.Dim(name) for name in "nkhw")
     shapes = ({0: n, 2: h, 3: w}, {0: n, 1: k, 2: h, 3: w})
     program = torch.export.export(refiner, inputs(SIZES[0], n=2, k=3), dynamic_shapes=shapes).module()
-    for size, n, k in [(SIZES[1], 2, 3), (SIZES[2], 3, 2), (SIZES[3], 1, 4)]:
+    for size, n, k in [(SIZES[1], 3, 2), (SIZES[2], 1, 4)]:
         arguments = inputs(size, n, k)
         assert_same(program(*arguments), refiner(*arguments))
 

@@ -26,8 +26,8 @@ from vos_pipeline.pipeline import stages
 from vos_pipeline.settings import PRESETS
 
 SECONDS = 30  # after which a command is taken to hang
-EXAMPLES = {"demo": 30, "tables": 60}  # of the slow ones
-USUAL_EXAMPLES = 200
+EXAMPLES = {"demo": 15, "tables": 40}  # of the slow ones
+USUAL_EXAMPLES = 70
 
 
 @pytest.fixture(scope="module", autouse=True)
