@@ -37,21 +37,27 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         raise
 
 
+def digest(content: bytes) -> str:
+    """What tells contents apart, in 32 characters."""
+    return _hash(content).hexdigest()
+
+
 def fingerprint(paths: Iterable[Path]) -> str:
     """A digest of the names and the contents of files, in their order; where they lie does not count.
 
     Reads every byte: about 1 GB per second and core.
     """
-    whole = hashlib.blake2b(digest_size=16)
     with ThreadPoolExecutor() as pool:  # hashing and reading release the interpreter lock
-        for digest in pool.map(_digest, paths):
-            whole.update(digest)
-    return whole.hexdigest()
+        return digest(b"".join(pool.map(_digest_of_file, paths)))
 
 
-def _digest(path: Path) -> bytes:
-    digest = hashlib.blake2b(os.fsencode(path.name) + b"\0", digest_size=16)
+def _digest_of_file(path: Path) -> bytes:
+    total = _hash(os.fsencode(path.name) + b"\0")
     with path.open("rb") as file:
         while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.digest()
+            total.update(block)
+    return total.digest()
+
+
+def _hash(content: bytes) -> hashlib.blake2b:
+    return hashlib.blake2b(content, digest_size=16)

@@ -69,7 +69,10 @@ class OutputFolder:
 
     def check(self, part: str, value: Any) -> None:
         """PipelineError if the work that is here has another value of this part; nothing is noted."""
-        if self.work().get(part, value) != value:
+        self._compare(self._read(), part, value)
+
+    def _compare(self, note: dict[str, Any] | None, part: str, value: Any) -> None:
+        if note is not None and note["work"].get(part, value) != value:
             raise PipelineError(
                 f"{self.path} holds another run (different {part}): "
                 f"give another {self.option}{self._or_overwrite('replace it')}"
@@ -82,7 +85,7 @@ class OutputFolder:
             PipelineError: the work that is here has another value of this part.
         """
         note, value = self._claimed(), json.loads(json.dumps(value))
-        self.check(part, value)
+        self._compare(note, part, value)
         if part not in note["work"]:
             note["work"][part] = value
             self._write(note)

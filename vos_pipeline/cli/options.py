@@ -305,11 +305,7 @@ def _add_device(parser: argparse._ActionsContainer) -> None:
 def _add_resume(parser: argparse._ActionsContainer) -> None:
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--resume", action="store_true", help="go on with what an earlier run left in --out")
-    _add_overwrite(either)
-
-
-def _add_overwrite(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument(
+    either.add_argument(
         "--overwrite",
         action="store_true",
         help="remove the files that an earlier run left in --out, and start anew",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch.utils.data import Dataset
 from vos_pipeline import refiner
 from vos_pipeline.data import list_images, read_image
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.files import fingerprint
+from vos_pipeline.files import digest, fingerprint
 from vos_pipeline.output_folder import KIND, REFINER, OutputFolder
 from vos_pipeline.settings import SPNTraining
 from vos_pipeline.training import first_rank_first, join_process_group, process_rank
@@ -28,13 +27,7 @@ def train_spn(args: argparse.Namespace) -> None:
     device = join_process_group(args.device)
     config = configuration(args)
     samples, validation, data = _samples(args, config, device)
-    if args.init:
-        net, start = refiner.load_refiner(args.init), refiner.refiner_identity(args.init)
-    else:
-        net, start = (
-            refiner.initial_refiner(config, args.vgg_weights),
-            refiner.refiner_identity(args.vgg_weights),
-        )
+    net = refiner.load_refiner(args.init) if args.init else refiner.initial_refiner(config, args.vgg_weights)
     with first_rank_first() as first:
         if first:
             folder = OutputFolder(args.out)
@@ -43,7 +36,7 @@ def train_spn(args: argparse.Namespace) -> None:
                 _claim_coarse_masks(args)
             folder.identify(KIND, REFINER)
             folder.identify("training data", data)
-            folder.identify("start", start)
+            folder.identify("start", refiner.refiner_identity(args.init or args.vgg_weights))
     for part in (samples, validation):
         if isinstance(part, refiner.VOCObjects):
             part.coarse.fill(part.pictures)
@@ -117,7 +110,7 @@ def _voc_samples(
     )
     names = "\n".join(name for pictures in parts.values() for name in pictures.names)
     data = {
-        "pictures": hashlib.blake2b(names.encode(), digest_size=16).hexdigest(),
+        "pictures": digest(names.encode()),
         "network": refiner.refiner_identity(args.fcn),
     }
     return train, validation, data

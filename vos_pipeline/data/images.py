@@ -114,9 +114,14 @@ def decoded(decode: Callable[..., Any], path: str | Path, *args: str) -> Any:
         raise PipelineError(f"{path}: is damaged or cut short ({error}); copy or download it again") from None
 
 
+def count_pages(image: Image.Image, path: str | Path) -> int:
+    """The pictures of an open file; those that a phone puts beside a photograph, previews or depth, do not count."""
+    return 1 if image.format == "MPO" else decoded(lambda: getattr(image, "n_frames", 1), path)
+
+
 def _check_single(image: Image.Image, path: str | Path) -> None:
-    pages = decoded(lambda: getattr(image, "n_frames", 1), path)
-    if pages > 1 and image.format != "MPO":  # a phone's photograph: the others are previews or depth
+    pages = count_pages(image, path)
+    if pages > 1:
         raise PipelineError(
             f"{path}: holds {pages} pictures (pages or an animation), but a frame must be a file of its own; "
             "split it, or give an animation as a video file"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vos_pipeline.data.images import decoded, open_image, upright
+from vos_pipeline.data.images import count_pages, decoded, open_image, upright
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import replacing
 
@@ -53,9 +53,9 @@ def read_stored(path: str | Path) -> StoredMask:
         PipelineError: the file is missing or damaged.
     """
     with open_image(path) as image:
-        count = decoded(lambda: getattr(image, "n_frames", 1), path)
-        if count > 1 and image.format != "MPO":  # a camera's JPEG: the others are previews
-            raise _refusal(path, f"a file of {count} pictures")
+        pages = count_pages(image, path)
+        if pages > 1:
+            raise _refusal(path, f"a file of {pages} pictures")
         if _has_16_bits(image):
             raise _refusal(path, "a 16-bit image")
         lossy = image.format in LOSSY_FORMATS or image.info.get("compression") == "jpeg"

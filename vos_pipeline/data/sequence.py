@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ from vos_pipeline.data.images import image_size, read_image
 from vos_pipeline.data.labels import MaskFolder
 from vos_pipeline.data.masks import VOID
 from vos_pipeline.errors import PipelineError, warn
-from vos_pipeline.files import fingerprint
+from vos_pipeline.files import digest, fingerprint
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Sequence:
     @property
     def files(self) -> tuple[Path, ...]:
         """All frames and all masks that are known."""
-        return (*self.frame_paths, *(path for path in self.mask_paths if path is not None))
+        return (*self.frame_paths, *self.masks.paths)
 
     @property
     def has_all_masks(self) -> bool:
@@ -92,8 +91,7 @@ class Sequence:
 
     def first_fingerprint(self) -> str:
         """A digest of the first frame and of the labels of its mask, however that is stored."""
-        labels = hashlib.blake2b(self.read_mask(0).tobytes(), digest_size=16).hexdigest()
-        return f"{fingerprint(self.frame_paths[:1])}-{labels}"
+        return f"{fingerprint(self.frame_paths[:1])}-{digest(self.read_mask(0).tobytes())}"
 
     def fingerprint(self) -> str:
         """A digest of all frames and masks that are known."""

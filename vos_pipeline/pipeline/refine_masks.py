@@ -100,7 +100,7 @@ class _Job:
         sequence, place = self.coarse.sequence, self.out.relative_to(folder.path)
         whose = "" if place == Path() else f" of {place}"
         folder.identify(f"video{whose}", sequence.frames_fingerprint())
-        masks = fingerprint(path for path in sequence.mask_paths if path is not None)
+        masks = fingerprint(sequence.masks.paths)
         folder.identify(
             f"masks{whose}", {"files": masks, "ids": self.coarse.ids, "scores": self.coarse.scores}
         )

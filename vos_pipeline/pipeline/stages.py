@@ -82,9 +82,7 @@ def run(
         train_sequences = default_train_sequences(Path(data_root), exclude=sequences)
     device = join_process_group(device)
     if process_rank()[0] == 0:
-        inputs = [
-            path for sequence in sequences for path in (*sequence.frame_paths, sequence.mask_paths[0]) if path
-        ]
+        inputs = [path for sequence in sequences for path in sequence.files]
         OutputFolder(folder.path).claim(resume=resume, overwrite=overwrite, inputs=inputs)
         folder.open(preset, train_sequences, sequences)
         if copy_nets:
