@@ -9,7 +9,7 @@ from vos_pipeline.nets.foreground import (
     tune_foreground,
 )
 from vos_pipeline.nets.instances import instance_checkpoint, instance_jobs, load_instance, train_instance
-from vos_pipeline.nets.losses import class_balanced_loss, paired_loss
+from vos_pipeline.nets.losses import class_balanced_loss
 from vos_pipeline.nets.model import ForegroundNet
 from vos_pipeline.nets.score_maps import (
     foreground_mask,
@@ -36,7 +36,6 @@ __all__ = [
     "load_instance",
     "object_probabilities",
     "object_scores",
-    "paired_loss",
     "resize_scores",
     "sampling_grid",
     "train_foreground",

@@ -21,7 +21,7 @@ def instance_jobs(sequence: Sequence, preset: Preset) -> list[tuple[int, ...]]:
 
 def instance_checkpoint(folder: Path, objects: tuple[int, ...], preset: Preset) -> Path:
     """File of the net of some objects of one sequence."""
-    # For one object all models are the same net, which runs of different models may share.
+    # For one object both models are the same net, which runs of different models may share.
     name = f"object-{objects[0]}" if len(objects) == 1 else preset.model
     return folder / f"{name}.pt"
 
@@ -47,7 +47,7 @@ def train_instance(
         resume: go on from what is there.
 
     Returns:
-        a net of two channels for one object; for K objects one of K + 1, or of K pairs.
+        a net of two channels for one object, of K + 1 for K objects.
 
     Source: paper, section 3.3.
     """
@@ -60,7 +60,7 @@ def train_instance(
         device=compute.device,
     )
     return train_net(
-        _initial_instance(foreground, objects, preset),
+        _initial_instance(foreground, objects),
         batches,
         preset.instance,
         checkpoint,
@@ -74,12 +74,8 @@ def load_instance(
     foreground: ForegroundNet, objects: tuple[int, ...], preset: Preset, checkpoint: Path, compute: Compute
 ) -> ForegroundNet:
     """The net of some objects that :func:`train_instance` left in ``checkpoint``."""
-    return load_average(_initial_instance(foreground, objects, preset), checkpoint, compute)
+    return load_average(_initial_instance(foreground, objects), checkpoint, compute)
 
 
-def _initial_instance(foreground: ForegroundNet, objects: tuple[int, ...], preset: Preset) -> ForegroundNet:
-    if len(objects) == 1:
-        return copy.deepcopy(foreground)
-    if preset.model == "per-video":
-        return foreground.with_objects(len(objects))
-    return foreground.with_pairs(len(objects))
+def _initial_instance(foreground: ForegroundNet, objects: tuple[int, ...]) -> ForegroundNet:
+    return copy.deepcopy(foreground) if len(objects) == 1 else foreground.with_objects(len(objects))

@@ -16,11 +16,12 @@ def class_balanced_loss(
 
     .. math:: L = -(1 - w) \sum_{i \in fg} \log p_i^{fg} - w \sum_{i \in bg} \log p_i^{bg},
 
-    so both classes weigh the same in sum however small the object is.  Among more classes, class c of
-    :math:`n_c` pixels has the weight :math:`n_c^{-1} / \sum_k n_k^{-1}`, which for two is the above.
+    so both classes weigh the same in sum however small the object is.  An image without foreground has w = 0: it
+    counts nothing, and neither does one without background.  Among more classes, class c of :math:`n_c` pixels has
+    the weight :math:`n_c^{-1} / \sum_k n_k^{-1}`, over the classes k that occur; for two that is the above.
     A net trained this way overstates small objects: its probabilities are those of a world where half the
-    pixels are foreground.  ``balance`` b puts :math:`n_c^{-b}` in place of :math:`n_c^{-1}`: 1 is eq. (1), 0
-    weighs all pixels alike.
+    pixels are foreground.  ``balance`` b puts :math:`n_c^{-b}` in place of :math:`n_c^{-1}`: 1 is eq. (1); 0
+    weighs all pixels alike, those of an image of one class too.
 
     Args:
         logits: (N, C, H, W), floating point; channel 0 is background.
@@ -44,20 +45,8 @@ def class_balanced_loss(
     count = F.one_hot(target.flatten(1), logits.shape[1]).sum(1)  # (N, C) pixels of every class
     weight = torch.where(count > 0, count.clamp(min=1).to(logits.dtype) ** -balance, 0)
     weight = weight / weight.sum(1, keepdim=True)
+    if balance:
+        weight = weight * ((count > 0).sum(1, keepdim=True) > 1)
     loss = F.cross_entropy(logits, target, reduction="none")
     loss = loss * weight.gather(1, target.flatten(1)).view_as(loss)
     return loss.sum() if reduction == "sum" else loss.mean()
-
-
-def paired_loss(logits: Tensor, target: Tensor, reduction: str = "mean", balance: float = 1.0) -> Tensor:
-    """Eq. (1) of each of K objects against everything else, for a net of K pairs of channels.
-
-    Args:
-        logits: (N, 2 K, H, W), background and object of the first object, of the second, ...
-        target: (N, H, W), 0 for background, k for the k-th object.
-        reduction, balance: see :func:`class_balanced_loss`; "mean" is also one over the objects.
-    """
-    pairs = logits.unflatten(1, (-1, 2))
-    objects = torch.arange(1, pairs.shape[1] + 1, device=target.device).view(1, -1, 1, 1)
-    own = target[:, None] == objects
-    return class_balanced_loss(pairs.flatten(0, 1), own.flatten(0, 1), reduction, balance)

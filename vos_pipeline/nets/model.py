@@ -31,9 +31,6 @@ class ForegroundNet(nn.Module):
     Shape:
         image (N, 3, H, W), RGB in [0, 1], to logits (N, C, H, W); any H, W >= 32.
 
-    ``paired`` says what the channels mean: False, a softmax over background and C - 1 objects; True, C / 2
-    pairs of background and object, each with a softmax of its own.
-
     Raises:
         PipelineError: unknown backbone, or its weights cannot be fetched.
 
@@ -47,7 +44,6 @@ class ForegroundNet(nn.Module):
         super().__init__()
         if backbone not in BACKBONES:
             raise PipelineError(f"unknown backbone {backbone!r}: choose one of {', '.join(BACKBONES)}")
-        self.paired = False
         self.features: ResNetFeatures | SmallFeatures = (
             ResNetFeatures(pretrained) if backbone == "resnet101" else SmallFeatures()
         )
@@ -61,15 +57,7 @@ class ForegroundNet(nn.Module):
 
     def with_objects(self, count: int) -> ForegroundNet:
         """The per-video net: a copy with ``count`` + 1 channels, each object starting as the foreground."""
-        return self._with_channels([0] + [1] * count)
-
-    def with_pairs(self, count: int) -> ForegroundNet:
-        """A copy with two channels for each of ``count`` objects, which share everything before the head."""
-        net = self._with_channels([0, 1] * count)
-        net.paired = True
-        return net
-
-    def _with_channels(self, channels: list[int]) -> ForegroundNet:
+        channels = [0] + [1] * count
         net = copy.deepcopy(self)
         net.head = nn.Conv2d(self.head.in_channels, len(channels), 1).to(self.head.weight.device)
         net.head.load_state_dict({name: value[channels] for name, value in self.head.state_dict().items()})

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from vos_pipeline.nets.batches import Batch, made_ahead
-from vos_pipeline.nets.losses import class_balanced_loss, paired_loss
+from vos_pipeline.nets.losses import class_balanced_loss
 from vos_pipeline.nets.model import ForegroundNet
 from vos_pipeline.settings import NetSchedule
 from vos_pipeline.training import Compute, Trainer
@@ -42,7 +42,7 @@ def train_net(
     features = [parameter for parameter in net.parameters() if id(parameter) not in head]
     trainer = Trainer(
         net,
-        _loss(net, schedule),
+        _loss(schedule),
         schedule,
         checkpoint,
         compute,
@@ -55,12 +55,11 @@ def train_net(
     return net
 
 
-def _loss(net: ForegroundNet, schedule: NetSchedule) -> Callable[..., Tensor]:
-    """Eq. (1), of each object against the rest or of all classes together."""
-    loss_of = paired_loss if net.paired else class_balanced_loss
+def _loss(schedule: NetSchedule) -> Callable[..., Tensor]:
+    """Eq. (1), over the whole batch however many ranks share it."""
 
     def loss(forward: Callable[[Tensor], Any], images: Tensor, labels: Tensor) -> Tensor:
-        value = loss_of(forward(images).float(), labels, schedule.reduction, schedule.balance)
+        value = class_balanced_loss(forward(images).float(), labels, schedule.reduction, schedule.balance)
         # Ranks average their gradients: this makes of a sum over a rank's images one over the whole batch.
         return value * (schedule.batch / len(images)) if schedule.reduction == "sum" else value
 

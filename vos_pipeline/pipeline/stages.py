@@ -133,7 +133,7 @@ def _segment(sequence: Sequence, nets: RunNets, refiner: nn.Module, folder: RunF
     """Write the sequence's labels after every stage, last the file that marks it as done."""
     ids, threshold = sequence.object_ids, nets.preset.score_threshold
     first = sequence.read_mask(0)
-    craf = ConnectedRegionFilter(np.stack([first == k for k in ids]))
+    craf = ConnectedRegionFilter(np.stack([first == k for k in ids]), nets.preset.craf)
     clock = _Clock(nets.compute.device)
     folder.write_labels(sequence, 0, dict.fromkeys(STAGES, first))
     for t, scores, refined in _score_maps(sequence, nets, refiner, clock):

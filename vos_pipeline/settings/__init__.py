@@ -1,6 +1,7 @@
 """Every constant of the pipeline and of its trainings; free of torch, so that the command line starts at once."""
 
 from vos_pipeline.settings.augmentation import Affine, Augmentation
+from vos_pipeline.settings.craf import CRAFParameters
 from vos_pipeline.settings.masks import MASKS_HOLD, SMALLEST_SCORE
 from vos_pipeline.settings.presets import MODELS, PRESETS, TABLES, Preset, get_preset
 from vos_pipeline.settings.refiner import FORMS, GUIDANCES, SMALLEST_TILE, SPNTraining
@@ -18,6 +19,7 @@ __all__ = [
     "TABLES",
     "Affine",
     "Augmentation",
+    "CRAFParameters",
     "NetSchedule",
     "Preset",
     "SPNTraining",

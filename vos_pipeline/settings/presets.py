@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.settings.augmentation import Affine, Augmentation
+from vos_pipeline.settings.craf import CRAFParameters
 from vos_pipeline.settings.schedule import PRECISIONS, NetSchedule
 
-MODELS = ("per-object", "per-video", "together")
+MODELS = ("per-video", "per-object")  # section 5.2, table 1
 TABLES = ("ablation", "models", "timing")  # of the paper: 2, 1 and 3
 
 
@@ -39,7 +40,8 @@ class Preset:
     foreground_threshold: float = 0.5  # section 3.3: scores outside the foreground are zero
     score_threshold: float = 0.5  # section 3.3: background where no object's score reaches it
     flip_test: bool = False  # average the scores of a frame and its mirror image
-    refiner: str = "lite"  # for spn.SPNRefiner.from_pretrained
+    refiner: str = "lite"  # a name or a file, for spn.SPNRefiner.from_pretrained
+    craf: CRAFParameters = field(default_factory=CRAFParameters)
     precision: str = "float32"  # of the nets' arithmetic; weights, loss and updates are float32 throughout
     compile: bool = False  # torch.compile for training: pays off after some hundred steps
     seed: int = 0

@@ -2,55 +2,15 @@
 
 Cheng et al., "Learning to Segment Instances in Videos with Spatial Propagation Network", section 4.2. The
 paper gives the three steps and alpha, beta, gamma, delta; what it leaves open is named in
-:class:`CRAFParameters`.
+:class:`vos_pipeline.settings.CRAFParameters`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
-
-@dataclass(frozen=True)
-class CRAFParameters:
-    """The numbers of the filter. The first four are the paper's; the others settle what it does not say.
-
-    Args:
-        alpha: step 1 looks at regions larger than alpha times the object's largest one.
-        beta: step 2 removes a region of which more than beta is covered.
-        gamma: step 3 looks for another region if less than gamma of the reference area is left.
-        delta: the Jaccard index with the previous region that such another region must exceed.
-        connectivity: 8 or 4 neighbours make a region.
-        threshold: pixels with a score of at least this belong to the object.
-        gamma_reference: what gamma is relative to: "previous_area" (the object's region in the previous
-            frame) or "selected_area" (its region of step 1, before step 2 took something away).
-        mutual_cover: two regions that cover each other: "jaccard" leaves the overlap to the object whose
-            previous region fits better (to both if they tie; scores decide then), "both" takes it from both,
-            the literal reading of step 2.
-    """
-
-    alpha: float = 0.2
-    beta: float = 0.9
-    gamma: float = 0.1
-    delta: float = 0.4
-    connectivity: int = 8
-    threshold: float = 0.5
-    gamma_reference: str = "previous_area"
-    mutual_cover: str = "jaccard"
-
-    def __post_init__(self) -> None:
-        for name in ("alpha", "beta", "gamma", "delta", "threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        for name, allowed in (
-            ("connectivity", (4, 8)),
-            ("gamma_reference", ("previous_area", "selected_area")),
-            ("mutual_cover", ("jaccard", "both")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+from vos_pipeline.settings import CRAFParameters
 
 
 class ConnectedRegionFilter:
@@ -75,7 +35,15 @@ class ConnectedRegionFilter:
     def step(self, scores: np.ndarray) -> np.ndarray:
         """Filter the scores (K, H, W) of the next frame: same shape and dtype, 0 outside the kept regions."""
         filtered, self.regions = craf_step(scores, self.regions, self.parameters)
+        if self.parameters.previous == "labelled":
+            self.regions = _labelled(filtered, self.regions)
         return filtered
+
+
+def _labelled(scores: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Of each region what its object gets: where its score is the largest of all objects, the first of equal ones."""
+    objects = np.arange(len(scores))[:, None, None]
+    return regions & (scores.argmax(0) == objects)
 
 
 def craf_step(
@@ -83,8 +51,8 @@ def craf_step(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Filter one frame.
 
-    1. Of each object's regions larger than alpha times its largest, select the one with the largest Jaccard
-       index to the object's previous region; the larger one on a tie.
+    1. Of each object's regions select the one with the largest Jaccard index to the object's previous region, the
+       larger one on a tie, if it is larger than alpha times the object's largest region.
     2. Where Coverage(i, j) = ``|R_i and R_j| / |R_j|`` > beta, remove R_j from R_i.
     3. An object that has less than gamma left takes instead the unselected region of its own with the largest
        Jaccard index to its previous region, if that exceeds delta; then step 2 is repeated.
@@ -138,14 +106,21 @@ class _Candidates:
 
     def select(self) -> int:
         """Step 1."""
-        eligible = self.areas > self.parameters.alpha * self.areas.max()
-        return self._best(eligible)
+        large = self.areas > self.parameters.alpha * self.areas.max()
+        best = self._best(self.areas > 0)
+        if large[best] or self.parameters.small_best == "next":
+            return self._best(large)
+        return self._largest() if self.parameters.small_best == "largest" else 0
 
     def select_other(self, chosen: int) -> int:
         """Step 3: a region other than the chosen one, or the chosen one if none is good enough."""
         eligible = self.jaccard > self.parameters.delta
         eligible[chosen] = False
         return self._best(eligible) or chosen
+
+    def _largest(self) -> int:
+        indices = np.flatnonzero(self.areas == self.areas.max())
+        return int(indices[np.argmax(self.jaccard[indices])])
 
     def _best(self, eligible: np.ndarray) -> int:
         indices = np.flatnonzero(eligible)

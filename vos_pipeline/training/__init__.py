@@ -9,7 +9,7 @@ from vos_pipeline.training.process_group import (
     process_rank,
     wait_for_all,
 )
-from vos_pipeline.training.trainer import Trainer, is_finished, load_average
+from vos_pipeline.training.trainer import Trainer, is_finished, load_average, training_seconds
 
 __all__ = [
     "Compute",
@@ -21,5 +21,6 @@ __all__ = [
     "mean_over_ranks",
     "my_share",
     "process_rank",
+    "training_seconds",
     "wait_for_all",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,8 +32,9 @@ class Trainer:
 
     .. math:: m \\leftarrow d\\,m + (1 - d)\\,w, \\quad d = \\min(\\text{average}, (1 + t) / (10 + t))
 
-    at step t, so that the start does not linger. Every ``checkpoint_every`` steps, and after the last one, everything
-    that the next step depends on is written to ``checkpoint``. The net ends with the averaged weights.
+    at step t, so that the start does not linger; where ``average`` is 0, m is w. Every ``checkpoint_every`` steps, and
+    after the last one, everything that the next step depends on is written to ``checkpoint``. The net ends with the
+    averaged weights.
 
     Args:
         net: what to train.
@@ -67,7 +69,11 @@ class Trainer:
         self.loss, self.schedule, self.checkpoint, self.compute = loss, schedule, checkpoint, compute
         self.settings = settings or {}
         self.done = 0
-        self.average = {name: value.detach().clone() for name, value in net.state_dict().items()}
+        self.seconds = 0.0  # that the steps up to the last checkpoint took
+        # Without an average these are the weights themselves, which a checkpoint then holds once.
+        self.average = {name: value.detach() for name, value in net.state_dict().items()}
+        if schedule.average:
+            self.average = {name: value.clone() for name, value in self.average.items()}
         self.optimizer = _optimizer(schedule, factors or [(net.parameters(), 1.0)])
         self.scaler = torch.amp.GradScaler(compute.kind, enabled=compute.precision == "float16")
         rank, world = process_rank() if together else (0, 1)
@@ -96,6 +102,7 @@ class Trainer:
         recent: deque[Tensor] = deque(maxlen=100)
         # A training that is finished shows no bar.
         hidden = not self.keeps or self.done >= steps
+        start = time.perf_counter() - self.seconds
         with tqdm(desc=title, initial=self.done, total=steps, disable=hidden) as progress:
             for batch in batches:
                 loss = self.step(batch)
@@ -106,6 +113,7 @@ class Trainer:
                     progress.set_postfix(loss=f"{torch.stack(list(recent)).mean():.4g}", refresh=False)
                 progress.update()
                 if self.keeps and (self.done % self.schedule.checkpoint_every == 0 or self.done == steps):
+                    self.seconds = time.perf_counter() - start
                     self.save()
                     if at_checkpoint:
                         at_checkpoint()
@@ -137,6 +145,8 @@ class Trainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
+        if not self.schedule.average:
+            return
         decay = min(self.schedule.average, (1 + self.done) / (10 + self.done))
         for name, value in self.net.state_dict().items():
             if value.is_floating_point():
@@ -170,6 +180,7 @@ class Trainer:
         state = {
             "settings": self.settings,
             "step": self.done,
+            "seconds": self.seconds,
             "net": self.net.state_dict(),
             "average": self.average,
         }
@@ -203,12 +214,17 @@ class Trainer:
                 self.scaler.load_state_dict(state["scaler"])
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise unusable(self.checkpoint, error) from error
-        self.done = done
+        self.done, self.seconds = done, float(state.get("seconds", 0.0))
 
 
 def is_finished(checkpoint: Path, schedule: Schedule) -> bool:
     """Whether ``checkpoint`` holds the last step of this schedule."""
     return checkpoint.exists() and load_checkpoint(checkpoint, lazily=True).get("step") == schedule.steps
+
+
+def training_seconds(checkpoint: Path) -> float:
+    """How long the steps took that led to ``checkpoint``."""
+    return float(load_checkpoint(checkpoint, lazily=True).get("seconds", 0.0))
 
 
 def load_average(net: Net, checkpoint: Path, compute: Compute = Compute()) -> Net:

@@ -1,11 +1,11 @@
-"""The loss of eq. (1), for two classes, more, and pairs."""
+"""The loss of eq. (1), for two classes and more."""
 
 import math
 
 import pytest
 import torch
 
-from vos_pipeline.nets import class_balanced_loss, paired_loss
+from vos_pipeline.nets import class_balanced_loss
 
 
 def test_equals_a_hand_computation():
@@ -51,10 +51,38 @@ def test_no_balance_weighs_all_pixels_alike():
     torch.testing.assert_close(class_balanced_loss(logits, target, balance=0.0), expected)
 
 
-def test_an_image_of_one_class_is_plain_cross_entropy():
+@pytest.mark.parametrize("balance", [0.5, 1.0])
+@pytest.mark.parametrize("only", [0, 1])
+def test_an_image_of_one_class_counts_nothing(only, balance):
+    """Without foreground w = |fg| / (|fg| + |bg|) is 0, and so is the background's weight; without background 1 - w."""
+    logits = torch.randn(1, 2, 4, 4, requires_grad=True)
+    loss = class_balanced_loss(logits, torch.full((1, 4, 4), only), "sum", balance)
+    loss.backward()
+    assert loss == 0 and not logits.grad.any()
+
+
+def test_an_image_without_foreground_adds_nothing_to_a_batch():
+    # As in the hand computation above: 3/4 log 4/3 + 3 (1/4) log 2 from the first image, nothing from the second.
+    logits = torch.zeros(2, 2, 2, 2)
+    logits[0, 1, 0, 0], logits[1, 1] = math.log(3), 5.0
+    target = torch.tensor([[[1, 0], [0, 0]], [[0, 0], [0, 0]]])
+    expected = (3 / 4) * math.log(4 / 3) + (3 / 4) * math.log(2)
+    assert class_balanced_loss(logits, target, "sum").item() == pytest.approx(expected)
+    assert class_balanced_loss(logits, target, "mean").item() == pytest.approx(expected / 8)
+
+
+def test_an_object_that_is_missing_leaves_the_others_their_weights():
+    logits, target = torch.randn(1, 3, 5, 6), torch.zeros(1, 5, 6, dtype=torch.long)
+    target[0, :2] = 2
+    weights = torch.tensor([12.0, 0, 18]) / 30  # each class has the share of the other one
+    expected = torch.nn.functional.cross_entropy(logits, target, weights, reduction="sum")
+    torch.testing.assert_close(class_balanced_loss(logits, target, "sum"), expected)
+
+
+def test_without_balance_an_image_of_one_class_counts():
     logits, target = torch.randn(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long)
     expected = torch.nn.functional.cross_entropy(logits, target)
-    torch.testing.assert_close(class_balanced_loss(logits, target), expected)
+    torch.testing.assert_close(class_balanced_loss(logits, target, balance=0.0), expected)
 
 
 @pytest.mark.parametrize(
@@ -63,13 +91,3 @@ def test_an_image_of_one_class_is_plain_cross_entropy():
 def test_wrong_input(shape, reduction, says):
     with pytest.raises(ValueError, match=says):
         class_balanced_loss(torch.zeros(1, 2, 4, 4), torch.zeros(shape), reduction)
-
-
-@pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_paired_loss_is_that_of_each_object_against_the_rest(reduction):
-    logits, target = torch.randn(2, 6, 5, 7), torch.randint(4, (2, 5, 7))
-    each = [
-        class_balanced_loss(logits[:, 2 * k : 2 * k + 2], target == k + 1, reduction, 0.5) for k in range(3)
-    ]
-    expected = sum(each) if reduction == "sum" else sum(each) / 3
-    torch.testing.assert_close(paired_loss(logits, target, reduction, 0.5), expected)

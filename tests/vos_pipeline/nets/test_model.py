@@ -66,13 +66,3 @@ def test_with_objects_leaves_the_net_alone():
         next(other.features.parameters()).zero_()
     assert net.head.weight.abs().sum() > 0
     assert next(net.features.parameters()).abs().sum() > 0
-
-
-def test_pairs_start_as_the_foreground():
-    net = ForegroundNet("small").eval()
-    pairs = net.with_pairs(2)
-    image = torch.rand(1, 3, 48, 48)
-    with torch.no_grad():
-        two, four = net(image), pairs(image)
-    torch.testing.assert_close(four, two.repeat(1, 2, 1, 1))
-    assert pairs.paired and not net.paired

@@ -40,6 +40,17 @@ def test_ignores_regions_not_larger_than_alpha_of_the_largest():
     np.testing.assert_array_equal(regions_of(scores, previous, alpha=0.05), previous)
 
 
+@pytest.mark.parametrize(
+    ("small_best", "kept"),
+    [("next", "...##............"), ("largest", ".......##########"), ("none", ".................")],
+)
+def test_where_the_best_region_is_too_small(small_best, kept):
+    # Regions of 1, 2 and 10 pixels, whose Jaccard indices with the previous region are 1/2, 1/3 and 0.
+    scores, previous = drawn("#..##..##########"), mask("#..#.............")
+    regions = regions_of(scores, previous, small_best=small_best, alpha=0.15, delta=1)
+    np.testing.assert_array_equal(regions, mask(kept))
+
+
 def test_exactly_alpha_is_too_small():
     scores = drawn("##..#####", "....#####")
     previous = mask("##.......", ".........")
@@ -223,6 +234,16 @@ def test_permuting_objects_permutes_the_output(case, parameters, random):
     np.testing.assert_array_equal(permuted, regions[order])
 
 
+@pytest.mark.parametrize(("previous", "kept"), [("filtered", "#####....."), ("labelled", "......####")])
+def test_the_previous_region_before_or_after_labels_are_decided(previous, kept):
+    """The second object's region reaches under the first one, whose score is larger, so it is labelled on the right."""
+    masks = np.concatenate([mask("#######..."), mask("##########")])
+    craf = ConnectedRegionFilter(masks, CRAFParameters(previous=previous, beta=1))
+    craf.step(np.concatenate([drawn("#######..."), drawn("++++++++++")]))
+    filtered = craf.step(np.concatenate([drawn(".........."), drawn("#####.####")]))
+    np.testing.assert_array_equal(filtered[1:] > 0, mask(kept))
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=4))
 def test_clean_input_is_left_alone(boxes):
@@ -257,6 +278,8 @@ def test_one_object_keeps_at_most_one_region(case):
         ("connectivity", 6),
         ("gamma_reference", "image"),
         ("mutual_cover", "none"),
+        ("small_best", "first"),
+        ("previous", "labels"),
     ],
 )
 def test_a_bad_parameter_is_named(name, value):

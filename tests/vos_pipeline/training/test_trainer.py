@@ -9,7 +9,7 @@ from vos_pipeline.errors import PipelineError
 from vos_pipeline.nets import ForegroundNet, train_net
 from vos_pipeline.nets.batches import made_ahead
 from vos_pipeline.settings import NetSchedule, Schedule
-from vos_pipeline.training import Compute, Trainer, is_finished, load_average
+from vos_pipeline.training import Compute, Trainer, is_finished, load_average, training_seconds
 from vos_pipeline.training import trainer as trainer_module
 from vos_pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -185,6 +185,32 @@ def test_the_average_lags_behind_the_weights(tmp_path):
     assert trainer.net.weight.item() == pytest.approx(1 - 0.8**3) and trainer.net.training
     trainer.finish()
     assert trainer.net.weight.item() == pytest.approx(average) and not trainer.net.training
+
+
+def test_without_an_average_the_weights_are_kept_once(tmp_path):
+    torch.manual_seed(0)
+    for average in (0.0, 0.5):
+        net = torch.nn.Linear(1000, 100)
+        schedule = dataclasses.replace(PLAIN, average=average)
+        trainer = Trainer(net, lambda forward, x: forward(x).sum(), schedule, tmp_path / f"{average}.pt")
+        trainer.run([(torch.ones(1, 1000),)] * 4)
+        expected = load_average(torch.nn.Linear(1000, 100), trainer.checkpoint)
+        assert torch.equal(expected.weight, net.weight)
+    alone, averaged = ((tmp_path / f"{average}.pt").stat().st_size for average in (0.0, 0.5))
+    assert alone == pytest.approx(4 * 100_100, rel=0.05) and averaged == pytest.approx(2 * alone, rel=0.05)
+    assert trainer.average["weight"].data_ptr() != net.weight.data_ptr()
+
+
+def test_the_seconds_of_all_processes_are_added_up(tmp_path, monkeypatch):
+    clock = iter(range(0, 1000, 10))  # a step of 10 s between two looks
+    monkeypatch.setattr(trainer_module.time, "perf_counter", lambda: next(clock))
+    schedule = dataclasses.replace(PLAIN, checkpoint_every=2)
+    trainer_of_one_weight(tmp_path, schedule).run(WANTED[:2])
+    assert training_seconds(tmp_path / "net.pt") == 10
+    again = trainer_of_one_weight(tmp_path, schedule)
+    again.resume()
+    again.run(WANTED[2:])
+    assert training_seconds(tmp_path / "net.pt") == 20
 
 
 # In float16 the first two gradients overflow, and their steps are left out.
