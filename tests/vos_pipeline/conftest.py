@@ -8,7 +8,6 @@ import tiny
 from vos_pipeline import __main__ as cli
 from vos_pipeline import pipeline
 from vos_pipeline.data import make_clips, write_labels
-from vos_pipeline.evaluation import Evaluation, score_sequence
 from vos_pipeline.pipeline import STAGES, RunFolder, RunResult, stages
 from vos_pipeline.settings import PRESETS
 
@@ -29,16 +28,11 @@ def fake_run(monkeypatch):
     def run(data_root, sequences, out, **options):
         calls.append(SimpleNamespace(data_root=data_root, sequences=sequences, out=out, **options))
         label_dirs = RunFolder(out).label_dirs
-        evaluations = dict.fromkeys(STAGES)
-        for stage, folder in label_dirs.items():
+        for folder in label_dirs.values():
             for sequence in sequences:
                 for path in sequence.frame_paths:
                     write_labels(folder / sequence.name / f"{path.stem}.png", sequence.read_mask(0))
-            scored = [s for s in sequences if s.has_all_masks]
-            if scored:
-                objects = {k: v for s in scored for k, v in score_sequence(s, folder).items()}
-                evaluations[stage] = Evaluation(objects)
-        return RunResult(label_dirs, dict.fromkeys(STAGES, 0.25), evaluations)
+        return RunResult(label_dirs, dict.fromkeys(STAGES, 0.25), sequences)
 
     monkeypatch.setattr(pipeline, "run", run)
     return calls

@@ -66,11 +66,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--joint", action="store_true")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--train", action="store_true", help="the foreground net, on the train set")
     args = parser.parse_args(argv)
-    schedule = dataclasses.replace(BRIEF, steps=args.steps, checkpoint_every=2)
+    schedule = dataclasses.replace(BRIEF, steps=args.steps, batch=args.batch, checkpoint_every=2)
     pipeline.run(
         args.root,
         sequences_of(args.root),

@@ -15,6 +15,7 @@ from vos_pipeline.settings import get_preset
 
 if TYPE_CHECKING:
     from vos_pipeline.data import Sequence
+    from vos_pipeline.settings import Preset
 
 ANNOTATIONS = Path("Annotations", "480p")
 DEMO_CLIPS, DEMO_FRAMES = 2, 20
@@ -24,29 +25,35 @@ DEMO_TRAIN_CLIPS, DEMO_TRAIN_FRAMES = 10, 5
 def demo(args: argparse.Namespace) -> None:
     from vos_pipeline.data import clip_files, load_davis, make_clips
 
-    clips = args.out / "clips"
+    preset, clips = _pipeline_preset(args), args.out / "clips"
     test, train = (DEMO_CLIPS, DEMO_FRAMES), (DEMO_TRAIN_CLIPS, DEMO_TRAIN_FRAMES)
     with _claimed(args, SEGMENTATION) as folder:
         if folder:
             folder.add(Path("clips", file) for file in (*clip_files(*test), *clip_files(*train, "train")))
             make_clips(clips, *test)
             make_clips(clips, *train, set_name="train")
-    _run(args, clips, load_davis(clips), "Synthetic clips")
+    _run(args, preset, clips, load_davis(clips), "Synthetic clips")
 
 
 def davis(args: argparse.Namespace) -> None:
     from vos_pipeline.data import load_davis
 
-    sequences = load_davis(args.data, args.year, args.set_name, args.sequences)
-    with _claimed(args, SEGMENTATION, *_files(sequences)):
+    preset, (year, set_name) = _pipeline_preset(args), _year_and_set(args)
+    sequences = load_davis(args.data, year, set_name, args.sequences)
+    train = _train_sequences(args.data, args.train_sets, args.year, sequences)
+    with _claimed(args, SEGMENTATION, *_files(sequences), *_files(train or [])):
         pass
-    _run(args, args.data, sequences, f"DAVIS {args.year} {args.set_name}", davis_set=args.set_name)
+    _run(args, preset, args.data, sequences, f"DAVIS {year} {set_name}", davis_set=set_name, train=train)
 
 
 def segment(args: argparse.Namespace) -> None:
     from vos_pipeline.data import decoded_files, load_frames, load_train_set
 
-    train = load_train_set(args.train_data) if args.train_data else []
+    preset, train = _pipeline_preset(args), []
+    if args.train_sets and not args.train_data:
+        raise PipelineError("--train-sets are sets of a DAVIS root: give it as --train-data ROOT")
+    if args.train_data:
+        train = _train_sequences(args.train_data, args.train_sets) or load_train_set(args.train_data)
     if not args.video.is_file():  # nothing is written if this fails
         sequence = load_frames(args.video, args.mask, first_frame=args.first_frame)
     with _claimed(args, SEGMENTATION, args.video, args.mask, *_files(train)) as folder:
@@ -60,7 +67,52 @@ def segment(args: argparse.Namespace) -> None:
         raise PipelineError(
             f"{args.train_data}: its train set holds {sequence.name} alone, which is not learned from"
         )
-    _run(args, args.out, [sequence], sequence.name, train=train)
+    _run(args, preset, args.out, [sequence], sequence.name, train=train)
+
+
+# --- what several commands do -------------------------------------------------------------------------------
+
+
+def _preset(args: argparse.Namespace) -> Preset:
+    """The preset that is asked for, with what the options change of it."""
+    preset = get_preset(args.preset).shortened(args.shorten)
+    return replace(
+        preset, precision=args.precision or preset.precision, compile=args.compile or preset.compile
+    )
+
+
+def _pipeline_preset(args: argparse.Namespace) -> Preset:
+    """The same, with the SPN."""
+    preset = _preset(args)
+    preset = replace(preset, refiner=args.refiner or preset.refiner)
+    _ = preset.chosen_refiner  # refused before anything is written
+    return preset
+
+
+def _year_and_set(args: argparse.Namespace) -> tuple[str, str]:
+    """The one set of a command."""
+    year, _, set_name = _with_year([args.set_name], args.year)[0].partition("/")
+    return year, set_name
+
+
+def _with_year(sets: list[str], year: str) -> list[str]:
+    """Sets as YEAR/SET."""
+    return [name if "/" in name else f"{year}/{name}" for name in sets]
+
+
+def _train_sequences(
+    root: Path, sets: list[str] | None, year: str = "2017", under_test: list[Sequence] | None = None
+) -> list[Sequence] | None:
+    """The sequences of ``--train-sets`` that are not under test; None where it is not given."""
+    from vos_pipeline.data import load_sets
+
+    if sets is None:
+        return None
+    names = {sequence.name for sequence in under_test or []}
+    train = [other for other in load_sets(root, _with_year(sets, year)) if other.name not in names]
+    if not train:
+        raise PipelineError(f"--train-sets {' '.join(sets)}: hold no sequence that is not under test")
+    return train
 
 
 @contextmanager
@@ -84,6 +136,7 @@ def _files(sequences: list[Sequence]) -> Iterator[Path]:
 
 def _run(
     args: argparse.Namespace,
+    preset: Preset,
     root: Path,
     sequences: list[Sequence],
     title: str,
@@ -101,7 +154,7 @@ def _run(
         root,
         sequences,
         args.out,
-        preset=args.preset,
+        preset=preset,
         device=args.device,
         resume=True,
         train_sequences=train,
@@ -119,7 +172,7 @@ def refine(args: argparse.Namespace) -> None:
         args.masks,
         args.out,
         masks_hold=args.masks_hold,
-        weights=args.weights,
+        weights=args.refiner,
         craf=not args.no_craf,
         tile=args.tile,
         device=_device(args.device),
@@ -134,19 +187,26 @@ def tables(args: argparse.Namespace) -> None:
     from vos_pipeline.data import load_sets
     from vos_pipeline.pipeline import make_table
 
-    device = _device(args.device)
-    sequences = load_sets(args.data, args.sets, args.sequences)
-    preset = replace(get_preset(args.preset), precision=args.precision, compile=args.compile)
-    make_table(args.table, args.data, sequences, args.out, preset, device, overwrite=args.overwrite)
+    sequences = load_sets(args.data, _with_year(args.set_name, args.year), args.sequences)
+    make_table(
+        args.table,
+        args.data,
+        sequences,
+        args.out,
+        _pipeline_preset(args),
+        _device(args.device),
+        overwrite=args.overwrite,
+        train_sequences=_train_sequences(args.data, args.train_sets, args.year, sequences),
+    )
 
 
 def train_foreground(args: argparse.Namespace) -> None:
     from vos_pipeline import nets
-    from vos_pipeline.data import load_davis
-    from vos_pipeline.training import Compute, process_rank
+    from vos_pipeline.data import load_sets
+    from vos_pipeline.training import Compute, process_rank, ranks_for_batch
 
-    preset, checkpoint = get_preset(args.preset), args.out / "foreground.pt"
-    sequences = load_davis(args.data, args.year, args.set_name, args.sequences)
+    preset, checkpoint = _preset(args), args.out / "foreground.pt"
+    sequences = load_sets(args.data, _with_year(args.set_name, args.year), args.sequences)
     with _claimed(args, FOREGROUND_NET, *_files(sequences)) as folder:
         if folder:
             folder.identify(KIND, FOREGROUND_NET)
@@ -154,7 +214,8 @@ def train_foreground(args: argparse.Namespace) -> None:
             folder.identify("training data", {s.name: s.fingerprint() for s in sequences})
             folder.add([checkpoint.name])
     compute = Compute(args.device, preset.precision, preset.compile)
-    nets.train_foreground(sequences, preset, checkpoint, compute, resume=True)
+    if ranks := ranks_for_batch(preset.foreground.batch):
+        nets.train_foreground(sequences, preset, checkpoint, compute, resume=True, ranks=ranks)
     if process_rank()[0] == 0:
         print(f"net  {checkpoint}")
 
@@ -169,23 +230,26 @@ def train_spn(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     from vos_pipeline import evaluation
 
-    scores = evaluation.evaluate(args.data, args.results, args.year, args.set_name, args.sequences)
+    year, set_name = _year_and_set(args)
+    scores = evaluation.evaluate(args.data, args.results, year, set_name, args.sequences)
     print(scores.global_table().text(), end="\n\n")
     print(scores.object_table().text(), flush=True)
     if args.results.resolve() == (args.data / ANNOTATIONS).resolve():
         warn(f"{args.results}: are the masks to score against; no CSV files are written among them")
         return
-    scores.write(args.results, args.set_name)  # last: what was computed is shown where nothing can be written
+    scores.write(args.results, set_name)  # last: what was computed is shown where nothing can be written
 
 
 def _device(name: str) -> str:
     import torch
 
-    if name != "cpu" and not torch.cuda.is_available():
+    if name in ("auto", "cpu"):
+        return name
+    if not torch.cuda.is_available():
         raise PipelineError(
             f"no CUDA device for --device {name} on this machine or in this torch: give --device cpu"
         )
     index, count = torch.device(name).index or 0, torch.cuda.device_count()
-    if name != "cpu" and index >= count:
+    if index >= count:
         raise PipelineError(f"no device {name}: this machine has {count}, from cuda:0 to cuda:{count - 1}")
     return name

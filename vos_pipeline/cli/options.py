@@ -94,6 +94,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 def _davis(parser: argparse.ArgumentParser) -> None:
     _add_data_options(parser)
+    _add_train_sets(parser)
     parser.add_argument("--out", type=values.path, required=True, metavar="DIR")
     _add_run_options(parser)
 
@@ -115,6 +116,7 @@ def _segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--train-data", type=values.path, metavar="ROOT", help="a DAVIS root to train the foreground net on"
     )
+    _add_train_sets(parser)
     _add_run_options(parser)
 
 
@@ -138,9 +140,11 @@ def _refine(parser: argparse.ArgumentParser) -> None:
         f"auto: grey masks of a folder hold scores if a value is from {SMALLEST_SCORE} to 254 {DEFAULT}",
     )
     parser.add_argument(
+        "--refiner",
         "--weights",
         type=values.name_or_file("lite"),
         default="lite",
+        metavar="NAME_OR_FILE",
         help=f"'lite' or what 'train spn' wrote {DEFAULT}",
     )
     parser.add_argument("--no-craf", action="store_true", help="the SPN alone")
@@ -155,39 +159,25 @@ def _refine(parser: argparse.ArgumentParser) -> None:
 
 
 def _tables(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("table", choices=TABLES, help="table 2, 1 or 3 of the paper")
-    parser.add_argument("--data", type=values.path, required=True, metavar="ROOT", help="a DAVIS root")
+    parser.add_argument("table", choices=TABLES, help="table 1, 2, 3 or 4 of the paper")
+    _add_data_options(parser, several=True)
     parser.add_argument(
         "--out",
         type=values.path,
         required=True,
         metavar="DIR",
-        help="for <table>.csv, <table>.md and a run a variant; what is there is reused",
+        help="for <table>.csv, <table>.md and a run per variant; what is there is reused",
     )
-    parser.add_argument(
-        "--sets",
-        nargs="+",
-        type=values.year_and_set,
-        default=["2017/val"],
-        metavar="YEAR/SET",
-        help="default: 2017/val",
-    )
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these of the sets")
-    _add_preset(parser)
-    _add_device(parser)
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the nets")
-    parser.add_argument(
-        "--compile", action="store_true", help="let torch.compile make the training's kernels"
-    )
-    _add_resume(parser)
+    _add_train_sets(parser)
+    _add_run_options(parser)
 
 
 def _train_foreground(parser: argparse.ArgumentParser) -> None:
-    _add_data_options(parser, set_name="train")
+    _add_data_options(parser, set_name="train", several=True)
     parser.add_argument(
         "--out", type=values.path, required=True, metavar="DIR", help="folder for foreground.pt"
     )
-    _add_run_options(parser)
+    _add_net_options(parser)
 
 
 def _train_spn(parser: argparse.ArgumentParser) -> None:
@@ -271,22 +261,47 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 # --- options of several commands ----------------------------------------------------------------------------
 
 
-def _add_data_options(parser: argparse.ArgumentParser, set_name: str = "val") -> None:
+def _add_data_options(parser: argparse.ArgumentParser, set_name: str = "val", several: bool = False) -> None:
     parser.add_argument("--data", type=values.path, required=True, metavar="ROOT", help="a DAVIS root")
-    parser.add_argument("--year", type=values.plain_name, default="2017", help=f"of ImageSets {DEFAULT}")
     parser.add_argument(
-        "--set", type=values.plain_name, default=set_name, dest="set_name", metavar="SET", help=DEFAULT
+        "--year", type=values.plain_name, default="2017", help=f"of sets that are given without one {DEFAULT}"
+    )
+    words, number = ("one set or several", "+") if several else ("a set", None)
+    parser.add_argument(
+        "--set",
+        *(["--sets"] if several else []),
+        type=values.set_name,
+        nargs=number,
+        default=[set_name] if several else set_name,
+        dest="set_name",
+        metavar="SET",
+        help=f"{words} of ImageSets, SET or YEAR/SET (default: {set_name})",
     )
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these of the set")
 
 
+def _add_train_sets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--train-sets",
+        type=values.set_name,
+        nargs="+",
+        metavar="SET",
+        help="sets to train the foreground net on, such as train val; sequences under test are left out "
+        "(default: train of 2017, else of 2016)",
+    )
+
+
 def _add_run_options(parser: argparse.ArgumentParser, preset: str = "small") -> None:
-    _add_preset(parser, preset)
-    _add_device(parser)
-    _add_resume(parser)
+    _add_net_options(parser, preset)
+    parser.add_argument(
+        "--refiner",
+        type=values.name_or_file("lite"),
+        metavar="NAME_OR_FILE",
+        help="the SPN, 'lite' or what 'train spn' wrote (default: lite; the paper preset has none)",
+    )
 
 
-def _add_preset(parser: argparse.ArgumentParser, preset: str = "small") -> None:
+def _add_net_options(parser: argparse.ArgumentParser, preset: str = "small") -> None:
     parser.add_argument(
         "--preset",
         choices=list(PRESETS),
@@ -294,11 +309,30 @@ def _add_preset(parser: argparse.ArgumentParser, preset: str = "small") -> None:
         metavar="NAME",
         help=f"{', '.join(PRESETS)} {DEFAULT}",
     )
+    _add_device(parser)
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, help="of the nets (default: the preset's, float32)"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="let torch.compile make the training's kernels"
+    )
+    parser.add_argument(
+        "--shorten",
+        type=values.whole_number(1, MOST_STEPS),
+        default=1,
+        metavar="N",
+        help="divide the steps of every training by N, to try a preset out",
+    )
+    _add_resume(parser)
 
 
 def _add_device(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
-        "--device", type=values.device, default="cpu", help=f"cpu, cuda, cuda:1, ... {DEFAULT}"
+        "--device",
+        type=values.device,
+        default="auto",
+        help="cpu, cuda, cuda:1, ..., or auto: cuda where there is a GPU; under torchrun each rank takes its own "
+        f"{DEFAULT}",
     )
 
 

@@ -65,8 +65,8 @@ def not_negative(word: str) -> float:
 
 def device(word: str) -> str:
     """A device that the kernels and nets are made for."""
-    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", word, re.ASCII):
-        raise ArgumentTypeError(f"must be cpu, cuda or cuda:N, got {word!r}")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", word, re.ASCII):
+        raise ArgumentTypeError(f"must be auto, cpu, cuda or cuda:N, got {word!r}")
     return word
 
 
@@ -77,11 +77,11 @@ def plain_name(word: str) -> str:
     return word
 
 
-def year_and_set(word: str) -> str:
-    """YEAR/SET."""
+def set_name(word: str) -> str:
+    """SET or YEAR/SET."""
     parts = word.split("/")
-    if len(parts) != 2:
-        raise ArgumentTypeError(f"must be YEAR/SET such as 2017/val, got {word!r}")
+    if len(parts) > 2:
+        raise ArgumentTypeError(f"must be SET or YEAR/SET such as val or 2016/val, got {word!r}")
     return "/".join(map(plain_name, parts))
 
 

@@ -38,7 +38,7 @@ def load_davis(
     return [_open_davis(root, name, resolution) for name in names]
 
 
-def load_sets(root: Path, sets: list[str], names: list[str] | None) -> list[Sequence]:
+def load_sets(root: Path, sets: list[str], names: list[str] | None = None) -> list[Sequence]:
     """The sequences of several sets of one root, or those of them that are named."""
     found: dict[str, Sequence] = {}
     for spec in sets:

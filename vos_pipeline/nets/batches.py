@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from vos_pipeline.data import Sequence
 from vos_pipeline.nets.augment import ComposedFrame, color_jitter, sampling_grid, warp
 from vos_pipeline.settings import Augmentation
+from vos_pipeline.training import Ranks
 
 Batch = tuple[Tensor, Tensor]  # images (N, 3, H, W) float32 in [0, 1], labels (N, H, W) int64
 
@@ -50,15 +51,15 @@ class Batches:
     """Augmented batches as a function of the step alone: a resumed training sees what an unbroken one does.
 
     The ranks of a distributed training share the samples of a step, so what it sees does not depend on their
-    number either, as long as that divides ``size``.
+    number either.
 
     Args:
         frames: what to draw from, uniformly; the size of the first one is that of all samples.
         augmentation: how a frame becomes a sample.
-        size: samples a step of all ranks together; there is at least one a rank.
+        size: samples per step of all ranks together, a multiple of their number.
         seed: with the step and the place in the batch, all there is to the randomness.
         objects: ids that become classes 1, 2, ...; None makes every object class 1, foreground.
-        share: (rank, number of ranks): which part of the batch this is.
+        ranks: who shares a batch; this one has the part of its place.
         device: where samples are made.
     """
 
@@ -72,14 +73,17 @@ class Batches:
         seed: int,
         *,
         objects: list[int] | None = None,
-        share: tuple[int, int] = (0, 1),
+        ranks: Ranks = Ranks(),
         device: str = "cpu",
     ) -> None:
         self.frames, self.augmentation, self.seed = frames, augmentation, seed
         self.objects, self.device = objects, device
-        rank, world = share
-        each = -(-size // world)
-        self.places = range(rank * each, (rank + 1) * each)
+        each, rest = divmod(size, ranks.size)
+        if rest:
+            raise ValueError(
+                f"size must be a multiple of the {ranks.size} ranks that share a batch, got {size}"
+            )
+        self.places = range(ranks.rank * each, (ranks.rank + 1) * each)
         self._pixels = lru_cache(self.KEPT_FRAMES)(lambda index: self.frames[index].read())
         self._composed = lru_cache(self.KEPT_FRAMES // 8)(lambda index: ComposedFrame(*self._frame(index)))
 

@@ -13,7 +13,7 @@ from vos_pipeline.nets.batches import Batches, MaskedFrame
 from vos_pipeline.nets.model import ForegroundNet
 from vos_pipeline.nets.training import train_net
 from vos_pipeline.settings import Preset
-from vos_pipeline.training import Compute, load_average, process_rank
+from vos_pipeline.training import Compute, Ranks, load_average
 
 
 def initial_foreground(preset: Preset, pretrained: bool = True) -> ForegroundNet:
@@ -28,11 +28,14 @@ def load_foreground(checkpoint: Path, preset: Preset, compute: Compute = Compute
 
 
 def train_foreground(
-    sequences: list[Sequence], preset: Preset, checkpoint: Path, compute: Compute, resume: bool = False
+    sequences: list[Sequence],
+    preset: Preset,
+    checkpoint: Path,
+    compute: Compute,
+    resume: bool = False,
+    ranks: Ranks = Ranks(),
 ) -> ForegroundNet:
     """Train the foreground net on every mask of the training sequences.
-
-    Under ``torchrun`` all ranks train it together.
 
     Args:
         sequences: the training sequences; all objects of a frame are foreground.
@@ -40,6 +43,7 @@ def train_foreground(
         checkpoint: file of the net.
         compute: where and how the net computes.
         resume: go on from what is there.
+        ranks: who trains it together, see :func:`vos_pipeline.training.ranks_for_batch`.
 
     Raises:
         PipelineError: no sequence, or ImageNet weights that cannot be fetched.
@@ -59,7 +63,7 @@ def train_foreground(
         preset.foreground_augmentation,
         preset.foreground.batch,
         preset.seed,
-        share=process_rank(),
+        ranks=ranks,
         device=compute.device,
     )
     return train_net(
@@ -70,7 +74,7 @@ def train_foreground(
         checkpoint,
         compute,
         resume=resume,
-        together=True,
+        ranks=ranks,
         title="foreground",
     )
 
@@ -82,7 +86,7 @@ def tune_foreground(
     checkpoint: Path,
     compute: Compute,
     resume: bool = False,
-    together: bool = False,
+    ranks: Ranks = Ranks(),
 ) -> ForegroundNet:
     """A copy of the foreground net, trained on with the first frames of the test sequences.
 
@@ -93,7 +97,7 @@ def tune_foreground(
         checkpoint: file of the fine-tuned net.
         compute: where and how the net computes.
         resume: go on from what is there.
-        together: whether all ranks of a process group train this net.
+        ranks: who trains it together.
 
     Source: paper, section 3.2.
     """
@@ -102,7 +106,7 @@ def tune_foreground(
         preset.first_frames_augmentation,
         preset.first_frames.batch,
         preset.seed + 1,
-        share=process_rank() if together else (0, 1),
+        ranks=ranks,
         device=compute.device,
     )
     return train_net(
@@ -112,6 +116,6 @@ def tune_foreground(
         checkpoint,
         compute,
         resume=resume,
-        together=together,
+        ranks=ranks,
         title=f"{sequences[0].name} foreground" if len(sequences) == 1 else "first frames",
     )

@@ -71,7 +71,7 @@ def train_instance(
 
 
 def load_instance(
-    foreground: ForegroundNet, objects: tuple[int, ...], preset: Preset, checkpoint: Path, compute: Compute
+    foreground: ForegroundNet, objects: tuple[int, ...], checkpoint: Path, compute: Compute
 ) -> ForegroundNet:
     """The net of some objects that :func:`train_instance` left in ``checkpoint``."""
     return load_average(_initial_instance(foreground, objects), checkpoint, compute)

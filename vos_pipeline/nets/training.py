@@ -12,7 +12,7 @@ from vos_pipeline.nets.batches import Batch, made_ahead
 from vos_pipeline.nets.losses import class_balanced_loss
 from vos_pipeline.nets.model import ForegroundNet
 from vos_pipeline.settings import NetSchedule
-from vos_pipeline.training import Compute, Trainer
+from vos_pipeline.training import Compute, Ranks, Trainer
 
 
 def train_net(
@@ -23,7 +23,7 @@ def train_net(
     compute: Compute = Compute(),
     *,
     resume: bool = False,
-    together: bool = False,
+    ranks: Ranks = Ranks(),
     title: str = "training",
 ) -> ForegroundNet:
     """Train a net in place on batches of images and classes, and return it ready for use.
@@ -35,7 +35,7 @@ def train_net(
         checkpoint: file of the training's state.
         compute: where and how the net computes.
         resume: go on from ``checkpoint`` if it exists.
-        together: whether all ranks of a process group train this net.
+        ranks: who trains this net; each has batches of its own, equal shares of one.
         title: what the progress bar says.
     """
     head = {id(parameter) for parameter in net.head.parameters()}
@@ -46,7 +46,7 @@ def train_net(
         schedule,
         checkpoint,
         compute,
-        together=together,
+        ranks=ranks,
         factors=[(features, 1.0), (net.head.parameters(), schedule.head_factor)],
     )
     if resume:

@@ -1,4 +1,4 @@
-"""The paper's tables with our figures beside its own: ablation, per-video against per-object, seconds.
+"""The paper's tables with our figures beside them: ablation, per-video against per-object, seconds, the challenge.
 
 Each table comes from runs of the pipeline under one folder, one run per variant. Runs and nets that are there
 already are reused, so one table after the other costs only what is new in it.
@@ -6,31 +6,36 @@ already are reused, so one table after the other costs only what is new in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
 from vos_pipeline.data import Sequence
 from vos_pipeline.evaluation import Cell, Table
 from vos_pipeline.files import replacing
 from vos_pipeline.output_folder import KIND, TABLES, OutputFolder
-from vos_pipeline.pipeline.outputs import report_data
-from vos_pipeline.pipeline.run_folder import CRAF, FOREGROUND, INSTANCE, REPEATED, SPN, RunResult
+from vos_pipeline.pipeline import paper_figures
+from vos_pipeline.pipeline.outputs import report_data, write_submission
+from vos_pipeline.pipeline.run_folder import CRAF, FOREGROUND, INSTANCE, REPEATED, SPN, TUNING, RunResult
 from vos_pipeline.pipeline.stages import run
 from vos_pipeline.report import write_report
 from vos_pipeline.settings import MODELS, Preset
 from vos_pipeline.training import first_rank_first, join_process_group, process_rank
 
-# J&F, J, F of table 2, measured on DAVIS 2017 test-dev.
-PAPER_ABLATION = {
-    "full": (0.576, 0.540, 0.611),
-    "-CRAF": (0.537, 0.506, 0.568),
-    "-CRAF-SPN": (0.481, 0.457, 0.504),
-    "-CRAF-SPN-FT": (0.448, 0.442, 0.453),
+FULL, WITHOUT_TUNING, CHALLENGE = "full", "without-ft", "challenge"
+RUNS = {  # of each table, the one that its report shows first
+    "ablation": (FULL, WITHOUT_TUNING),
+    "models": (FULL, *MODELS),
+    "timing": (FULL,),
+    "challenge": (CHALLENGE,),
 }
-PAPER_MODELS = {"per-video": 0.460, "per-object": 0.481}  # J&F of table 1
-FILES = ("ablation", "ablation-per-object", "models", "timing")
-PAPER_SECONDS = {"foreground net": 0.3, "instance net": 0.3, "SPN": 0.08, "CRAF": 0.1}  # table 3
+VARIANTS = (FULL, WITHOUT_TUNING, *MODELS, CHALLENGE)  # folders under that of the tables
+FILES = ("ablation", "ablation-per-object", "models", "timing", "challenge")
+SUBMISSIONS = {CRAF: "submission.zip", SPN: "submission-without-craf.zip"}
+MEANS = ("J&F-Mean", "J-Mean", "J-Recall", "F-Mean", "F-Recall")
+COLUMNS = ("", "J&F", "J", "J recall", "F", "F recall")
+
+Runs = dict[str, RunResult]
 
 
 def make_table(
@@ -41,42 +46,54 @@ def make_table(
     preset: Preset,
     device: str = "cpu",
     overwrite: bool = False,
+    train_sequences: list[Sequence] | None = None,
 ) -> None:
     """Make one table, print it, and write it as CSV, markdown and a report.
 
     Args:
         name: one of ``vos_pipeline.settings.TABLES``.
-        data: a DAVIS root; its train set is what foreground nets are trained on.
+        data: a DAVIS root; its train set is what foreground nets are trained on unless given.
         sequences: what to segment.
         out: for ``<name>.csv``, ``<name>.md``, ``<name>.html`` and one run per variant; what is there is reused.
+            The challenge gets submissions as well, with and without CRAF.
         preset: constants of the runs.
         device: where to compute.
         overwrite: remove what earlier tables left in ``out``, and make everything anew.
+        train_sequences: for the foreground nets.
 
     Raises:
         PipelineError: ``out`` holds files that are of no table, or runs with other constants or data.
     """
-    variants = Variants(data, sequences, out, preset, join_process_group(device))
+    variants = Variants(data, sequences, out, preset, join_process_group(device), train_sequences)
     with first_rank_first() as first:
         if first:
             _claim(out, overwrite)
-    tables, full = MAKERS[name](variants), variants.full()
+    runs = {variant: variants.run(variant) for variant in RUNS[name]}  # by all ranks together
     if process_rank()[0] != 0:
         return  # one rank tells what all of them did
+    where = f"preset {preset.name} on {variants.device}"
+    tables = {
+        file: replace(table, title=f"{table.title}; ours: {where}")
+        for file, table in MAKERS[name](runs).items()
+    }
     for file, table in tables.items():
         print(table.markdown())
         for path, content in ((out / f"{file}.csv", table.csv()), (out / f"{file}.md", table.markdown())):
             with replacing(path) as handle:
                 handle.write(content.encode())
-            print(f"table   {path}")
-    of_run = report_data(sequences, full, f"{preset.name} preset")
+            print(f"table       {path}")
+    first_run = runs[RUNS[name][0]]
+    if name == CHALLENGE:
+        for stage, file in SUBMISSIONS.items():
+            print(f"submission  {write_submission(out / file, sequences, first_run.label_dirs[stage])}")
+    of_run = report_data(sequences, first_run, where)
     report = replace(of_run, tables=[*tables.values(), *of_run.tables])
-    print(f"report  {write_report(out / f'{name}.html', report)}")
+    print(f"report      {write_report(out / f'{name}.html', report)}")
 
 
 def _claim(out: Path, overwrite: bool) -> None:
     """Claim the folder of all tables; what it holds is reused unless it is to be overwritten."""
-    folder, runs = OutputFolder(out), [OutputFolder(out / name) for name in ("full", "without-ft", *MODELS)]
+    folder, runs = OutputFolder(out), [OutputFolder(out / name) for name in VARIANTS]
     if overwrite and folder.work().get(KIND) == TABLES:  # else the runs are not ours
         for run_folder in runs:  # before the note that says so
             if run_folder.note.exists():
@@ -84,6 +101,7 @@ def _claim(out: Path, overwrite: bool) -> None:
     folder.claim(resume=folder.note.exists(), overwrite=overwrite)
     folder.identify(KIND, TABLES)
     folder.add(f"{table}.{suffix}" for table in FILES for suffix in ("csv", "md", "html"))
+    folder.add(SUBMISSIONS.values())
 
 
 # --- runs ---------------------------------------------------------------------------------------------------
@@ -101,28 +119,30 @@ class Variants:
     out: Path
     preset: Preset
     device: str
+    train_sequences: list[Sequence] | None = None
+    results: Runs = field(default_factory=dict)  # by folder
 
-    def full(self) -> RunResult:
-        """The whole system."""
-        return self._run("full", self.preset)
+    def run(self, variant: str) -> RunResult:
+        """The run of one variant; all but "full" and "challenge" need that of "full" to be there.
 
-    def without_fine_tuning(self) -> RunResult:
-        """The foreground net never sees the first frames of the test videos."""
-        self.full()
-        preset = replace(self.preset, first_frames=replace(self.preset.first_frames, steps=0))
-        return self._run("without-ft", preset, shared=("foreground.pt",))
-
-    def of_model(self, model: str) -> RunResult:
-        """Another way to tell the objects of a video apart."""
-        if model == self.preset.model:
-            return self.full()
-        self.full()
+        Args:
+            variant: "full" or "challenge", the whole system; "without-ft", whose foreground net never sees the first
+                frames of the test videos; or one of ``vos_pipeline.settings.MODELS``, another way to tell the
+                objects of a video apart.
+        """
+        if variant in (FULL, CHALLENGE, self.preset.model):
+            return self._run(CHALLENGE if variant == CHALLENGE else FULL, self.preset)
+        if variant == WITHOUT_TUNING:
+            untuned = replace(self.preset, first_frames=replace(self.preset.first_frames, steps=0))
+            return self._run(variant, untuned, shared=("foreground.pt",))
         shared = ("foreground.pt", "first-frames.pt", "*/foreground.pt", "*/object-*.pt")
-        return self._run(model, replace(self.preset, model=model), shared)
+        return self._run(variant, replace(self.preset, model=variant), shared)
 
     def _run(self, name: str, preset: Preset, shared: tuple[str, ...] = ()) -> RunResult:
         """The run of a variant, which starts from the nets of the full one whose files match ``shared``."""
-        source = self.out / "full" / "nets"
+        if name in self.results:
+            return self.results[name]
+        source = self.out / FULL / "nets"
 
         def copy_nets(target: Path) -> None:
             for path in (path for pattern in shared for path in source.glob(pattern)):
@@ -131,36 +151,33 @@ class Variants:
                     with replacing(copy) as file:
                         file.write(path.read_bytes())
 
-        return run(
+        self.results[name] = run(
             self.data,
             self.sequences,
             self.out / name,
             preset=preset,
             device=self.device,
             resume=True,
+            train_sequences=self.train_sequences,
             copy_nets=copy_nets,
         )
+        return self.results[name]
 
 
 # --- tables ---------------------------------------------------------------------------------------------------
 
 
-def ablation(variants: Variants) -> dict[str, Table]:
+def ablation(runs: Runs) -> dict[str, Table]:
     """Table 2: the whole system, and what is left of it without CRAF, the SPN, the fine-tuning."""
-    full, without = variants.full(), variants.without_fine_tuning()
+    full = runs[FULL]
     stages = {
-        "full": (full, CRAF),
-        "-CRAF": (full, SPN),
+        "-CRAF-SPN-FT": (runs[WITHOUT_TUNING], INSTANCE),
         "-CRAF-SPN": (full, INSTANCE),
-        "-CRAF-SPN-FT": (without, INSTANCE),
+        "-CRAF": (full, SPN),
+        "full": (full, CRAF),
         "first mask repeated": (full, REPEATED),
     }
-    unknown = (None, None, None)
-    means = Table(
-        "Table 2, ablation: means over objects; the paper's are of DAVIS 2017 test-dev",
-        ("", "J&F", "J", "F", "J&F paper", "J paper", "F paper"),
-        [(name, *_means(*of), *PAPER_ABLATION.get(name, unknown)) for name, of in stages.items()],
-    )
+    means = _means_table("Table 2, ablation", stages, paper_figures.ABLATION, "DAVIS 2017 validation set")
     objects = Table(
         "J of each object",
         ("object", *stages),
@@ -169,43 +186,61 @@ def ablation(variants: Variants) -> dict[str, Table]:
     return {"ablation": means, "ablation-per-object": objects}
 
 
-def models(variants: Variants) -> dict[str, Table]:
+def models(runs: Runs) -> dict[str, Table]:
     """Table 1: one net for all objects of a video against one net each, before SPN and CRAF."""
-    rows: list[tuple[Cell, ...]] = []
-    for model in MODELS:
-        result = variants.of_model(model)
-        rows.append((model, *_means(result, INSTANCE), result.seconds[INSTANCE], PAPER_MODELS.get(model)))
-    header = ("", "J&F", "J", "F", "s/frame/object", "J&F paper")
-    title = "Table 1, nets without SPN and CRAF: means over objects; the paper's are of DAVIS 2017 test-dev"
-    return {"models": Table(title, header, rows)}
+    stages = {model: (runs[model], INSTANCE) for model in MODELS}
+    title = "Table 1, nets without SPN and CRAF"
+    means = _means_table(title, stages, paper_figures.MODELS, "DAVIS 2017 validation set")
+    seconds = [runs[model].seconds[INSTANCE] for model in MODELS] + [None] * len(paper_figures.MODELS)
+    rows = [(*row, value) for row, value in zip(means.rows, seconds, strict=True)]
+    return {"models": Table(means.title, (*means.header, "s/frame/object"), rows)}
 
 
-def timing(variants: Variants) -> dict[str, Table]:
-    """Table 3: seconds per frame and object of every stage."""
-    seconds = variants.full().seconds
+def timing(runs: Runs) -> dict[str, Table]:
+    """Table 3: seconds per frame and object of every stage, and of fine-tuning."""
+    seconds = runs[FULL].seconds
     ours = (seconds[FOREGROUND], seconds[INSTANCE] - seconds[FOREGROUND], seconds[SPN], seconds[CRAF])
-    rows = [(name, own, paper) for (name, paper), own in zip(PAPER_SECONDS.items(), ours, strict=True)]
-    rows.append(("sum", sum(ours), sum(PAPER_SECONDS.values())))
-    title = f"Table 3, seconds per frame and object: preset {variants.preset.name} on {variants.device}"
-    return {"timing": Table(title, ("", "seconds", "seconds paper"), rows)}
+    papers = paper_figures.SECONDS
+    rows = [(name, own, paper) for (name, paper), own in zip(papers.items(), ours, strict=True)]
+    rows.append(("sum", sum(ours), sum(papers.values())))
+    rows.append((TUNING, seconds[TUNING], paper_figures.TUNING_SECONDS))
+    return {"timing": Table("Table 3, seconds per frame and object", ("", "seconds", "seconds paper"), rows)}
 
 
-MAKERS: dict[str, Callable[[Variants], dict[str, Table]]] = {
+def challenge(runs: Runs) -> dict[str, Table]:
+    """Table 4: the challenge with and without CRAF; our figures where the masks are known."""
+    stages = {"-CRAF": (runs[CHALLENGE], SPN), "full": (runs[CHALLENGE], CRAF)}
+    title = "Table 4, challenge"
+    return {"challenge": _means_table(title, stages, paper_figures.CHALLENGE, "DAVIS 2017 challenge set")}
+
+
+MAKERS: dict[str, Callable[[Runs], dict[str, Table]]] = {
     "ablation": ablation,
     "models": models,
     "timing": timing,
+    "challenge": challenge,
 }
+
+
+def _means_table(
+    title: str,
+    stages: Mapping[str, tuple[RunResult, str]],
+    paper: Mapping[str, paper_figures.Figures],
+    papers_set: str,
+) -> Table:
+    """Our means, then the paper's, row by row in its order."""
+    rows: list[tuple[Cell, ...]] = [(name, *_means(*of)) for name, of in stages.items()]
+    rows += [(f"paper, {name}", *astuple(figures)) for name, figures in paper.items()]
+    return Table(f"{title}: means over objects; the paper's are of the {papers_set}", COLUMNS, rows)
 
 
 def _means(result: RunResult, stage: str) -> tuple[float | None, ...]:
     evaluation = result.evaluations[stage]
-    if evaluation is None:
-        return (None, None, None)
-    means = evaluation.summary()
-    return tuple(means[name] for name in ("J&F-Mean", "J-Mean", "F-Mean"))
+    means = evaluation.summary() if evaluation else {}
+    return tuple(means.get(name) for name in MEANS)
 
 
-def _per_object(stages: dict[str, tuple[RunResult, str]]) -> dict[str, list[float]]:
+def _per_object(stages: Mapping[str, tuple[RunResult, str]]) -> dict[str, list[float]]:
     scores: dict[str, list[float]] = {}
     for result, stage in stages.values():
         evaluation = result.evaluations[stage]

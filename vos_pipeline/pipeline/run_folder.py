@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from vos_pipeline.errors import PipelineError
 from vos_pipeline.evaluation import Cell, Evaluation, Table, score_sequences
 from vos_pipeline.output_folder import KIND, SEGMENTATION, OutputFolder, read_json, write_json
 from vos_pipeline.pipeline.run_nets import net_files
+from vos_pipeline.refiner import refiner_identity
 from vos_pipeline.settings import Preset
 
 REPEATED, INSTANCE, SPN, CRAF = STAGES = ("first mask repeated", "instance nets", "+ SPN", "+ CRAF")
 FOREGROUND = "foreground net"  # the first part of INSTANCE, timed on its own as well
+TUNING = "fine-tuning"  # of all nets on first frames, before the stages
 FOLDERS = {REPEATED: "first-mask", INSTANCE: "instance", SPN: "spn", CRAF: "craf"}
 
 
@@ -25,15 +28,27 @@ FOLDERS = {REPEATED: "first-mask", INSTANCE: "instance", SPN: "spn", CRAF: "craf
 class RunResult:
     """What a run left behind.
 
-    ``label_dirs[stage]`` holds <sequence>/<frame>.png; ``seconds[stage]`` is what that stage alone took, a
-    frame and object (``seconds[FOREGROUND]`` is the foreground net's part of the nets' time);
-    ``evaluations[stage]`` scores the sequences that have all masks, None if there are none.
+    ``label_dirs[stage]`` holds <sequence>/<frame>.png; ``seconds[stage]`` is what that stage alone took, per
+    frame and object. ``seconds[FOREGROUND]`` is the foreground net's part of the nets' time, ``seconds[TUNING]`` the
+    time of tuning nets on first frames.
     """
 
     label_dirs: dict[str, Path]
     seconds: dict[str, float]
-    evaluations: dict[str, Evaluation | None]
+    sequences: list[Sequence]
     stages: tuple[str, ...] = STAGES
+
+    @cached_property
+    def evaluations(self) -> dict[str, Evaluation | None]:
+        """Scores of the sequences that have all masks after every stage, None if there are none.
+
+        They are computed when they are first asked for, so by one rank of several.
+        """
+        scored = [sequence for sequence in self.sequences if sequence.has_all_masks and len(sequence) > 2]
+        return {
+            stage: score_sequences(scored, folder) if scored else None
+            for stage, folder in self.label_dirs.items()
+        }
 
     def table(self) -> Table:
         """One row per stage: J, F, J&F, seconds per frame and object; NaN where there is nothing to compare with."""
@@ -61,7 +76,10 @@ class RunFolder:
         """
         folder = OutputFolder(self.path)
         folder.identify(KIND, SEGMENTATION)
-        folder.identify("preset", asdict(preset))
+        constants = asdict(preset)
+        del constants["refiner"]
+        folder.identify("refiner", refiner_identity(preset.chosen_refiner))
+        folder.identify("preset", constants)
         folder.identify("training data", {s.name: s.fingerprint() for s in train_sequences})
         given = {sequence.name: sequence.first_fingerprint() for sequence in sequences}
         if preset.joint:  # one net is tuned on the first frames of all of them
@@ -100,20 +118,18 @@ class RunFolder:
         files = (self._seconds_file(sequence), *self._label_files(sequence))
         return all(file.is_file() for file in files)
 
-    def result(self, sequences: list[Sequence]) -> RunResult:
-        """Of sequences that are done."""
-        scored = [sequence for sequence in sequences if sequence.has_all_masks and len(sequence) > 2]
-        evaluations = {
-            stage: score_sequences(scored, folder) if scored else None
-            for stage, folder in self.label_dirs.items()
-        }
-        return RunResult(self.label_dirs, self._mean_seconds(sequences), evaluations)
+    def result(self, sequences: list[Sequence], tuning_seconds: float) -> RunResult:
+        """Of sequences that are done, whose nets took so long to tune on first frames."""
+        return RunResult(self.label_dirs, self._mean_seconds(sequences, tuning_seconds), sequences)
 
-    def _mean_seconds(self, sequences: list[Sequence]) -> dict[str, float]:
+    def _mean_seconds(self, sequences: list[Sequence], tuning_seconds: float) -> dict[str, float]:
         """Means over frames and objects."""
         files = [self._read_seconds(sequence) for sequence in sequences]
         count = max(1, sum(frames * objects for frames, objects, _ in files))
-        return {part: sum(seconds[part] for *_, seconds in files) / count for part in (FOREGROUND, *STAGES)}
+        of_stages = {
+            part: sum(seconds[part] for *_, seconds in files) / count for part in (FOREGROUND, *STAGES)
+        }
+        return {TUNING: tuning_seconds / count, **of_stages}
 
     def _read_seconds(self, sequence: Sequence) -> tuple[int, int, dict[str, float]]:
         path = self._seconds_file(sequence)

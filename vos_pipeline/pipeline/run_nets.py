@@ -19,7 +19,14 @@ from vos_pipeline.nets import (
     tune_foreground,
 )
 from vos_pipeline.settings import Preset
-from vos_pipeline.training import Compute, is_finished, my_share, wait_for_all
+from vos_pipeline.training import (
+    Compute,
+    is_finished,
+    my_share,
+    ranks_for_batch,
+    training_seconds,
+    wait_for_all,
+)
 
 TRAINED, TUNED = "foreground.pt", "first-frames.pt"
 
@@ -40,14 +47,15 @@ class RunNets:
     # --- training ---------------------------------------------------------------------------------------------
 
     def train_shared(self, train_sequences: list[Sequence], sequences: list[Sequence]) -> None:
-        """The foreground nets that all sequences share; ranks train them together."""
+        """The foreground nets that all sequences share; as many ranks as share a batch evenly train them together."""
         preset, trained, tuned = self.preset, self._trained, self._tuned
-        if train_sequences and not is_finished(trained, preset.foreground):
-            train_foreground(train_sequences, preset, trained, self.compute, resume=True)
+        ranks = ranks_for_batch(preset.foreground.batch)
+        if ranks and train_sequences and not is_finished(trained, preset.foreground):
+            train_foreground(train_sequences, preset, trained, self.compute, resume=True, ranks=ranks)
         wait_for_all()  # rank 0 has written it
-        if preset.joint and not is_finished(tuned, preset.first_frames):
-            base = self._base()
-            tune_foreground(base, sequences, preset, tuned, self.compute, resume=True, together=True)
+        ranks = ranks_for_batch(preset.first_frames.batch)
+        if ranks and preset.joint and not is_finished(tuned, preset.first_frames):
+            tune_foreground(self._base(), sequences, preset, tuned, self.compute, resume=True, ranks=ranks)
         wait_for_all()
 
     def train_own(self, sequences: list[Sequence]) -> None:
@@ -74,6 +82,11 @@ class RunNets:
             foreground = self.foreground(sequence)
             train_instance(foreground, sequence, objects, self.preset, checkpoint, self.compute, resume=True)
 
+    def tuning_seconds(self, sequences: list[Sequence]) -> float:
+        """How long it took to tune nets on the first frames of these sequences, all nets of theirs together."""
+        shared = [self._tuned] if self.preset.joint else [self._own(sequence) for sequence in sequences]
+        return sum(map(training_seconds, [*shared, *self._instance_files(sequences)]))
+
     # --- loading ----------------------------------------------------------------------------------------------
 
     def foreground(self, sequence: Sequence) -> ForegroundNet:
@@ -83,17 +96,8 @@ class RunNets:
 
     def instances(self, sequence: Sequence, foreground: ForegroundNet) -> list[ForegroundNet]:
         """The nets of its objects, one for each of :func:`vos_pipeline.nets.instance_jobs`."""
-        folder = self.folder / sequence.name
-        return [
-            load_instance(
-                foreground,
-                objects,
-                self.preset,
-                instance_checkpoint(folder, objects, self.preset),
-                self.compute,
-            )
-            for objects in instance_jobs(sequence, self.preset)
-        ]
+        jobs = zip(instance_jobs(sequence, self.preset), self._instance_files([sequence]), strict=True)
+        return [load_instance(foreground, objects, file, self.compute) for objects, file in jobs]
 
     def _base(self) -> ForegroundNet:
         """The net that is tuned on first frames: ``foreground.pt`` if it is there, else an untrained one."""
@@ -113,6 +117,11 @@ class RunNets:
 
     def _own(self, sequence: Sequence) -> Path:
         return self.folder / sequence.name / TRAINED
+
+    def _instance_files(self, sequences: list[Sequence]) -> Iterator[Path]:
+        for sequence in sequences:
+            for objects in instance_jobs(sequence, self.preset):
+                yield instance_checkpoint(self.folder / sequence.name, objects, self.preset)
 
 
 def net_files(preset: Preset, sequences: list[Sequence]) -> Iterator[Path]:

@@ -55,17 +55,17 @@ def run(
 
     Everything lands in ``out``: ``labels/<stage>/<sequence>/<frame>.png``, ``nets/`` and ``seconds/``.
 
-    Under ``torchrun`` all ranks train the foreground net together, each on its part of every batch; then each
-    takes its share of the objects to train nets for, and of the sequences to segment.  From one foreground
-    net, any number of ranks gives the labels that one process with as many threads as a rank does, bit for
-    bit; the foreground net itself differs by the rounding of a sum over ranks.
+    Under ``torchrun`` the foreground net is trained by as many ranks as share its batch evenly (by the first one alone
+    where the batch is 1); then each rank takes its share of the objects to train nets for, and of the sequences to
+    segment.  From one foreground net, any number of ranks gives the labels that one process with as many threads as
+    a rank does, bit for bit. A foreground net that several ranks trained differs by the rounding of a sum over ranks.
 
     Args:
         data_root: a DAVIS root; its train set is what the foreground net is trained on unless given.
         sequences: what to segment; the first mask of each is given.
         out: folder of the results.
         preset: name or constants.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"`` for CUDA where there is a GPU.
         resume: go on from what an earlier run with the same preset and the same data left in ``out``.
         overwrite: remove the files that an earlier run left in ``out``, and no others.
         train_sequences: for the foreground net; an empty list leaves it the first frames alone.
@@ -81,6 +81,9 @@ def run(
     if train_sequences is None:
         train_sequences = default_train_sequences(Path(data_root), exclude=sequences)
     device = join_process_group(device)
+    refiner = load_refiner(
+        preset.chosen_refiner, device
+    )  # a damaged file is told of before hours of training
     if process_rank()[0] == 0:
         inputs = [path for sequence in sequences for path in sequence.files]
         OutputFolder(folder.path).claim(resume=resume, overwrite=overwrite, inputs=inputs)
@@ -95,12 +98,11 @@ def run(
     todo = [sequence for sequence in sequences if not folder.is_done(sequence)]
     wait_for_all()  # before anyone finishes a sequence that another has not looked for yet
     nets.train_own(todo)
-    refiner = load_refiner(preset.refiner, device)
     for sequence in my_share(todo):
         _segment(sequence, nets, refiner, folder)
     wait_for_all()
 
-    return folder.result(sequences)
+    return folder.result(sequences, nets.tuning_seconds(sequences))
 
 
 def nets_of(folder: RunFolder, preset: Preset, device: str) -> RunNets:
@@ -124,7 +126,7 @@ def refined_scores(
         (t, scores): the number of every frame but the first, float32 (K, H, W).
     """
     nets = nets_of(RunFolder(out), preset, device)
-    refiner = load_refiner(preset.refiner, device)
+    refiner = load_refiner(preset.chosen_refiner, device)
     for t, _, refined in _score_maps(sequence, nets, refiner, _Clock(device)):
         yield t, refined.cpu().numpy()
 

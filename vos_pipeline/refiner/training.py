@@ -21,7 +21,7 @@ from vos_pipeline.refiner.loss import refinement_loss
 from vos_pipeline.refiner.samples import Sample
 from vos_pipeline.refiner.validation import validate
 from vos_pipeline.settings import SPNTraining
-from vos_pipeline.training import Compute, Trainer, first_rank_first, mean_over_ranks, process_rank
+from vos_pipeline.training import Compute, Trainer, all_ranks, first_rank_first, mean_over_ranks, process_rank
 
 
 def train_refiner(
@@ -78,7 +78,7 @@ def train_refiner(
         schedule,
         out / "spn.pt",
         Compute(device, config.precision),
-        together=True,
+        ranks=all_ranks(),
         settings=asdict(config),
     )
     if resume:

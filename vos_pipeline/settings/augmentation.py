@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Affine:
-    """Ranges of a random transform (the defaults are the authors', paper section 3.2).
+    """Ranges of a random transform (the defaults are the authors', paper section 3.3).
 
     ``shift`` is a share of the frame's size, ``rotation`` degrees, ``scale`` s draws a factor log-uniformly
     from [1 / (1 + s), 1 + s], ``flip`` is the chance of a mirror image, ``bend`` the amplitude of a smooth

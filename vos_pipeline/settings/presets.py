@@ -10,7 +10,7 @@ from vos_pipeline.settings.craf import CRAFParameters
 from vos_pipeline.settings.schedule import PRECISIONS, NetSchedule
 
 MODELS = ("per-video", "per-object")  # section 5.2, table 1
-TABLES = ("ablation", "models", "timing")  # of the paper: 2, 1 and 3
+TABLES = ("models", "ablation", "timing", "challenge")  # of the paper: 1 to 4
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,9 @@ class Preset:
 
     ``height`` is the height at which the nets see a frame (None: the frame's own); scores are brought back
     to the frame's size before the SPN.  ``joint`` fine-tunes one foreground net on the first frames of all
-    test sequences together (section 3.2) in place of one net a sequence.  ``model`` says what tells the K
-    objects of a video apart (section 3.3 compares the first two): "per-object", K nets of two channels;
-    "per-video", one net of K + 1 channels; "together", one net with two channels for each object, which costs
-    what "per-video" does.
+    test sequences in place of one net per sequence.  ``model`` says what tells the K objects of a video apart
+    (paper, section 5.2): "per-object", K nets of two channels, or "per-video", one net of K + 1 channels.
+    ``refiner`` is None where the user has to choose one.
     """
 
     name: str
@@ -37,14 +36,38 @@ class Preset:
     joint: bool = True
     model: str = "per-object"
     pretrained: bool = True  # section 3.1: features start from ImageNet weights, where the backbone has any
-    foreground_threshold: float = 0.5  # section 3.3: scores outside the foreground are zero
-    score_threshold: float = 0.5  # section 3.3: background where no object's score reaches it
+    foreground_threshold: float = 0.5  # section 3.2: scores outside the foreground are zero
+    score_threshold: float = 0.5  # section 5.2: background where no object's score reaches it
     flip_test: bool = False  # average the scores of a frame and its mirror image
-    refiner: str = "lite"  # a name or a file, for spn.SPNRefiner.from_pretrained
-    craf: CRAFParameters = field(default_factory=CRAFParameters)
+    refiner: str | None = "lite"  # a name or a file, for spn.SPNRefiner.from_pretrained
+    craf: CRAFParameters = field(default_factory=CRAFParameters)  # section 4.2
     precision: str = "float32"  # of the nets' arithmetic; weights, loss and updates are float32 throughout
     compile: bool = False  # torch.compile for training: pays off after some hundred steps
     seed: int = 0
+
+    @property
+    def chosen_refiner(self) -> str:
+        """``refiner``; PipelineError where none is chosen."""
+        if self.refiner is None:
+            raise PipelineError(
+                f"preset {self.name} needs an SPN: give --refiner FILE, the spn.safetensors that "
+                "'spn-vos train spn --preset paper --voc VOC --out SPN' writes, or --refiner lite, which is shipped"
+            )
+        return self.refiner
+
+    def shortened(self, factor: int) -> Preset:
+        """The preset with every training divided by ``factor``, at least one step each: to try it out."""
+
+        def divided(schedule: NetSchedule) -> NetSchedule:
+            steps, halve_every = (-(-number // factor) for number in (schedule.steps, schedule.halve_every))
+            return replace(schedule, steps=steps, halve_every=halve_every)
+
+        return replace(
+            self,
+            foreground=divided(self.foreground),
+            first_frames=divided(self.first_frames),
+            instance=divided(self.instance),
+        )
 
     def __post_init__(self) -> None:
         for name, allowed in (("model", MODELS), ("precision", PRECISIONS)):
@@ -54,22 +77,22 @@ class Preset:
                 )
 
 
-# Section 3.2 makes 1000 samples of a frame by shift, rotation and flip. It gives no ranges: those of the
+# Section 3.3 makes 1000 samples of a frame by shift, rotation and flip. It gives no ranges: those of the
 # authors' script are +-10 % of the frame, +-5 degrees, +-5 % of the size, one in two mirrored.
 _PAPER_AUGMENTATION = Augmentation(Affine(shift=0.1, rotation=5.0, scale=0.05, flip=0.5), samples=1000)
 
-# Sections 3.1 to 3.3: stochastic gradient descent, one image at a time, the loss summed over its pixels.
-# The momentum is not given; the weight decay is that of the authors' configuration.
+# Section 3.3: stochastic gradient descent, one image at a time, rates and numbers of steps. Section 3.1, eq. (1): the
+# loss, summed over the pixels. Momentum and weight decay are not given: docs/differences.md.
 _PAPER_SCHEDULE = NetSchedule(
-    steps=30_000,  # section 3.3
-    batch=1,  # section 3.1
-    learning_rate=1e-8,  # sections 3.1 and 3.3
-    optimizer="sgd",  # section 3.1
+    steps=30_000,
+    batch=1,
+    learning_rate=1e-8,
+    optimizer="sgd",
     momentum=0.9,
     decay="constant",
     weight_decay=5e-4,
-    reduction="sum",  # section 3.1, eq. (1)
-    balance=1.0,  # section 3.1, eq. (1)
+    reduction="sum",
+    balance=1.0,
     average=0.0,
 )
 
@@ -77,14 +100,17 @@ _PAPER = Preset(
     name="paper",
     backbone="resnet101",  # section 3.1
     height=None,  # 480 x 854, the size of DAVIS frames
-    foreground=replace(_PAPER_SCHEDULE, steps=100_000),  # section 3.1
+    foreground=replace(_PAPER_SCHEDULE, steps=100_000),
     foreground_augmentation=_PAPER_AUGMENTATION,
-    first_frames=_PAPER_SCHEDULE,  # section 3.2
+    first_frames=_PAPER_SCHEDULE,
     first_frames_augmentation=_PAPER_AUGMENTATION,
-    instance=replace(_PAPER_SCHEDULE, decay="halve", halve_every=10_000),  # section 3.3
+    instance=replace(_PAPER_SCHEDULE, decay="halve", halve_every=10_000),
     instance_augmentation=_PAPER_AUGMENTATION,
     joint=True,  # section 3.2: the first frames of all test videos
-    model="per-object",  # section 3.3, the better of the two in table 1
+    model="per-object",  # section 5.2, the better of the two in table 1
+    refiner=None,  # section 4.1: what `train spn --preset paper` leaves behind
+    # Step 2 as it is printed. The authors' script looks at the labels of the previous frame.
+    craf=CRAFParameters(mutual_cover="both", previous="labelled"),
 )
 
 # The small net starts from random weights: it needs larger steps, a milder balance (it can not make up for what

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,8 +16,30 @@ from torch import Tensor
 Work = TypeVar("Work")
 
 
+@dataclass(frozen=True)
+class Ranks:
+    """Ranks that train one net together, each on an equal share of every batch.
+
+    Args:
+        rank: the place of this process among them.
+        size: how many they are.
+        group: their process group, None for all ranks of the run or for one.
+    """
+
+    rank: int = 0
+    size: int = 1
+    group: Any = None
+
+
 def join_process_group(device: str) -> str:
-    """Join the ranks that ``torchrun`` started, if it did; the device of this rank."""
+    """Join the ranks that ``torchrun`` started, if it did.
+
+    Returns:
+        The device of this rank: "cpu", "cuda:N" with the local rank for N, or, without ``torchrun``, the device given.
+        "auto" is CUDA where there is a GPU.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if "RANK" not in os.environ:
         return device
     cuda = device.startswith("cuda")
@@ -33,6 +56,23 @@ def join_process_group(device: str) -> str:
 def process_rank() -> tuple[int, int]:
     """(rank, number of ranks), (0, 1) where ``torchrun`` started none."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def all_ranks() -> Ranks:
+    """All ranks of the run."""
+    return Ranks(*process_rank())
+
+
+def ranks_for_batch(batch: int) -> Ranks | None:
+    """The first ranks, as many as share a batch evenly; None on a rank that is left over. Every rank must call it.
+
+    A net sees the same batches whatever the number of ranks: of eight, four share a batch of 4, and the first one
+    trains with a batch of 1 alone.
+    """
+    rank, world = process_rank()
+    size = max(count for count in range(1, world + 1) if batch % count == 0)
+    group = dist.new_group(list(range(size))) if 1 < size < world else None
+    return Ranks(rank, size, group) if rank < size else None
 
 
 def my_share(work: Sequence[Work]) -> Sequence[Work]:
@@ -89,8 +129,8 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     return total / dist.get_world_size()
 
 
-def take_from_first_rank(values: Iterable[Tensor]) -> None:
-    """Overwrite the tensors of every rank with those of rank 0."""
-    if dist.is_initialized():
+def take_from_first_rank(values: Iterable[Tensor], ranks: Ranks) -> None:
+    """Overwrite the tensors of all these ranks with those of rank 0."""
+    if ranks.size > 1:
         for value in values:
-            dist.broadcast(value, 0)
+            dist.broadcast(value, 0, group=ranks.group)

@@ -18,7 +18,7 @@ from vos_pipeline.errors import PipelineError
 from vos_pipeline.settings import Schedule
 from vos_pipeline.training.checkpoint import load_checkpoint, save_checkpoint, unusable
 from vos_pipeline.training.compute import Compute
-from vos_pipeline.training.process_group import process_rank, take_from_first_rank
+from vos_pipeline.training.process_group import Ranks, take_from_first_rank
 
 Net = TypeVar("Net", bound=nn.Module)
 # loss(forward, *batch): the loss of a batch, where forward is the net as it is trained.
@@ -42,8 +42,7 @@ class Trainer:
         schedule: steps, optimizer, learning rate, average.
         checkpoint: file of the training's state.
         compute: where and how the net computes.
-        together: whether all ranks of a process group train this net, each on its part of every batch. Gradients are
-            averaged over the ranks.
+        ranks: who trains this net, each on a share of every batch. Gradients are averaged over the ranks.
         factors: parameters with a factor of the learning rate; None trains all of them at the same rate.
         settings: what else the training depends on: plain values, which a training that is resumed must have as well.
 
@@ -61,7 +60,7 @@ class Trainer:
         checkpoint: Path,
         compute: Compute = Compute(),
         *,
-        together: bool = False,
+        ranks: Ranks = Ranks(),
         factors: Sequence[tuple[Iterable[nn.Parameter], float]] | None = None,
         settings: dict[str, Any] | None = None,
     ) -> None:
@@ -76,10 +75,9 @@ class Trainer:
             self.average = {name: value.clone() for name, value in self.average.items()}
         self.optimizer = _optimizer(schedule, factors or [(net.parameters(), 1.0)])
         self.scaler = torch.amp.GradScaler(compute.kind, enabled=compute.precision == "float16")
-        rank, world = process_rank() if together else (0, 1)
-        self.keeps = rank == 0  # the rank that writes checkpoints and shows the progress bar
-        self.together = world > 1
-        shared = DistributedDataParallel(net) if self.together else net
+        self.ranks = ranks
+        self.keeps = ranks.rank == 0  # the rank that writes checkpoints and shows the progress bar
+        shared = DistributedDataParallel(net, process_group=ranks.group) if ranks.size > 1 else net
         self._forward: Callable[..., Any] = torch.compile(shared) if compute.compiled else shared
 
     def run(
@@ -168,8 +166,8 @@ class Trainer:
 
     def finish(self) -> None:
         """Leave the averaged weights in the net, the same ones on all ranks."""
-        if self.together:  # until here the statistics of batch normalisation were each rank's own
-            take_from_first_rank(self.average.values())
+        # Until here the statistics of batch normalisation were each rank's own.
+        take_from_first_rank(self.average.values(), self.ranks)
         self.net.load_state_dict(self.average)
         self.net.eval()
 

@@ -7,6 +7,7 @@ import torch
 from vos_pipeline.data import Sequence, write_image, write_labels
 from vos_pipeline.nets import Batches, MaskedFrame
 from vos_pipeline.settings import Affine, Augmentation
+from vos_pipeline.training import Ranks
 
 WIDE = Affine(shift=0.2, rotation=40, scale=0.5, flip=0.5, bend=0.05)
 STILL = Affine(shift=0, rotation=0, scale=0, flip=0)
@@ -46,14 +47,13 @@ def test_the_seed_decides(sequence):
 
 def test_ranks_share_one_batch(sequence):
     whole, _ = make_batches(sequence, size=4)(5)
-    halves = [make_batches(sequence, size=4, share=(rank, 2))(5)[0] for rank in (0, 1)]
+    halves = [make_batches(sequence, size=4, ranks=Ranks(rank, 2))(5)[0] for rank in (0, 1)]
     assert torch.equal(torch.cat(halves), whole)
 
 
-def test_every_rank_has_a_sample(sequence):
-    ranks = [make_batches(sequence, size=1, share=(rank, 3))(0)[0] for rank in range(3)]
-    assert [len(images) for images in ranks] == [1, 1, 1]
-    assert not torch.equal(ranks[0], ranks[1])
+def test_a_batch_that_ranks_cannot_share_is_refused(sequence):
+    with pytest.raises(ValueError, match="size must be a multiple of the 3 ranks that share a batch, got 4"):
+        make_batches(sequence, size=4, ranks=Ranks(0, 3))
 
 
 def test_a_limited_number_of_samples_a_frame(sequence):

@@ -2,7 +2,13 @@
 
 import pytest
 
-from vos_pipeline.training import first_rank_first, my_share, process_group
+from vos_pipeline.training import (
+    first_rank_first,
+    join_process_group,
+    my_share,
+    process_group,
+    ranks_for_batch,
+)
 
 
 def test_ranks_share_out_all_work_once(monkeypatch):
@@ -12,6 +18,29 @@ def test_ranks_share_out_all_work_once(monkeypatch):
         shares.append(my_share(range(7)))
     assert sorted(work for share in shares for work in share) == list(range(7))
     assert {len(share) for share in shares} == {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("batch", "world", "sizes"),
+    [(1, 2, [1, None]), (4, 3, [2, 2, None]), (4, 8, [4] * 4 + [None] * 4), (8, 8, [8] * 8), (6, 1, [1])],
+)
+def test_as_many_ranks_train_as_share_a_batch_evenly(monkeypatch, batch, world, sizes):
+    groups = []
+    monkeypatch.setattr(process_group.dist, "new_group", lambda ranks: groups.append(ranks) or "group")
+    shared = []
+    for rank in range(world):
+        monkeypatch.setattr(process_group, "process_rank", lambda rank=rank: (rank, world))
+        shared.append(ranks_for_batch(batch))
+    assert [ranks and ranks.size for ranks in shared] == sizes
+    assert [ranks.rank for ranks in shared if ranks] == list(range(sizes[0]))
+    # Every rank makes the group, those that are left out of it too: torch requires it.
+    assert groups == [list(range(sizes[0]))] * (world if 1 < sizes[0] < world else 0)
+
+
+@pytest.mark.parametrize(("gpu", "device"), [(True, "cuda"), (False, "cpu")])
+def test_auto_is_a_gpu_where_there_is_one(monkeypatch, gpu, device):
+    monkeypatch.setattr(process_group.torch.cuda, "is_available", lambda: gpu)
+    assert join_process_group("auto") == device
 
 
 def ranks(monkeypatch, rank, told):

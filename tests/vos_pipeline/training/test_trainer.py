@@ -9,7 +9,7 @@ from vos_pipeline.errors import PipelineError
 from vos_pipeline.nets import ForegroundNet, train_net
 from vos_pipeline.nets.batches import made_ahead
 from vos_pipeline.settings import NetSchedule, Schedule
-from vos_pipeline.training import Compute, Trainer, is_finished, load_average, training_seconds
+from vos_pipeline.training import Compute, Ranks, Trainer, is_finished, load_average, training_seconds
 from vos_pipeline.training import trainer as trainer_module
 from vos_pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -262,12 +262,11 @@ def test_batches_that_end_early_leave_the_training_as_it_is(tmp_path):
 
 
 def test_one_rank_of_those_that_train_together_writes(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer_module, "DistributedDataParallel", lambda net: net)
-    monkeypatch.setattr(trainer_module, "take_from_first_rank", lambda values: None)
+    monkeypatch.setattr(trainer_module, "DistributedDataParallel", lambda net, process_group: net)
+    monkeypatch.setattr(trainer_module, "take_from_first_rank", lambda values, ranks: None)
     for rank, name in ((1, "other"), (0, "first")):
-        monkeypatch.setattr(trainer_module, "process_rank", lambda rank=rank: (rank, 2))
         (tmp_path / name).mkdir()
-        trainer_of_one_weight(tmp_path / name, PLAIN, together=True).run(WANTED)
+        trainer_of_one_weight(tmp_path / name, PLAIN, ranks=Ranks(rank, 2)).run(WANTED)
     assert [path.parent.name for path in tmp_path.rglob("net.pt")] == ["first"]
 
 
