@@ -53,12 +53,11 @@ class Direct(nn.Module):
 
     def raw_gates(self, features: Tensor, image: Tensor) -> Tensor:
         """Before normalisation, (N, 4, 3, 2, H, W)."""
-        gates: Tensor = self.gates(features)
+        raw: Tensor = self.gates(features)
         if self.local is not None:
-            gates = gates + self.local(image)
-        if self.convex:
-            gates = gates.sigmoid()
-        return gates.unflatten(1, (4, 3, self.GROUPS))
+            raw = raw + self.local(image)
+        gates: Tensor = (raw.sigmoid() if self.convex else raw).unflatten(1, (4, 3, self.GROUPS))
+        return gates
 
     if TYPE_CHECKING:  # nn.Module says Any
         __call__ = forward
