@@ -15,16 +15,25 @@ from .functional import propagate_four_way
 
 
 class Direct(nn.Module):
-    """The mask and its complement propagated at full resolution."""
+    """Scores of foreground and background propagated at full resolution, each with gates of its own."""
 
     # Times GROUP_PIXELS: an object beside shared gates takes a fraction of the embedded form's memory.
     GROUP_FACTOR = 4
+    GROUPS = 2  # foreground, background
+    EPS = 1 / 512  # half a grey level: keeps the log-odds of a hard mask finite
 
-    def __init__(self, features: int, stride: int) -> None:
+    def __init__(self, features: int, stride: int, convex: bool = False) -> None:
         super().__init__()
-        # One set of gates for both: the same affinity carries foreground and background.
-        self.gates = nn.Sequential(nn.Conv2d(features, 12 * stride**2, 3, padding=1), nn.PixelShuffle(stride))
-        self.local = nn.Conv2d(3, 12, 3, padding=1)  # edges finer than the guidance's stride
+        self.convex = convex
+        channels = 12 * self.GROUPS
+        self.gates = nn.Sequential(
+            nn.Conv2d(features, channels * stride**2, 3, padding=1), nn.PixelShuffle(stride)
+        )
+        # Edges that are finer than the stride of the guidance.
+        self.local = nn.Conv2d(3, channels, 3, padding=1) if stride > 1 else None
+        if not convex:
+            for conv in (self.gates[0], self.local):
+                _start_near_zero(conv)
 
     def of_picture(self, features: Tensor, image: Tensor) -> tuple[Tensor, ...]:
         """What all objects of a picture share."""
@@ -32,18 +41,32 @@ class Direct(nn.Module):
 
     def forward(self, shared: tuple[Tensor, ...], scores: Tensor) -> Tensor:
         (gates,) = shared
-        both = propagate_four_way(torch.cat([scores, 1 - scores], 1), gates, normalize="abs", merge="max")
-        foreground, background = both.unflatten(1, (2, -1)).unbind(1)
-        refined: Tensor = foreground / (foreground + background).clamp(min=1e-6)
+        if self.convex:
+            foreground, background = self._propagate(scores, 1 - scores, gates)
+            share: Tensor = foreground / (foreground + background).clamp(min=1e-6)
+            return share
+        # In float32: bfloat16 rounds 1 - EPS to 1, whose log-odds are infinite.
+        half = (scores.float().logit(eps=self.EPS) / 2).to(scores.dtype)
+        foreground, background = self._propagate(half, -half, gates)
+        refined: Tensor = (foreground.float() - background.float()).sigmoid().to(scores.dtype)
         return refined
 
     def raw_gates(self, features: Tensor, image: Tensor) -> Tensor:
-        """Before normalisation, (N, 4, 3, 1, H, W)."""
-        gates: Tensor = (self.gates(features) + self.local(image)).sigmoid().unflatten(1, (4, 3, 1))
+        """Before normalisation, (N, 4, 3, 2, H, W)."""
+        raw: Tensor = self.gates(features)
+        if self.local is not None:
+            raw = raw + self.local(image)
+        gates: Tensor = (raw.sigmoid() if self.convex else raw).unflatten(1, (4, 3, self.GROUPS))
         return gates
 
     if TYPE_CHECKING:  # nn.Module says Any
         __call__ = forward
+
+    def _propagate(self, foreground: Tensor, background: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
+        """All objects' foregrounds, then all their backgrounds: the order of the groups of gates."""
+        both = propagate_four_way(torch.cat([foreground, background], 1), gates, normalize="abs", merge="max")
+        first, second = both.unflatten(1, (self.GROUPS, -1)).unbind(1)
+        return first, second
 
 
 class Embedded(nn.Module):
@@ -103,6 +126,15 @@ class Embedded(nn.Module):
         x = x.reshape(n, k, g, c // g, h, w).transpose(1, 2).reshape(n, k * c, h, w)
         x = propagate_four_way(x, gates, normalize="abs", merge="max")
         return x.reshape(n, g, k, c // g, h, w).transpose(1, 2).reshape(n * k, c, h, w)
+
+
+def _start_near_zero(conv: nn.Module | None) -> None:
+    """Weights so small that signed gates start as no propagation, yet differ: of equal directions the maximum
+    teaches the first alone."""
+    if isinstance(conv, nn.Conv2d):
+        nn.init.normal_(conv.weight, std=1e-3)
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
 
 
 def each(maps: Tensor, k: int) -> Tensor:

@@ -34,34 +34,46 @@ TILE_OVERLAP = 128  # pixels that neighbouring tiles share: well over the width 
 class SPNRefiner(nn.Module):
     r"""Refines coarse masks by spatial propagation along what a guidance network sees in the image.
 
-    Two forms. ``"direct"`` propagates the mask :math:`m` itself and its complement, at full resolution:
+    Two forms. ``"direct"``, the paper's, propagates the scores of two classes at full resolution, foreground
+    :math:`x_f` and background :math:`x_b`, each with gates of its own, and takes the softmax of what arrives:
 
-    .. math:: f = \max_d h_d(m), \quad b = \max_d h_d(1 - m), \quad \text{refined} = f / (f + b)
+    .. math:: x_f = \tfrac{1}{2} \operatorname{logit}(m), \quad x_b = -x_f, \quad
+        f = \max_d h_d(x_f), \quad b = \max_d h_d(x_b), \quad r = \sigma(f - b)
 
-    with gates :math:`\sigma(g)` in the ``"abs"`` normalisation, so every :math:`h_d` is a convex combination
-    of inputs. ``"embedded"`` takes the mask through a strided convolution to ``hidden`` channels at the
-    guidance's resolution, where the image's features join it, propagates these in ``rounds`` rounds of four
-    directions that share their gates, and decodes to full resolution:
+    where :math:`m` is the coarse mask, clamped to :math:`[1/512, 511/512]`. Gates are signed, in the ``"abs"``
+    normalisation. Zero gates give :math:`r = m`, and a new refiner starts near that. With ``convex`` the gates are
+    :math:`\sigma(g)`, so every :math:`h_d` is a convex combination of mask values:
 
-    .. math:: \text{refined} = (1 - e)\, m + e\, \sigma(\text{decode}(h) + s\,(m - 1/2)), \quad
-        e = \min(1, 4\,(\max m - \min m))
+    .. math:: f = \max_d h_d(m), \quad b = \max_d h_d(1 - m), \quad r = f / (f + b)
 
-    so that a mask with nothing in it to refine passes through. In both forms an empty or full mask stays
-    exactly as it is.
+    ``"embedded"`` takes the mask through a strided convolution to ``hidden`` channels at the guidance's
+    resolution, where the image's features join it, propagates these in ``rounds`` rounds of four directions that
+    share their gates, and decodes to full resolution:
+
+    .. math:: r = \sigma(\text{decode}(h) + s\,(m - 1/2))
+
+    Every form returns a mask with nothing in it to refine as it is; so an empty or full mask, and any other
+    constant one, stays exactly the same:
+
+    .. math:: \text{refined} = (1 - e)\, m + e\, r, \quad e = \min(1, 4\,(\max m - \min m))
 
     Args:
         guidance: maps an image to features; see :mod:`spn.guidance`.
         form: "embedded" or "direct".
         hidden: channels that are propagated in the embedded form, a multiple of ``groups``.
-        groups: sets of gates of the embedded form; the channels of one group share theirs. The direct form has one.
+        groups: sets of gates of the embedded form; the channels of one group share theirs. The direct form has two.
         rounds: how often the embedded form propagates, >= 1.
         tile: None, or the side in pixels (>= 256) of the tiles in which larger pictures are worked, to bound
             memory. Neighbours overlap by 128 pixels.
+        convex: whether the direct form's gates are positive weights that sum to at most 1; see above.
 
     Shape:
         - image: (N, 3, H, W), RGB in [0, 1], any H, W >= 1.
         - coarse: (N, K, H, W), foreground scores in [0, 1], each channel an object of its own.
         - output: (N, K, H, W) in [0, 1], dtype of coarse.
+
+    Raises:
+        ValueError: an option is out of range, or ``convex`` is given with the embedded form.
 
     Example:
         >>> refiner = SPNRefiner(LiteGuidance()).eval()
@@ -71,8 +83,8 @@ class SPNRefiner(nn.Module):
     Reference:
         Liu et al., "Learning Affinity via Spatial Propagation Networks", NeurIPS 2017, section 3 and 4; Cheng
         et al., "Learning to Segment Instances in Videos with Spatial Propagation Network", CVPR Workshops
-        2017, section 4.1. The image's features beside the mask, the range and the groups are additions of
-        this package.
+        2017, section 4.1. The log-odds, the convex form, the factor e and, in the embedded form, the image's
+        features beside the mask and the groups are additions of this package.
     """
 
     def __init__(
@@ -84,6 +96,7 @@ class SPNRefiner(nn.Module):
         groups: int = 4,
         rounds: int = 2,
         tile: int | None = None,
+        convex: bool = False,
     ) -> None:
         super().__init__()
         if form not in FORMS:
@@ -94,11 +107,20 @@ class SPNRefiner(nn.Module):
             raise ValueError(f"rounds must be >= 1, got {rounds}")
         if tile is not None and tile < 2 * TILE_OVERLAP:
             raise ValueError(f"tile must be None or >= {2 * TILE_OVERLAP}, got {tile}")
-        self.config = {"form": form, "hidden": hidden, "groups": groups, "rounds": rounds, "tile": tile}
+        if convex and form != "direct":
+            raise ValueError(f"convex is an option of form 'direct', got form {form!r}")
+        self.config = {
+            "form": form,
+            "hidden": hidden,
+            "groups": groups,
+            "rounds": rounds,
+            "tile": tile,
+            "convex": convex,
+        }
         self.guidance, self.form, self.tile = guidance, form, tile
         self.propagation: Direct | Embedded
         if form == "direct":
-            self.propagation = Direct(guidance.channels, guidance.stride)
+            self.propagation = Direct(guidance.channels, guidance.stride, convex)
         else:
             self.propagation = Embedded(guidance.channels, guidance.stride, hidden, groups, rounds)
 
@@ -133,9 +155,10 @@ class SPNRefiner(nn.Module):
             image, coarse: as for the refiner itself.
 
         Returns:
-            (N, K, 4, 3, G, h, w), normalised: directions and taps in the operator's order, G groups, h and w
-            the image's or, where the guidance has stride 2, half of it, rounded up. K is 1 if the guidance
-            sees the image alone, whose gates all objects then share.
+            (N, K, 4, 3, G, h, w), normalised: directions and taps in the operator's order. G is ``groups``, or 2 in
+            the direct form: foreground, background. h and w are the image's in the direct form, and otherwise the
+            image's over the guidance's stride, rounded up. K is 1 if the guidance sees the image alone, whose
+            gates all objects then share.
 
         Example:
             >>> refiner = SPNRefiner.from_pretrained("lite")
@@ -162,9 +185,8 @@ class SPNRefiner(nn.Module):
         refined = (
             self._refine(image, scores) if self.tile is None else self._refine_tiles(image, scores, self.tile)
         )
-        if self.form == "embedded":
-            contrast = scores.amax((2, 3), keepdim=True) - scores.amin((2, 3), keepdim=True)
-            refined = torch.lerp(scores, refined, (4 * contrast).clamp(max=1).to(refined.dtype))
+        contrast = scores.amax((2, 3), keepdim=True) - scores.amin((2, 3), keepdim=True)
+        refined = torch.lerp(scores, refined, (4 * contrast).clamp(max=1).to(refined.dtype))
         return refined.clamp(0, 1).to(coarse.dtype)
 
     def _refine(self, image: Tensor, scores: Tensor) -> Tensor:

@@ -35,10 +35,10 @@ def test_objects_do_not_influence_each_other(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("value", [0.0, 1.0])
-def test_empty_and_full_masks_stay_put(form, value):
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.3])
+def test_masks_with_nothing_to_refine_stay_as_they_are(form, value):
     coarse = torch.full((1, 1, 30, 22), value)
-    torch.testing.assert_close(small(form)(torch.rand(1, 3, 30, 22), coarse), coarse, rtol=0, atol=1e-6)
+    assert torch.equal(small(form)(torch.rand(1, 3, 30, 22), coarse), coarse)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -152,6 +152,7 @@ def test_the_pretrained_refiner_improves_a_coarse_mask(factor):
         ({"hidden": 6, "groups": 4}, "hidden must be a multiple of groups = 4, got 6"),
         ({"rounds": 0}, "rounds must be >= 1, got 0"),
         ({"tile": 64}, "tile must be None or >= 256, got 64"),
+        ({"convex": True}, "convex is an option of form 'direct', got form 'embedded'"),
     ],
 )
 def test_wrong_options(options, message):
@@ -247,23 +248,51 @@ def test_checkpoints_of_another_version_are_refused(tmp_path):
 @pytest.mark.parametrize("sees_mask", [False, True])
 def test_gates_are_stable_weights_of_the_size_that_is_propagated(form, sees_mask):
     torch.manual_seed(0)
-    refiner = SPNRefiner(LiteGuidance((4, 4, 4, 4), sees_mask), form=form, hidden=8, groups=2).eval()
+    refiner = SPNRefiner(LiteGuidance((4, 4, 4, 4), sees_mask), form=form, hidden=8, groups=4).eval()
     gates = refiner.gates(torch.rand(2, 3, 21, 37), torch.rand(2, 3, 21, 37))
-    size = (21, 37) if form == "direct" else (11, 19)
-    groups = 1 if form == "direct" else 2
+    groups, size = (2, (21, 37)) if form == "direct" else (4, (11, 19))
     assert gates.shape == (2, 3 if sees_mask else 1, 4, 3, groups, *size)
     assert gates.abs().sum(3).max() <= 1 + 1e-6 and gates.abs().sum(3).max() > 0
 
 
-def test_gates_are_those_that_the_direct_form_uses():
+@torch.no_grad()
+def test_the_direct_form_is_the_papers_equations():
+    refiner, image, coarse = small("direct"), torch.rand(1, 3, 48, 32), torch.rand(1, 3, 48, 32)
+    gates = refiner.gates(image, coarse)[:, 0]
+    assert gates.min() < -0.1
+    refined = refiner(image, coarse)
+    for k in range(3):  # foreground and background of each object have the same two groups of gates
+        score = coarse[:, k : k + 1].logit(eps=1 / 512) / 2
+        f, b = propagate_four_way(torch.cat([score, -score], 1), gates).unbind(1)
+        torch.testing.assert_close(refined[:, k], torch.stack([f, b]).softmax(0)[0], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_convex_form_is_a_mean_of_mask_values():
+    refiner, image, coarse = small("direct, convex"), torch.rand(1, 3, 48, 32), torch.rand(1, 1, 48, 32)
+    gates = refiner.gates(image, coarse)[:, 0]
+    assert gates.min() >= 0
+    f, b = propagate_four_way(torch.cat([coarse, 1 - coarse], 1), gates).unbind(1)
+    torch.testing.assert_close(refiner(image, coarse)[:, 0], f / (f + b))
+
+
+@torch.no_grad()
+def test_the_direct_form_starts_near_the_coarse_mask_and_zero_gates_are_the_identity():
     torch.manual_seed(0)
-    refiner = SPNRefiner(LiteGuidance((4, 4, 4, 4)), form="direct").eval()
-    image, coarse = torch.rand(1, 3, 48, 32), torch.rand(1, 1, 48, 32)
-    with torch.no_grad():
-        gates = refiner.gates(image, coarse)[:, 0]
-        both = propagate_four_way(torch.cat([coarse, 1 - coarse], 1), gates)
-        expected = both[:, :1] / both.sum(1, keepdim=True)
-        torch.testing.assert_close(refiner(image, coarse), expected)
+    refiner = SPNRefiner(LiteGuidance((8, 8, 8, 8)), form="direct").eval()
+    image, coarse = torch.rand(1, 3, 32, 32), torch.rand(1, 1, 32, 32)
+    difference = (refiner(image, coarse) - coarse).abs().max()
+    assert 0 < difference < 0.1
+    for conv in (refiner.propagation.gates[0], refiner.propagation.local):
+        conv.weight.zero_()
+    hard = disk((32, 32), (16, 16), 8)[None, None]
+    torch.testing.assert_close(refiner(image, coarse), coarse.clamp(1 / 512, 511 / 512))
+    torch.testing.assert_close(refiner(image, hard), hard, rtol=0, atol=1 / 511)
+
+
+def test_the_image_joins_the_direct_form_only_where_the_guidance_is_coarser():
+    assert SPNRefiner(LiteGuidance((4, 4, 4, 4)), form="direct").propagation.local is not None
+    assert SPNRefiner(VGG16Guidance(None), form="direct").propagation.local is None
 
 
 def test_logits_in_logits_out():

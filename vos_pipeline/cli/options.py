@@ -17,8 +17,8 @@ from vos_pipeline.settings import (
     PRESETS,
     SMALLEST_SCORE,
     SMALLEST_TILE,
+    SPN_PRESETS,
     TABLES,
-    SPNTraining,
 )
 
 # In pixels. The guidance network leaves 2 x 2 positions of the smallest crop; no GPU takes more than the largest.
@@ -181,7 +181,13 @@ def _train_foreground(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_spn(parser: argparse.ArgumentParser) -> None:
-    default = SPNTraining()
+    parser.add_argument(
+        "--preset",
+        choices=list(SPN_PRESETS),
+        default="lite",
+        help="lite: the small refiner that ships with spn; paper: section 4.1, for --voc, or --images and --masks. "
+        f"What is given beside it comes first {DEFAULT}",
+    )
     parser.add_argument(
         "--out",
         type=values.path,
@@ -214,33 +220,32 @@ def _train_spn(parser: argparse.ArgumentParser) -> None:
         type=values.name_or_file("lite"),
         help="refiner to start from: 'lite' or a .safetensors file; samples are hard at once",
     )
-    net.add_argument("--guidance", choices=GUIDANCES, default=default.guidance)
+    net.add_argument("--guidance", choices=GUIDANCES, help=_of_presets("guidance"))
     net.add_argument(
         "--vgg-weights",
         type=values.name_or_file("imagenet", "none"),
         default="imagenet",
         help=f"'imagenet', 'none' or a file {DEFAULT}",
     )
-    net.add_argument("--form", choices=FORMS, default=default.form)
+    net.add_argument("--form", choices=FORMS, help=_of_presets("form"))
+    net.add_argument(
+        "--convex",
+        action="store_true",
+        default=None,
+        help="the direct form with positive gates that sum to at most 1",
+    )
     run = parser.add_argument_group("training")
-    run.add_argument("--precision", choices=PRECISIONS, default=default.precision)
-    for name, numbers in (
-        ("steps", values.whole_number(1, MOST_STEPS)),
-        ("batch", values.whole_number(1, MOST_SAMPLES)),
-        ("seed", values.whole_number(0)),
+    run.add_argument("--precision", choices=PRECISIONS, help=_of_presets("precision"))
+    for name, kind, about in (
+        ("steps", values.whole_number(1, MOST_STEPS), ""),
+        ("batch", values.whole_number(1, MOST_SAMPLES), "of all processes together "),
+        ("seed", values.whole_number(0), ""),
+        ("size", values.whole_number(SMALLEST_CROP, LARGEST_CROP), "side of the crops, for VOC 256 "),
+        ("learning-rate", values.positive, ""),
+        ("boundary-weight", values.not_negative, "extra weight near outlines, for VOC 0 "),
+        ("checkpoint-every", values.whole_number(1, MOST_STEPS), "steps from one saved state to the next "),
     ):
-        run.add_argument(f"--{name}", type=numbers, default=getattr(default, name))
-    run.add_argument(
-        "--size",
-        type=values.whole_number(SMALLEST_CROP, LARGEST_CROP),
-        help=f"side of the crops (default: {default.size}; 256 for VOC)",
-    )
-    run.add_argument("--learning-rate", type=values.positive, default=default.learning_rate)
-    run.add_argument(
-        "--boundary-weight",
-        type=values.not_negative,
-        help=f"extra weight near outlines (default: {default.boundary_weight}; for VOC 0, the paper's loss)",
-    )
+        run.add_argument(f"--{name}", type=kind, help=about + _of_presets(name))
     run.add_argument(
         "--workers",
         type=values.whole_number(0, MOST_WORKERS),
@@ -324,6 +329,12 @@ def _add_net_options(parser: argparse.ArgumentParser, preset: str = "small") -> 
         help="divide the steps of every training by N, to try a preset out",
     )
     _add_resume(parser)
+
+
+def _of_presets(option: str) -> str:
+    """The value that each preset of the SPN has for an option."""
+    name = option.replace("-", "_")
+    return f"({', '.join(f'{key}: {getattr(preset, name)}' for key, preset in SPN_PRESETS.items())})"
 
 
 def _add_device(parser: argparse._ActionsContainer) -> None:

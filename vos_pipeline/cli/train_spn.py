@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 from torch.utils.data import Dataset
 
@@ -13,11 +13,11 @@ from vos_pipeline.data import list_images, read_image
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import digest, fingerprint
 from vos_pipeline.output_folder import KIND, REFINER, OutputFolder
-from vos_pipeline.settings import SPNTraining
+from vos_pipeline.settings import SPN_PRESETS, SPNTraining
 from vos_pipeline.training import first_rank_first, join_process_group, process_rank
 
-# What the paper trains with on VOC: crops of 256 pixels, all pixels of one weight.
-VOC_DEFAULTS = {"size": 256, "boundary_weight": 0.0}
+# Of the paper's training on VOC, whatever the preset: crops of 256 pixels, all pixels of one weight.
+VOC_DEFAULTS = {name: getattr(SPN_PRESETS["paper"], name) for name in ("size", "boundary_weight")}
 
 Samples = Dataset[refiner.Sample]
 
@@ -55,14 +55,10 @@ def train_spn(args: argparse.Namespace) -> None:
 
 
 def configuration(args: argparse.Namespace) -> SPNTraining:
-    """The constants of the training that the options ask for."""
-    fields = ("guidance", "form", "steps", "batch", "seed", "learning_rate", "precision")
-    config: dict[str, Any] = {name: getattr(args, name) for name in fields}
-    for name in ("size", "boundary_weight"):
-        fallback = VOC_DEFAULTS[name] if args.voc else getattr(SPNTraining, name)
-        given = getattr(args, name)
-        config[name] = fallback if given is None else given
-    return SPNTraining(**config)
+    """The constants of the training that the options ask for: those that are given, and the preset's."""
+    names = [field.name for field in fields(SPNTraining)]
+    given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
+    return replace(SPN_PRESETS[args.preset], **(VOC_DEFAULTS if args.voc else {}) | given)
 
 
 def _inputs(args: argparse.Namespace) -> list[Path]:
@@ -78,6 +74,10 @@ def _samples(
         raise PipelineError("--images and --masks belong together: give both, or neither for free composites")
     if args.voc and args.images:
         raise PipelineError("--voc and --images are two training sets: give one of them")
+    if args.preset == "paper" and not (args.voc or args.images):
+        raise PipelineError(
+            "--preset paper needs the paper's pictures: give --voc FOLDER --download, or --images and --masks"
+        )
     if args.voc:
         return _voc_samples(args, config, device)
     course = 0 if args.init else config.steps * config.batch  # what knows something starts with hard samples
@@ -108,9 +108,8 @@ def _voc_samples(
     train, validation = (
         refiner.VOCObjects(pictures, coarse, config.size, config.seed) for pictures in parts.values()
     )
-    names = "\n".join(name for pictures in parts.values() for name in pictures.names)
     data = {
-        "pictures": digest(names.encode()),
+        "pictures": digest("\n".join(pictures.inventory() for pictures in parts.values()).encode()),
         "network": refiner.refiner_identity(args.fcn),
     }
     return train, validation, data

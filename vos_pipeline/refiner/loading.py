@@ -48,4 +48,4 @@ def initial_refiner(config: SPNTraining, vgg_weights: str = "imagenet") -> SPNRe
             raise PipelineError(f"--vgg-weights {vgg_weights}: {error}") from error
     else:
         guidance = LiteGuidance(sees_mask=config.guidance == "lite")
-    return SPNRefiner(guidance, form=config.form)
+    return SPNRefiner(guidance, form=config.form, convex=config.convex)

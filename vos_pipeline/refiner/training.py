@@ -71,11 +71,11 @@ def train_refiner(
             folder.identify(KIND, REFINER)
             folder.identify("settings", asdict(config))
             folder.add(*training_files(config))
-    out, schedule = Path(out), config.schedule
+    out = Path(out)
     trainer = Trainer(
         refiner,
         _loss(config),
-        schedule,
+        config,
         out / "spn.pt",
         Compute(device, config.precision),
         ranks=all_ranks(),
@@ -89,7 +89,7 @@ def train_refiner(
     def after_step(loss: Tensor) -> None:
         losses.append(mean_over_ranks(loss).item())
         if curves:
-            curves.add_step(trainer.done, losses[-1], schedule.rate(trainer.done - 1))
+            curves.add_step(trainer.done, losses[-1], config.rate(trainer.done - 1))
 
     def at_checkpoint() -> None:
         scores: dict[str, float] = {}

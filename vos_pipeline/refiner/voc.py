@@ -6,6 +6,7 @@ classes occur (paper, section 4.1).
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -72,6 +73,13 @@ class VOCPictures:
         dataset, index = self._items[name]
         image, labels = dataset[index]
         return np.array(image), np.array(labels)
+
+    def inventory(self) -> str:
+        """One line per picture: its name and the sizes of its two files in bytes, which tell most changes cheaply."""
+        return "\n".join(
+            f"{name} {os.path.getsize(dataset.images[i])} {os.path.getsize(dataset.masks[i])}"
+            for name, (dataset, i) in sorted(self._items.items())
+        )
 
 
 class CoarseMasks:

@@ -4,7 +4,7 @@ from vos_pipeline.settings.augmentation import Affine, Augmentation
 from vos_pipeline.settings.craf import CRAFParameters
 from vos_pipeline.settings.masks import MASKS_HOLD, SMALLEST_SCORE
 from vos_pipeline.settings.presets import MODELS, PRESETS, TABLES, Preset, get_preset
-from vos_pipeline.settings.refiner import FORMS, GUIDANCES, SMALLEST_TILE, SPNTraining
+from vos_pipeline.settings.refiner import FORMS, GUIDANCES, SMALLEST_TILE, SPN_PRESETS, SPNTraining
 from vos_pipeline.settings.schedule import PRECISIONS, NetSchedule, Schedule
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "PRESETS",
     "SMALLEST_SCORE",
     "SMALLEST_TILE",
+    "SPN_PRESETS",
     "TABLES",
     "Affine",
     "Augmentation",

@@ -1,5 +1,7 @@
 """The train spn command: what its options make of it."""
 
+from dataclasses import replace
+
 import pytest
 from PIL import Image
 from spn_cases import masked_folder, tiny_refiner
@@ -8,6 +10,7 @@ from spn.refiner import SPNRefiner
 from vos_pipeline.__main__ import main
 from vos_pipeline.cli.options import command_line
 from vos_pipeline.cli.train_spn import configuration
+from vos_pipeline.settings import SPN_PRESETS
 
 
 def run(*options):
@@ -37,17 +40,33 @@ def test_masks_are_checked_before_training(tmp_path, fails):
     [
         (("--images", "x"), "--images and --masks belong together"),
         (("--images", "x", "--masks", "y", "--voc", "z"), "--voc and --images are two training sets"),
+        (
+            ("--preset", "paper"),
+            "needs the paper's pictures: give --voc FOLDER --download, or --images and --masks",
+        ),
+        (("--convex",), "convex (--convex) is for the direct form, got 'embedded': add --form direct"),
     ],
 )
 def test_options_that_do_not_fit(tmp_path, fails, options, says):
     assert says in fails(["train", "spn", "--out", tmp_path, *options])
 
 
-def test_the_papers_crops_and_loss_are_the_default_for_voc(tmp_path):
-    def of(*options):
-        config = configuration(command_line().parse_args(["train", "spn", "--out", "x", *options]))
-        return config.size, config.boundary_weight
+def of(*options):
+    return configuration(command_line().parse_args(["train", "spn", "--out", "x", *options]))
 
-    assert of() == (160, 3.0)
-    assert of("--voc", "y") == (256, 0)
-    assert of("--voc", "y", "--size", "128", "--boundary-weight", "2") == (128, 2)
+
+def test_the_papers_crops_and_loss_are_the_default_for_voc():
+    assert of() == SPN_PRESETS["lite"]
+    assert of("--voc", "y") == replace(SPN_PRESETS["lite"], size=256, boundary_weight=0)
+    given = of("--voc", "y", "--size", "128", "--boundary-weight", "2")
+    assert given == replace(SPN_PRESETS["lite"], size=128, boundary_weight=2)
+
+
+def test_what_is_given_beside_a_preset_comes_first():
+    assert of("--preset", "paper", "--voc", "y") == of("--preset", "paper") == SPN_PRESETS["paper"]
+    options = {"guidance": "lite", "steps": 3, "batch": 2, "size": 64, "learning_rate": 0.5, "seed": 7}
+    options |= {"boundary_weight": 1.5, "precision": "bfloat16", "checkpoint_every": 4}
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    given = of("--preset", "paper", *words, "--convex")
+    assert given == replace(SPN_PRESETS["paper"], **options, convex=True)
+    assert of("--form", "direct", *words) == replace(SPN_PRESETS["lite"], **options, form="direct")

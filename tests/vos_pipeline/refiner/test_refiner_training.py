@@ -167,7 +167,7 @@ def by_hand(steps):
     optimizer = torch.optim.AdamW(refiner.parameters(), lr=TINY.learning_rate, weight_decay=TINY.weight_decay)
     losses = []
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = TINY.schedule.rate(step)
+        optimizer.param_groups[0]["lr"] = TINY.rate(step)
         optimizer.zero_grad()
         before = {name: value.clone() for name, value in refiner.named_buffers()}
         shares, after = [], {}

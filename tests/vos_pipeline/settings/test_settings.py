@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from vos_pipeline.errors import PipelineError
-from vos_pipeline.settings import Schedule, SPNTraining, get_preset
+from vos_pipeline.settings import SPN_PRESETS, NetSchedule, Schedule, SPNTraining, get_preset
 
 PAPER = get_preset("paper")
 
@@ -26,10 +26,45 @@ def test_cosine_rates_after_a_warm_up():
 
 
 def test_the_refiners_rate_ends_at_a_hundredth():
-    schedule = SPNTraining().schedule
+    schedule = SPNTraining()
     assert schedule.rate(99) == pytest.approx(2e-3, rel=1e-3)
     assert schedule.rate(49) == pytest.approx(1e-3, rel=1e-3)
     assert schedule.rate(8_999) == pytest.approx(2e-5, rel=1e-3)
+
+
+def test_poly_rates_fall_as_a_power_of_what_is_left():
+    schedule = Schedule(steps=100, batch=1, learning_rate=2.0, decay="poly", power=0.5)
+    assert [schedule.rate(step) for step in (0, 75, 99)] == pytest.approx([2.0, 1.0, 0.2])
+    assert dataclasses.replace(schedule, power=1.0).rate(75) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "says"),
+    [
+        (Schedule, {"decay": "polly"}, "unknown decay 'polly': choose one of cosine, halve, poly, constant$"),
+        (Schedule, {"optimizer": "adam"}, "unknown optimizer 'adam': choose one of adamw, sgd$"),
+        (Schedule, {"decay": "halve"}, "decay 'halve' needs halve_every >= 1, got 0$"),
+        (NetSchedule, {"decay": "halve"}, "decay 'halve' needs halve_every >= 1, got 0$"),
+        (NetSchedule, {"reduction": "none"}, "unknown reduction 'none': choose one of mean, sum$"),
+        (SPNTraining, {"optimizer": "adam"}, "unknown optimizer 'adam': choose one of adamw, sgd$"),
+        (SPNTraining, {"guidance": "vgg"}, "unknown guidance 'vgg': choose one of lite, lite-image, vgg16$"),
+        (SPNTraining, {"form": "convex"}, "unknown form 'convex': choose one of embedded, direct$"),
+        (SPNTraining, {"precision": "half"}, "unknown precision 'half': choose one of float32, bfloat16"),
+        (SPNTraining, {"convex": True}, "is for the direct form, got 'embedded': add --form direct"),
+    ],
+)
+def test_a_schedule_refuses_what_it_does_not_know(kind, options, says):
+    with pytest.raises(PipelineError, match=says):
+        kind(**{"steps": 1, "batch": 1, "learning_rate": 1.0, **options})
+
+
+def test_the_papers_refiner():
+    paper = SPN_PRESETS["paper"]
+    assert (paper.guidance, paper.form, paper.convex, paper.size) == ("vgg16", "direct", False, 256)
+    assert (paper.optimizer, paper.momentum, paper.decay, paper.power) == ("sgd", 0.9, "poly", 0.5)
+    assert (paper.boundary_weight, paper.warmup, paper.clip, paper.average) == (0, 0, None, 0)
+    assert (paper.rate(0), paper.rate(37_500)) == pytest.approx((1e-4, 5e-5))
+    assert SPN_PRESETS["lite"] == SPNTraining()
 
 
 def test_the_small_presets_constants():
