@@ -21,8 +21,8 @@ from vos_pipeline.data import Sequence, load_sets
 from vos_pipeline.evaluation import Evaluation, ObjectScores, score_frame, scores_of_objects
 from vos_pipeline.nets import labels_from_scores
 from vos_pipeline.pipeline import refined_scores
-from vos_pipeline.settings import Preset, get_preset
-from vos_pipeline.temporal import ConnectedRegionFilter, CRAFParameters
+from vos_pipeline.settings import CRAFParameters, Preset, get_preset
+from vos_pipeline.temporal import ConnectedRegionFilter
 
 from ..machine import describe, write_results
 from ..tables import print_table
@@ -30,11 +30,15 @@ from ..tables import print_table
 DEFAULT = CRAFParameters()
 MEANS = ("J&F", "J", "F")
 CHOICES = {
-    "as chosen": DEFAULT,
+    "presets small and demo": DEFAULT,
     **{f"threshold = {t}": replace(DEFAULT, threshold=t) for t in (0.3, 0.4, 0.6, 0.7)},
     "connectivity = 4": replace(DEFAULT, connectivity=4),
     'gamma_reference = "selected_area"': replace(DEFAULT, gamma_reference="selected_area"),
     'mutual_cover = "both"': replace(DEFAULT, mutual_cover="both"),
+    'previous = "labelled"': replace(DEFAULT, previous="labelled"),
+    'small_best = "largest"': replace(DEFAULT, small_best="largest"),
+    'small_best = "none"': replace(DEFAULT, small_best="none"),
+    "preset paper": get_preset("paper").craf,
 }
 
 

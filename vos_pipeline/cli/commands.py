@@ -187,7 +187,10 @@ def tables(args: argparse.Namespace) -> None:
     from vos_pipeline.data import load_sets
     from vos_pipeline.pipeline import make_table
 
-    sequences = load_sets(args.data, _with_year(args.set_name, args.year), args.sequences)
+    sets, train_sets = args.sets or ["val"], args.train_sets
+    if args.table == "challenge":  # as the paper does
+        sets, train_sets = args.sets or ["test-challenge"], args.train_sets or ["train", "val"]
+    sequences = load_sets(args.data, _with_year(sets, args.year), args.sequences)
     make_table(
         args.table,
         args.data,
@@ -196,7 +199,7 @@ def tables(args: argparse.Namespace) -> None:
         _pipeline_preset(args),
         _device(args.device),
         overwrite=args.overwrite,
-        train_sequences=_train_sequences(args.data, args.train_sets, args.year, sequences),
+        train_sequences=_train_sequences(args.data, train_sets, args.year, sequences),
     )
 
 
@@ -206,7 +209,7 @@ def train_foreground(args: argparse.Namespace) -> None:
     from vos_pipeline.training import Compute, process_rank, ranks_for_batch
 
     preset, checkpoint = _preset(args), args.out / "foreground.pt"
-    sequences = load_sets(args.data, _with_year(args.set_name, args.year), args.sequences)
+    sequences = load_sets(args.data, _with_year(args.sets or ["train"], args.year), args.sequences)
     with _claimed(args, FOREGROUND_NET, *_files(sequences)) as folder:
         if folder:
             folder.identify(KIND, FOREGROUND_NET)

@@ -160,7 +160,7 @@ def _refine(parser: argparse.ArgumentParser) -> None:
 
 def _tables(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", choices=TABLES, help="table 1, 2, 3 or 4 of the paper")
-    _add_data_options(parser, several=True)
+    _add_data_options(parser, several=True, default="val, for the challenge test-challenge")
     parser.add_argument(
         "--out",
         type=values.path,
@@ -173,7 +173,7 @@ def _tables(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_foreground(parser: argparse.ArgumentParser) -> None:
-    _add_data_options(parser, set_name="train", several=True)
+    _add_data_options(parser, several=True, default="train")
     parser.add_argument(
         "--out", type=values.path, required=True, metavar="DIR", help="folder for foreground.pt"
     )
@@ -266,21 +266,20 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 # --- options of several commands ----------------------------------------------------------------------------
 
 
-def _add_data_options(parser: argparse.ArgumentParser, set_name: str = "val", several: bool = False) -> None:
+def _add_data_options(parser: argparse.ArgumentParser, several: bool = False, default: str = "val") -> None:
     parser.add_argument("--data", type=values.path, required=True, metavar="ROOT", help="a DAVIS root")
     parser.add_argument(
         "--year", type=values.plain_name, default="2017", help=f"of sets that are given without one {DEFAULT}"
     )
-    words, number = ("one set or several", "+") if several else ("a set", None)
     parser.add_argument(
         "--set",
         *(["--sets"] if several else []),
         type=values.set_name,
-        nargs=number,
-        default=[set_name] if several else set_name,
-        dest="set_name",
+        nargs="+" if several else None,
+        dest="sets" if several else "set_name",
         metavar="SET",
-        help=f"{words} of ImageSets, SET or YEAR/SET (default: {set_name})",
+        help=f"{'sets' if several else 'a set'} of ImageSets, SET or YEAR/SET (default: {default})",
+        default=None if several else default,
     )
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these of the set")
 
@@ -292,7 +291,7 @@ def _add_train_sets(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="SET",
         help="sets to train the foreground net on, such as train val; sequences under test are left out "
-        "(default: train of 2017, else of 2016)",
+        "(default: train of 2017, else of 2016; for the challenge train val)",
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.settings.augmentation import Affine, Augmentation
 from vos_pipeline.settings.craf import CRAFParameters
-from vos_pipeline.settings.schedule import PRECISIONS, NetSchedule
+from vos_pipeline.settings.schedule import PRECISIONS, NetSchedule, check_choice
 
 MODELS = ("per-video", "per-object")  # section 5.2, table 1
 TABLES = ("models", "ablation", "timing", "challenge")  # of the paper: 1 to 4
@@ -70,11 +70,8 @@ class Preset:
         )
 
     def __post_init__(self) -> None:
-        for name, allowed in (("model", MODELS), ("precision", PRECISIONS)):
-            if getattr(self, name) not in allowed:
-                raise PipelineError(
-                    f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(allowed)}"
-                )
+        check_choice("model", self.model, MODELS)
+        check_choice("precision", self.precision, PRECISIONS)
 
 
 # Section 3.3 makes 1000 samples of a frame by shift, rotation and flip. It gives no ranges: those of the
