@@ -48,7 +48,7 @@ def train_foreground(
     Raises:
         PipelineError: no sequence, or ImageNet weights that cannot be fetched.
 
-    Source: paper, section 3.1.
+    Source: paper, section 3.1; its schedule, section 3.3.
     """
     if not sequences:
         raise PipelineError("no frame to train on: name at least one sequence with masks")

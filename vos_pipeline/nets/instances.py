@@ -1,4 +1,4 @@
-"""Nets that tell the objects of one video apart, fine-tuned on its first frame (paper section 3.3)."""
+"""Nets that tell the objects of one video apart, fine-tuned on its first frame (paper section 3.2)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def train_instance(
     Returns:
         a net of two channels for one object, of K + 1 for K objects.
 
-    Source: paper, section 3.3.
+    Source: paper, section 3.2; its schedule, section 3.3.
     """
     batches = Batches(
         [MaskedFrame(sequence, 0, preset.height)],

@@ -20,7 +20,8 @@ from vos_pipeline.settings import Preset
 
 REPEATED, INSTANCE, SPN, CRAF = STAGES = ("first mask repeated", "instance nets", "+ SPN", "+ CRAF")
 FOREGROUND = "foreground net"  # the first part of INSTANCE, timed on its own as well
-TUNING = "fine-tuning"  # of all nets on first frames, before the stages
+TUNING = "fine-tuning"  # of nets on first frames, before the stages
+PARTS = (TUNING, FOREGROUND, *STAGES)  # what is timed
 FOLDERS = {REPEATED: "first-mask", INSTANCE: "instance", SPN: "spn", CRAF: "craf"}
 
 
@@ -109,7 +110,7 @@ class RunFolder:
             write_labels(folder / sequence.name / f"{sequence.frame_paths[t].stem}.png", labels[stage])
 
     def finish(self, sequence: Sequence, seconds: dict[str, float]) -> None:
-        """Marks a sequence as done, all of whose labels are written."""
+        """Marks a sequence as done, all of whose labels are written, with the seconds of each of ``PARTS``."""
         counts = {"frames": len(sequence) - 1, "objects": len(sequence.object_ids)}
         write_json(self._seconds_file(sequence), {**counts, "seconds": seconds})
 
@@ -118,18 +119,15 @@ class RunFolder:
         files = (self._seconds_file(sequence), *self._label_files(sequence))
         return all(file.is_file() for file in files)
 
-    def result(self, sequences: list[Sequence], tuning_seconds: float) -> RunResult:
-        """Of sequences that are done, whose nets took so long to tune on first frames."""
-        return RunResult(self.label_dirs, self._mean_seconds(sequences, tuning_seconds), sequences)
+    def result(self, sequences: list[Sequence]) -> RunResult:
+        """Of sequences that are done."""
+        return RunResult(self.label_dirs, self._mean_seconds(sequences), sequences)
 
-    def _mean_seconds(self, sequences: list[Sequence], tuning_seconds: float) -> dict[str, float]:
+    def _mean_seconds(self, sequences: list[Sequence]) -> dict[str, float]:
         """Means over frames and objects."""
         files = [self._read_seconds(sequence) for sequence in sequences]
         count = max(1, sum(frames * objects for frames, objects, _ in files))
-        of_stages = {
-            part: sum(seconds[part] for *_, seconds in files) / count for part in (FOREGROUND, *STAGES)
-        }
-        return {TUNING: tuning_seconds / count, **of_stages}
+        return {part: sum(seconds[part] for *_, seconds in files) / count for part in PARTS}
 
     def _read_seconds(self, sequence: Sequence) -> tuple[int, int, dict[str, float]]:
         path = self._seconds_file(sequence)
@@ -139,7 +137,7 @@ class RunFolder:
             return (
                 int(values["frames"]),
                 int(values["objects"]),
-                {part: float(values["seconds"][part]) for part in (FOREGROUND, *STAGES)},
+                {part: float(values["seconds"][part]) for part in PARTS},
             )
         except (KeyError, TypeError, ValueError) as error:
             raise PipelineError(f"{path}: is damaged ({error!r}): {remedy}") from error

@@ -82,10 +82,14 @@ class RunNets:
             foreground = self.foreground(sequence)
             train_instance(foreground, sequence, objects, self.preset, checkpoint, self.compute, resume=True)
 
-    def tuning_seconds(self, sequences: list[Sequence]) -> float:
-        """How long it took to tune nets on the first frames of these sequences, all nets of theirs together."""
-        shared = [self._tuned] if self.preset.joint else [self._own(sequence) for sequence in sequences]
-        return sum(map(training_seconds, [*shared, *self._instance_files(sequences)]))
+    def tuning_seconds(self, sequence: Sequence, among: int) -> float:
+        """How long its nets took to tune on first frames, with its share of a net that ``among`` sequences share."""
+        shared = (
+            training_seconds(self._tuned) / among
+            if self.preset.joint
+            else training_seconds(self._own(sequence))
+        )
+        return shared + sum(map(training_seconds, self._instance_files(sequence)))
 
     # --- loading ----------------------------------------------------------------------------------------------
 
@@ -96,7 +100,7 @@ class RunNets:
 
     def instances(self, sequence: Sequence, foreground: ForegroundNet) -> list[ForegroundNet]:
         """The nets of its objects, one for each of :func:`vos_pipeline.nets.instance_jobs`."""
-        jobs = zip(instance_jobs(sequence, self.preset), self._instance_files([sequence]), strict=True)
+        jobs = zip(instance_jobs(sequence, self.preset), self._instance_files(sequence), strict=True)
         return [load_instance(foreground, objects, file, self.compute) for objects, file in jobs]
 
     def _base(self) -> ForegroundNet:
@@ -118,10 +122,9 @@ class RunNets:
     def _own(self, sequence: Sequence) -> Path:
         return self.folder / sequence.name / TRAINED
 
-    def _instance_files(self, sequences: list[Sequence]) -> Iterator[Path]:
-        for sequence in sequences:
-            for objects in instance_jobs(sequence, self.preset):
-                yield instance_checkpoint(self.folder / sequence.name, objects, self.preset)
+    def _instance_files(self, sequence: Sequence) -> list[Path]:
+        folder, jobs = self.folder / sequence.name, instance_jobs(sequence, self.preset)
+        return [instance_checkpoint(folder, objects, self.preset) for objects in jobs]
 
 
 def net_files(preset: Preset, sequences: list[Sequence]) -> Iterator[Path]:

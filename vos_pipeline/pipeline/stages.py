@@ -29,6 +29,7 @@ from vos_pipeline.pipeline.run_folder import (
     REPEATED,
     SPN,
     STAGES,
+    TUNING,
     RunFolder,
     RunResult,
 )
@@ -99,10 +100,10 @@ def run(
     wait_for_all()  # before anyone finishes a sequence that another has not looked for yet
     nets.train_own(todo)
     for sequence in my_share(todo):
-        _segment(sequence, nets, refiner, folder)
+        _segment(sequence, nets, refiner, folder, nets.tuning_seconds(sequence, among=len(sequences)))
     wait_for_all()
 
-    return folder.result(sequences, nets.tuning_seconds(sequences))
+    return folder.result(sequences)
 
 
 def nets_of(folder: RunFolder, preset: Preset, device: str) -> RunNets:
@@ -131,7 +132,9 @@ def refined_scores(
         yield t, refined.cpu().numpy()
 
 
-def _segment(sequence: Sequence, nets: RunNets, refiner: nn.Module, folder: RunFolder) -> None:
+def _segment(
+    sequence: Sequence, nets: RunNets, refiner: nn.Module, folder: RunFolder, tuning_seconds: float
+) -> None:
     """Write the sequence's labels after every stage, last the file that marks it as done."""
     ids, threshold = sequence.object_ids, nets.preset.score_threshold
     first = sequence.read_mask(0)
@@ -147,7 +150,7 @@ def _segment(sequence: Sequence, nets: RunNets, refiner: nn.Module, folder: RunF
             labels[stage] = labels_from_scores(maps, ids, threshold).cpu().numpy()
         folder.write_labels(sequence, t, labels)
     clock.seconds[INSTANCE] += clock.seconds[FOREGROUND]
-    folder.finish(sequence, clock.seconds)
+    folder.finish(sequence, clock.seconds | {TUNING: tuning_seconds})
 
 
 @torch.no_grad()

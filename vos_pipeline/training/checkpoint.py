@@ -28,6 +28,8 @@ def load_checkpoint(path: Path, device: str = "cpu", lazily: bool = False) -> di
 
     ``lazily`` reads tensors when they are first used, for those who want to know the step alone.
     """
+    if not path.exists():
+        raise PipelineError(f"{path}: there is no such net: run again with --resume, which trains it")
     try:
         state = torch.load(path, map_location=device, weights_only=True, mmap=lazily)
     except (MemoryError, torch.OutOfMemoryError, PermissionError):  # the file may be whole

@@ -240,11 +240,18 @@ def arguments(*parts):
     return flat
 
 
-RUN = (PRESET, DEVICE)
+RUN = (
+    PRESET,
+    DEVICE,
+    usually(
+        [], ["--refiner", "lite"], ["--refiner", "masks/00000.png"], ["--shorten", "2"], ["--shorten", "x"]
+    ),
+)
+TRAIN_SETS = usually([], *(["--train-sets", *sets] for sets in (["2016/train", "val"], ["none"], ["a/b/c"])))
 VIDEO = st.sampled_from(["frames", "clip.mp4"])
 COMMANDS = {
     "demo": arguments("demo", "--out", OUT, *RUN),
-    "davis": arguments("davis", "--data", path("davis"), "--out", OUT, YEAR, SET, NAMES, *RUN),
+    "davis": arguments("davis", "--data", path("davis"), "--out", OUT, YEAR, SET, NAMES, TRAIN_SETS, *RUN),
     "segment": arguments(
         *(
             "segment",
@@ -270,7 +277,7 @@ COMMANDS = {
         *(usually([], ["--no-craf"]), usually([], ["--tile", "256"], ["--tile", "1"]), DEVICE),
     ),
     "tables": arguments(
-        *("tables", usually("timing", "models", "x"), "--data", path("davis"), "--out", OUT),
+        *("tables", usually("timing", "models", "challenge", "x"), "--data", path("davis"), "--out", OUT),
         *(
             usually(["--sets", "2016/val"], [], ["--sets", "2017/val", "2016/val"], ["--sets", "x"]),
             NAMES,
@@ -278,7 +285,19 @@ COMMANDS = {
         ),
     ),
     "train-foreground": arguments(
-        *("train", "foreground", "--data", path("davis"), "--year", "2016", "--out", OUT, SET, NAMES, *RUN)
+        *(
+            "train",
+            "foreground",
+            "--data",
+            path("davis"),
+            "--year",
+            "2016",
+            "--out",
+            OUT,
+            SET,
+            NAMES,
+            *RUN[:2],
+        )
     ),
     "train-spn": arguments(
         *(

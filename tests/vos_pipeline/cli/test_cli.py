@@ -15,19 +15,20 @@ from vos_pipeline.data import load_davis, read_labels, write_labels
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.settings import SMALLEST_TILE
 
+NETS = "--preset --device --precision --compile --shorten --resume --overwrite"
+RUN = f"{NETS} --refiner"
 COMMANDS = {
     "": "--version demo davis segment refine tables train evaluate",
-    "demo": "--out --preset --device --resume --overwrite",
-    "davis": "--data --out --year --set --sequences --preset --device --resume --overwrite",
-    "segment": "VIDEO_OR_FRAMES --mask --first-frame --out --train-data --preset --device --resume --overwrite",
-    "refine": "--frames --masks --out --masks-hold --weights --no-craf --tile --device --resume --overwrite",
-    "tables": "ablation models timing --data --out --sets --sequences --preset --device --precision --compile "
-    "--resume --overwrite",
+    "demo": f"--out {RUN}",
+    "davis": f"--data --out --year --set --sequences --train-sets {RUN}",
+    "segment": f"VIDEO_OR_FRAMES --mask --first-frame --out --train-data --train-sets {RUN}",
+    "refine": "--frames --masks --out --masks-hold --refiner --no-craf --tile --device --resume --overwrite",
+    "tables": f"models ablation timing challenge --data --out --year --set --sequences --train-sets {RUN}",
     "train": "foreground spn",
-    "train foreground": "--data --out --year --set --sequences --preset --device --resume --overwrite",
-    "train spn": "--out --images --masks --photos --voc --sbd --download --fcn --coarse-masks --init --guidance "
-    "--vgg-weights --form --precision --steps --batch --seed --size --learning-rate --boundary-weight --workers "
-    "--device --resume --overwrite",
+    "train foreground": f"--data --out --year --set --sequences {NETS}",
+    "train spn": "--out --preset --images --masks --photos --voc --sbd --download --fcn --coarse-masks --init "
+    "--guidance --vgg-weights --form --convex --precision --steps --batch --seed --size --learning-rate "
+    "--boundary-weight --workers --device --resume --overwrite",
     "evaluate": "--data --results --year --set --sequences",
 }
 
@@ -132,12 +133,15 @@ DAVIS = ["davis", "--data", "d", "--out", "OUT"]
             "argument --tile: must be a whole number from 256 to 1048576, got '100'",
         ),
         (
-            [*REFINE, "--weights", "large"],
-            "argument --weights: must be 'lite' or a file that exists, got 'large'",
+            [*REFINE, "--refiner", "large"],
+            "argument --refiner/--weights: must be 'lite' or a file that exists, got 'large'",
         ),
         ([*DAVIS, "--preset", "huge"], "argument --preset: invalid choice: 'huge' (choose from "),
         *(
-            ([*DAVIS, "--device", name], f"argument --device: must be cpu, cuda or cuda:N, got '{name}'")
+            (
+                [*DAVIS, "--device", name],
+                f"argument --device: must be auto, cpu, cuda or cuda:N, got '{name}'",
+            )
             for name in ("mps", "xpu", "tpu9000", "cuda:", "cuda:-1", "meta", "")
         ),
         ([*DAVIS, "--set", "../val"], "argument --set: must be a plain name, got '../val'"),
@@ -150,9 +154,11 @@ DAVIS = ["davis", "--data", "d", "--out", "OUT"]
         ),
         ([*DAVIS, "--resume", "--overwrite"], "argument --overwrite: not allowed with argument --resume"),
         (
-            ["tables", "timing", "--data", "d", "--out", "OUT", "--sets", "val"],
-            "argument --sets: must be YEAR/SET",
+            ["tables", "timing", "--data", "d", "--out", "OUT", "--set", "a/b/c"],
+            "argument --set/--sets: must be SET or YEAR/SET such as val or 2016/val, got 'a/b/c'",
         ),
+        ([*DAVIS, "--refiner", "none.pt"], "argument --refiner: must be 'lite' or a file that exists"),
+        ([*DAVIS, "--shorten", "0"], "argument --shorten: must be a whole number from 1"),
     ],
 )
 def test_the_parser_checks_every_value(fails, tmp_path, monkeypatch, argv, expected):

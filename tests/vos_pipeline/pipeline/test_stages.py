@@ -92,6 +92,33 @@ def test_refined_scores_are_what_craf_was_given(root, tmp_path, joint):
     assert seen == list(range(1, FRAMES))
 
 
+def test_a_net_that_is_missing_is_not_replaced_by_an_untrained_one(root, tmp_path):
+    run(root, tmp_path / "out")
+    net = tmp_path / "out" / "nets" / "pair" / "per-video.pt"
+    net.unlink()
+    (sequence,) = load_davis(root, "2017", "val")
+    with pytest.raises(PipelineError, match=r"per-video\.pt: there is no such net: run again with --resume"):
+        next(pipeline.refined_scores(tmp_path / "out", sequence, TINY))
+    assert not net.exists()
+    run(root, tmp_path / "out", resume=True).table()  # what is done needs no nets
+
+
+def test_scores_are_computed_by_the_rank_that_asks_for_them(root, tmp_path, monkeypatch):
+    scored = []
+    real = run_folder.score_sequences
+    monkeypatch.setattr(run_folder, "score_sequences", lambda *args: scored.append(1) or real(*args))
+    result = run(root, tmp_path / "out")
+    assert not scored
+    result.table(), result.table()
+    assert len(scored) == len(STAGES)
+
+
+def test_a_preset_without_a_refiner_is_refused_before_any_work(root, tmp_path):
+    with pytest.raises(PipelineError, match="preset tiny needs an SPN: give --refiner FILE"):
+        run(root, tmp_path / "out", preset=dataclasses.replace(TINY, refiner=None))
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_masks_there_are_no_scores(root, tmp_path):
     for t in range(1, FRAMES):
         (root / "Annotations" / "480p" / "pair" / f"{t:05d}.png").unlink()
