@@ -80,9 +80,13 @@ def plain_name(word: str) -> str:
 def set_name(word: str) -> str:
     """SET or YEAR/SET."""
     parts = word.split("/")
-    if len(parts) > 2:
+    try:
+        names = [plain_name(part) for part in parts]
+    except ArgumentTypeError:
+        names = []
+    if len(names) not in (1, 2):
         raise ArgumentTypeError(f"must be SET or YEAR/SET such as val or 2016/val, got {word!r}")
-    return "/".join(map(plain_name, parts))
+    return word
 
 
 def _number(word: str) -> float:

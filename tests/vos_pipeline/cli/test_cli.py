@@ -144,7 +144,10 @@ DAVIS = ["davis", "--data", "d", "--out", "OUT"]
             )
             for name in ("mps", "xpu", "tpu9000", "cuda:", "cuda:-1", "meta", "")
         ),
-        ([*DAVIS, "--set", "../val"], "argument --set: must be a plain name, got '../val'"),
+        (
+            [*DAVIS, "--set", "../val"],
+            "argument --set: must be SET or YEAR/SET such as val or 2016/val, got '../val'",
+        ),
         ([*DAVIS, "--year", ".."], "argument --year: must be a plain name, got '..'"),
         ([*DAVIS, "--out", ""], "argument --out: must be a path, got ''"),
         ([*DAVIS, "--out", "a\0b"], "argument --out: must be a path, got 'a\\x00b'"),

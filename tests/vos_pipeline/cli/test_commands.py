@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import cv2
 import numpy as np
 import pytest
+import torch
 from davis_cases import files_in
 from PIL import Image
 
@@ -60,7 +61,9 @@ def test_demo(fake_run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(commands, "DEMO_TRAIN_CLIPS", 2)
     assert cli.main(["demo", "--out", str(tmp_path)]) == 0
     (call,) = fake_run
-    assert call.preset == "demo" and call.data_root == tmp_path / "clips" and call.train_sequences is None
+    assert (
+        call.preset.name == "demo" and call.data_root == tmp_path / "clips" and call.train_sequences is None
+    )
     assert len(load_davis(tmp_path / "clips", set_name="train")) == 2
     assert_outputs(tmp_path, call.sequences, capsys.readouterr().out)
 
@@ -76,12 +79,15 @@ def test_davis(fake_run, clips_root, tmp_path, capsys):
         "val-01",
         "--preset",
         "paper",
+        "--refiner",
+        "lite",
         "--resume",
     ]
     assert cli.main([str(a) for a in argv]) == 0
     (call,) = fake_run
     assert [s.name for s in call.sequences] == ["val-01"] and call.data_root == clips_root
-    assert call.preset == "paper" and call.resume and call.train_sequences is None
+    assert (call.preset.name, call.preset.refiner) == ("paper", "lite")
+    assert call.resume and call.train_sequences is None
     text = capsys.readouterr().out
     assert_outputs(tmp_path, call.sequences, text)
     final = tmp_path / "labels/craf"
@@ -91,6 +97,28 @@ def test_davis(fake_run, clips_root, tmp_path, capsys):
     # What was printed is what the files say.
     mean = (final / "global_results-val.csv").read_text().splitlines()[1].split(",")
     assert text.splitlines()[4].split()[-4:] == [mean[1], mean[4], mean[0], "0.250"]
+
+
+def test_the_papers_preset_needs_an_spn_to_be_chosen(fake_run, fails, clips_root, tmp_path):
+    why = fails(["davis", "--data", clips_root, "--out", tmp_path / "out", "--preset", "paper"])
+    assert "preset paper needs an SPN" in why and "train spn --preset paper" in why
+    assert not fake_run and not (tmp_path / "out").exists()
+
+
+def test_options_change_the_preset_and_the_data(fake_run, clips_root, tmp_path, fails):
+    options = (
+        "--set 2017/val --train-sets train val --sequences val-01 --precision bfloat16 --compile --shorten 7"
+    )
+    argv = ["davis", "--data", str(clips_root), "--out", str(tmp_path / "out")]
+    assert cli.main([*argv, *options.split()]) == 0
+    (call,) = fake_run
+    assert (call.preset.precision, call.preset.compile) == ("bfloat16", True)
+    assert [s.steps for s in (call.preset.foreground, call.preset.instance)] == [286, 86]  # 2000 / 7, 600 / 7
+    assert [s.name for s in call.train_sequences] == ["train-00", "val-00"]  # not the one under test
+    why = fails([*argv, "--train-sets", "val", "--overwrite"])
+    assert "--train-sets val: hold no sequence that is not under test" in why
+    why = fails(["segment", tmp_path, "--mask", tmp_path, "--out", tmp_path / "x", "--train-sets", "val"])
+    assert "--train-sets are sets of a DAVIS root: give it as --train-data ROOT" in why
 
 
 def test_davis_without_masks_to_compare_with(fake_run, clips_root, tmp_path, capsys):
@@ -128,12 +156,12 @@ def test_a_submission_lacks_no_mask(fake_run, fails, clips_root, tmp_path, monke
 
     def leave_one_out(*args, **options):
         result = run(*args, **options)
-        (result.label_dirs["+ CRAF"] / "val-01/00002.png").unlink()
+        (result.label_dirs["+ CRAF"] / "val-01/00004.png").unlink()  # the last frame is not scored
         return result
 
     monkeypatch.setattr(pipeline, "run", leave_one_out)
     why = fails(["davis", "--data", clips_root, "--out", tmp_path])
-    assert "val-01/00002.png: no such file; a submission needs a mask for every frame" in why
+    assert "val-01/00004.png: no such file; a submission needs a mask for every frame" in why
     assert not list(tmp_path.glob("*.zip"))
 
 
@@ -188,9 +216,13 @@ def test_train_foreground_joins_the_ranks(clips_root, tmp_path, monkeypatch, cap
     monkeypatch.setattr(training, "join_process_group", lambda device: f"{device}:3")
     monkeypatch.setattr(training, "first_rank_first", lambda: nullcontext(False))
     monkeypatch.setattr(training, "process_rank", lambda: (1, 2))
+    monkeypatch.setattr(training, "ranks_for_batch", lambda batch: training.Ranks(1, 2))
     monkeypatch.setattr(nets, "train_foreground", lambda *args, **options: computes.append(args[3]))
     assert cli.main(["train", "foreground", "--data", str(clips_root), "--out", str(tmp_path)]) == 0
-    assert computes[0].device == "cpu:3" and capsys.readouterr().out == ""
+    assert computes[0].device == "auto:3" and capsys.readouterr().out == ""
+    monkeypatch.setattr(training, "ranks_for_batch", lambda batch: None)  # a rank that is left over
+    argv = ["train", "foreground", "--data", str(clips_root), "--out", str(tmp_path), "--resume"]
+    assert cli.main(argv) == 0 and len(computes) == 1
 
 
 def test_train_foreground(clips_root, tmp_path, monkeypatch, capsys):
@@ -201,7 +233,8 @@ def test_train_foreground(clips_root, tmp_path, monkeypatch, capsys):
     (sequences, preset, checkpoint, compute), options = calls[0]
     assert [s.name for s in sequences] == ["train-00"] and preset.name == "demo"
     assert checkpoint == tmp_path / "foreground.pt" and str(checkpoint) in capsys.readouterr().out
-    assert compute.device == "cpu" and options == {"resume": True}  # in a folder that was claimed
+    assert options == {"resume": True, "ranks": training.Ranks()}  # in a folder that was claimed
+    assert compute.device == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_evaluate_writes_nothing_among_the_masks_to_score_against(clips_root, capsys):
