@@ -1,13 +1,15 @@
-"""The pipeline page's table of presets holds the constants of vos_pipeline/settings/presets.py."""
+"""The pages' presets hold the constants of vos_pipeline/settings/presets.py, and their figures those of the paper."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from vos_pipeline.pipeline import paper_figures
 from vos_pipeline.settings import PRESETS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "pipeline.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "pipeline.md").read_text()
 HEADER, *ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in PAGE.partition("## Presets")[2].split("\n\n")[1].splitlines()
@@ -16,7 +18,7 @@ TABLE = {row[0]: dict(zip(HEADER[1:], row[1:], strict=True)) for row in ROWS}
 
 
 def numbers(text):
-    return [int(number.replace(" ", "")) for number in re.findall(r"\d[\d ]*\d", text)]
+    return [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\d", text)]
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -28,10 +30,33 @@ def test_steps(name):
     ]
     nets = TABLE["instance nets"][f"`{name}`"]
     assert numbers(nets) == [preset.instance.steps]
-    assert {"per-object": "one an object", "per-video": "one a video"}[preset.model] in nets
+    assert {"per-object": "one per object", "per-video": "one per video"}[preset.model] in nets
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_working_height(name):
     height = PRESETS[name].height
     assert TABLE["working height"][f"`{name}`"] == ("the frame's" if height is None else str(height))
+
+
+def test_the_differences_from_the_paper_are_those_of_the_preset():
+    page, craf = (DOCS / "differences.md").read_text(), PRESETS["paper"].craf
+    chosen = dict(re.findall(r'`(\w+)="(\w+)"`', page))
+    assert set(chosen) == {"small_best", "mutual_cover", "gamma_reference", "previous"}
+    assert chosen == {name: getattr(craf, name) for name in chosen}
+    schedule = PRESETS["paper"].instance
+    assert f"| momentum | {schedule.momentum} |" in page and (schedule.weight_decay, "5e-4" in page) == (
+        5e-4,
+        True,
+    )
+    assert f"| connectivity | {craf.connectivity} |" in page
+    assert (craf.alpha, craf.beta, craf.gamma, craf.delta) == (0.2, 0.9, 0.1, 0.4)
+    assert "CRAF with 0.2, 0.9, 0.1 and 0.4" in page
+
+
+def test_the_challenges_figures():
+    section = " ".join(PAGE.partition("**Table 4**")[2].split("```")[0].split())
+    figures = [float(number) for number in re.findall(r"(?<!\d)\.\d{3}", section)]
+    without, full = paper_figures.CHALLENGE["-CRAF"], paper_figures.CHALLENGE["full"]
+    assert figures[:5] == [without.j, without.f, full.j, full.f, full.j_and_f]
+    assert tuple(figures[5:]) == paper_figures.CHALLENGE_RANKING
