@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -19,6 +19,7 @@ from vos_pipeline.files import fingerprint, replacing
 from vos_pipeline.nets import labels_from_scores, working_image
 from vos_pipeline.output_folder import KIND, REFINED_MASKS, OutputFolder
 from vos_pipeline.refiner import load_refiner, refiner_identity
+from vos_pipeline.settings import CRAFParameters
 from vos_pipeline.temporal import ConnectedRegionFilter
 from vos_pipeline.training import first_rank_first, join_process_group, my_share, wait_for_all
 
@@ -73,7 +74,10 @@ def refine_masks(
             folder = OutputFolder(out)
             folder.claim(resume=resume, overwrite=overwrite, inputs=(frames, masks))
             folder.identify(KIND, REFINED_MASKS)
-            folder.identify("settings", {"weights": refiner_identity(weights), "craf": craf, "tile": tile})
+            constants = asdict(CRAFParameters()) if craf else None
+            folder.identify(
+                "settings", {"weights": refiner_identity(weights), "craf": constants, "tile": tile}
+            )
             for job in jobs:
                 job.note(folder)
     own = my_share(jobs)
