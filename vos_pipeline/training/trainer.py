@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -95,6 +96,9 @@ class Trainer:
             title: what the progress bar says.
             after_step: called with the loss of every step.
             at_checkpoint: called whenever a checkpoint was written, in the process that wrote it.
+
+        Raises:
+            PipelineError: the loss is infinite or NaN.
         """
         steps = self.schedule.steps
         recent: deque[Tensor] = deque(maxlen=100)
@@ -107,10 +111,11 @@ class Trainer:
                 if after_step:
                     after_step(loss)
                 recent.append(loss)
-                if self.done % 10 == 0 or self.done == steps:  # to ask a GPU more often would make it wait
-                    progress.set_postfix(loss=f"{torch.stack(list(recent)).mean():.4g}", refresh=False)
+                # To ask a GPU more often than every tenth step would make it wait.
+                if self.done % 10 == 0 or self._saves_now():
+                    progress.set_postfix(loss=f"{self._mean(recent, title):.4g}", refresh=False)
                 progress.update()
-                if self.keeps and (self.done % self.schedule.checkpoint_every == 0 or self.done == steps):
+                if self.keeps and self._saves_now():
                     self.seconds = time.perf_counter() - start
                     self.save()
                     if at_checkpoint:
@@ -119,6 +124,19 @@ class Trainer:
             self.finish()
             if self.keeps and steps == 0:  # what needs the net finds it all the same
                 self.save()
+
+    def _saves_now(self) -> bool:
+        return self.done % self.schedule.checkpoint_every == 0 or self.done == self.schedule.steps
+
+    def _mean(self, losses: Iterable[Tensor], title: str) -> float:
+        """The mean loss; PipelineError if it is not finite, before weights that are lost are written over good ones."""
+        mean = torch.stack(list(losses)).mean().item()
+        if not math.isfinite(mean):
+            raise PipelineError(
+                f"{title}: the loss became {mean} within {self.done} steps, so the training has diverged; its last "
+                "checkpoint is kept: try float32, or a smaller learning rate"
+            )
+        return mean
 
     def step(self, batch: Sequence[Tensor]) -> Tensor:
         """One step; the loss of this rank's batch."""

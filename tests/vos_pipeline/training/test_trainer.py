@@ -234,6 +234,16 @@ def test_it_tells_of_steps_and_checkpoints(tmp_path):
     assert told == [1.0, 0.64, 0.4096, 3, 0.2621, 4]
 
 
+def test_a_training_that_diverges_stops_and_keeps_its_last_checkpoint(tmp_path):
+    trainer = trainer_of_one_weight(tmp_path, dataclasses.replace(PLAIN, checkpoint_every=2))
+    with pytest.raises(
+        PipelineError, match="training: the loss became nan within 4 steps.*checkpoint is kept"
+    ):
+        trainer.run([*WANTED[:2], (torch.tensor([[float("nan")]]),), *WANTED[:1]])
+    state = load_checkpoint(trainer.checkpoint)
+    assert state["step"] == 2 and state["net"]["weight"].isfinite().all()
+
+
 def test_a_finished_checkpoint_holds_the_weights_alone(tmp_path):
     trainer = trainer_of_one_weight(tmp_path, dataclasses.replace(PLAIN, checkpoint_every=3))
     assert not is_finished(trainer.checkpoint, PLAIN)
