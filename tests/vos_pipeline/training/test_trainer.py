@@ -237,7 +237,7 @@ def test_it_tells_of_steps_and_checkpoints(tmp_path):
 def test_a_training_that_diverges_stops_and_keeps_its_last_checkpoint(tmp_path):
     trainer = trainer_of_one_weight(tmp_path, dataclasses.replace(PLAIN, checkpoint_every=2))
     with pytest.raises(
-        PipelineError, match="training: the loss became nan within 4 steps.*checkpoint is kept"
+        PipelineError, match=r"training: the loss became nan within 4 steps.*checkpoint is kept"
     ):
         trainer.run([*WANTED[:2], (torch.tensor([[float("nan")]]),), *WANTED[:1]])
     state = load_checkpoint(trainer.checkpoint)
