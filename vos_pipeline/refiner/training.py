@@ -9,10 +9,10 @@ from typing import Any
 
 import cv2
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from spn import SPNRefiner
+from spn import SPNRefiner, VGG16Guidance
 from vos_pipeline.data import write_image
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.output_folder import KIND, REFINER, OutputFolder
@@ -79,6 +79,7 @@ def train_refiner(
         out / "spn.pt",
         Compute(device, config.precision),
         ranks=all_ranks(),
+        factors=_factors(refiner, config),
         settings=asdict(config),
     )
     if resume:
@@ -125,6 +126,14 @@ def _loss(config: SPNTraining) -> Callable[..., Tensor]:
         return refinement_loss(forward(image, coarse), mask, config.boundary_weight, coarse)
 
     return loss
+
+
+def _factors(refiner: SPNRefiner, config: SPNTraining) -> list[tuple[list[nn.Parameter], float]]:
+    """VGG-16's own convolutions at the rate of the schedule, all else at ``scratch_factor`` times that."""
+    known = refiner.guidance.features if isinstance(refiner.guidance, VGG16Guidance) else nn.Sequential()
+    kept = set(known.parameters())
+    others = [parameter for parameter in refiner.parameters() if parameter not in kept]
+    return [(list(known.parameters()), 1.0), (others, config.scratch_factor)] if kept else [(others, 1.0)]
 
 
 def _batches(

@@ -23,6 +23,9 @@ class SPNTraining(Schedule):
     guidance: str = "lite"  # one of GUIDANCES
     form: str = "embedded"  # one of FORMS
     convex: bool = False  # of the direct form, see spn.SPNRefiner
+    scratch_factor: float = (
+        1.0  # beside VGG-16's convolutions, what starts at random learns that many times as fast
+    )
     size: int = 160  # side of the crops in pixels
     boundary_weight: float = 3.0  # extra weight of pixels near an outline; 0 is the paper's plain loss
     precision: str = "float32"  # or "bfloat16", "float16": autocast, twice as fast where the processor has it
@@ -63,6 +66,9 @@ _PAPER = SPNTraining(
     batch=8,
     steps=50_000,
     weight_decay=5e-4,  # of the authors' other configurations
+    # Ours: Caffe's VGG-16 sees values to 255, torchvision's to about 2, so features and with them gradients are some
+    # 50 times smaller here, and the configuration's rate hardly moves what is learned from scratch.
+    scratch_factor=10.0,
     warmup=0,
     clip=None,
     average=0.0,

@@ -317,6 +317,7 @@ COMMANDS = {
             numeric("--workers", "0"),
             numeric("--learning-rate", "0.001"),
             numeric("--boundary-weight", "3"),
+            numeric("--checkpoint-every", "1"),
             DEVICE,
         ),
     ),

@@ -26,9 +26,9 @@ COMMANDS = {
     "tables": f"models ablation timing challenge --data --out --year --set --sequences --train-sets {RUN}",
     "train": "foreground spn",
     "train foreground": f"--data --out --year --set --sequences {NETS}",
-    "train spn": "--out --preset --images --masks --photos --voc --sbd --download --fcn --coarse-masks --init "
+    "train spn": "--preset --out --images --masks --photos --voc --sbd --download --fcn --coarse-masks --init "
     "--guidance --vgg-weights --form --convex --precision --steps --batch --seed --size --learning-rate "
-    "--boundary-weight --workers --device --resume --overwrite",
+    "--boundary-weight --checkpoint-every --workers --device --resume --overwrite",
     "evaluate": "--data --results --year --set --sequences",
 }
 
@@ -50,8 +50,9 @@ def test_help_names_every_command_and_option(capsys, command, words):
 def test_help_says_what_is_taken_by_default(capsys):
     assert cli.main(["train", "spn", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "side of the crops (default: 160; 256 for VOC)" in text
-    assert "extra weight near outlines (default: 3.0; for VOC 0, the paper's loss)" in text
+    assert "side of the crops, for VOC 256 (lite: 160, paper: 256)" in text
+    assert "extra weight near outlines, for VOC 0 (lite: 3.0, paper: 0.0)" in text
+    assert "(lite: lite, paper: vgg16)" in text
     assert cli.main(["demo", "--help"]) == 0
     assert "paper, small, demo (default: demo)" in capsys.readouterr().out
 

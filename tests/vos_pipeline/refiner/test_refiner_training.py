@@ -14,11 +14,12 @@ import torch
 from davis_cases import files_in
 from spn_cases import TINY, photographs, square, tiny_refiner
 
+from spn import guidance
 from spn.refiner import SPNRefiner
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.refiner import Composites, refinement_loss, train_refiner, training, validate
 from vos_pipeline.refiner.curves import Curves
-from vos_pipeline.settings import SPNTraining
+from vos_pipeline.settings import SPN_PRESETS, SPNTraining
 
 
 def test_loss_is_two_class_cross_entropy_with_more_weight_at_the_outline():
@@ -68,6 +69,16 @@ def test_training_lowers_the_loss(tmp_path):
         tiny_refiner(), samples, tmp_path, SPNTraining(steps=40, batch=4, learning_rate=1e-2)
     )
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+def test_what_starts_at_random_beside_vgg16_learns_at_a_rate_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(guidance, "_VGG16", ((4, 1),) * 5)
+    refiner = SPNRefiner(guidance.VGG16Guidance(None), form="direct")
+    before = {name: value.clone() for name, value in refiner.named_parameters()}
+    config = replace(SPN_PRESETS["paper"], steps=1, batch=1, size=32, learning_rate=10.0, scratch_factor=0.0)
+    train_refiner(refiner, Composites(photographs(), 32), tmp_path, config)
+    changed = {name for name, value in refiner.named_parameters() if not torch.equal(value, before[name])}
+    assert changed == {name for name in before if name.startswith("guidance.features.")}
 
 
 def test_resuming_with_other_settings_is_refused(tmp_path):

@@ -64,7 +64,7 @@ def test_the_papers_refiner():
     assert (paper.optimizer, paper.momentum, paper.decay, paper.power) == ("sgd", 0.9, "poly", 0.5)
     assert (paper.boundary_weight, paper.warmup, paper.clip, paper.average) == (0, 0, None, 0)
     assert (paper.rate(0), paper.rate(37_500)) == pytest.approx((1e-4, 5e-5))
-    assert SPN_PRESETS["lite"] == SPNTraining()
+    assert SPN_PRESETS["lite"] == SPNTraining() and SPNTraining().scratch_factor == 1
 
 
 def test_the_small_presets_constants():
