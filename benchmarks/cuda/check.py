@@ -29,7 +29,7 @@ SOURCE = ROOT / "csrc" / "cuda" / "kernels.cu"
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 # For which nvcc writes the PTX of another, line by line, but for its name. Half the time goes into PTX, so each is
 # written once; `--own-ptx` writes each architecture's own, as the library has it.
-SAME_PTX = {86: 80, 89: 80, 100: 90, 120: 90}
+SAME_PTX = {86: 80, 89: 80, 120: 100}
 REGISTERS_OF_A_MULTIPROCESSOR = 65536
 # Threads of a kernel's largest block, as its launch bounds say (csrc/cuda/plan.h, merge.h).
 THREADS = {
