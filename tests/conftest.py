@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-# The same examples on every run; `--hypothesis-profile explore` draws new ones.
+# The same examples on every run; `--hypothesis-profile explore` draws new ones, `few` is for what repeats other tests.
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("few", deadline=None, derandomize=True, max_examples=10)
 settings.register_profile("explore", deadline=None, max_examples=200)
 settings.load_profile("repeatable")
 

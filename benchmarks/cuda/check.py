@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ from ..tables import print_table
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "csrc" / "cuda" / "kernels.cu"
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+# For which nvcc writes the PTX of another, line by line, but for its name. Half the time goes into PTX, so each is
+# written once; `--own-ptx` writes each architecture's own, as the library has it.
+SAME_PTX = {86: 80, 89: 80, 120: 100}
 REGISTERS_OF_A_MULTIPROCESSOR = 65536
 # Threads of a kernel's largest block, as its launch bounds say (csrc/cuda/plan.h, merge.h).
 THREADS = {
@@ -135,20 +139,43 @@ def parse(report: str, ptx: str, architecture: int) -> list[Kernel]:
     return kernels
 
 
-def compile_for(nvcc: str, architecture: int) -> tuple[list[Kernel], float, str | None]:
-    """Kernels, seconds, and the compiler's complaint if it had one."""
+def write_ptx(nvcc: str, architecture: int, folder: Path) -> Path:
+    """The file; ``CalledProcessError`` has the compiler's complaint if it had one."""
     import torch
 
     include = Path(torch.__file__).parent / "include"
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        command = [nvcc, f"-arch=sm_{architecture}", "-std=c++17", "-O3", "-DUSE_CUDA", f"-I{include}"]
-        command += ["-Xptxas", "-v", "-cubin", str(SOURCE), "-o", str(Path(folder) / "kernels.cubin")]
-        run = subprocess.run([*command, "--keep", "--keep-dir", folder], capture_output=True, text=True)
-        seconds = time.monotonic() - start
-        if run.returncode:
-            return [], seconds, run.stderr
-        return parse(run.stderr, (Path(folder) / "kernels.ptx").read_text(), architecture), seconds, None
+    file = folder / f"{architecture}.ptx"
+    command = [nvcc, f"-arch=compute_{architecture}", "-std=c++17", "-O3", "-DUSE_CUDA", f"-I{include}"]
+    command += ["-ptx", str(SOURCE), "-o", str(file)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return file
+
+
+def assemble(nvcc: str, ptx: Path, architecture: int) -> list[Kernel]:
+    """The kernels of the file, on the architecture."""
+    cubin = ptx.with_suffix(f".{architecture}.cubin")
+    command = [nvcc, "-cubin", f"-arch=sm_{architecture}", "-O3", "-Xptxas", "-v", str(ptx), "-o", str(cubin)]
+    report = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    return parse(report, ptx.read_text(), architecture)
+
+
+def compile_all(
+    nvcc: str, ptx_of: dict[int, int], jobs: int
+) -> Iterator[tuple[int, list[Kernel], str | None]]:
+    """For each architecture its kernels, and the compiler's complaint if it had one; ``ptx_of``: whose PTX it gets."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        # All PTX goes first: what waits for a file then waits for one that is being written.
+        files = {a: pool.submit(write_ptx, nvcc, a, Path(folder)) for a in sorted(set(ptx_of.values()))}
+
+        def kernels_of(architecture: int) -> list[Kernel]:
+            return assemble(nvcc, files[ptx_of[architecture]].result(), architecture)
+
+        found = {a: pool.submit(kernels_of, a) for a in ptx_of}
+        for architecture, kernels in found.items():
+            try:
+                yield architecture, kernels.result(), None
+            except subprocess.CalledProcessError as error:
+                yield architecture, [], error.stderr
 
 
 def register_rows(kernels: list[Kernel], architectures: list[int]) -> list[dict[str, object]]:
@@ -183,6 +210,7 @@ def shared_rows() -> list[dict[str, object]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--architectures", type=int, nargs="+", default=list(ARCHITECTURES))
+    parser.add_argument("--own-ptx", action="store_true", help="share no PTX among architectures")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--markdown", action="store_true", help="as tables for docs/cuda.md")
     parser.add_argument("--json", type=Path, help="also write the kernels to this file")
@@ -193,15 +221,15 @@ def main() -> int:
         return 0
     kernels, failed = [], False
     start = time.monotonic()
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        results = pool.map(lambda a: (a, *compile_for(nvcc, a)), arguments.architectures)
-        for architecture, found, seconds, complaint in results:
-            print(f"sm_{architecture}: {len(found)} kernels, {seconds:.0f} s", file=sys.stderr, flush=True)
-            if complaint is not None or not found:
-                print(complaint or "no kernels were found in the compiler's report")
-                failed = True
-            failed = failed or any(kernel.shared for kernel in found)
-            kernels += found
+    ptx_of = {a: a if arguments.own_ptx else SAME_PTX.get(a, a) for a in arguments.architectures}
+    for architecture, found, complaint in compile_all(nvcc, ptx_of, arguments.jobs):
+        done = time.monotonic() - start
+        print(f"sm_{architecture}: {len(found)} kernels, after {done:.0f} s", file=sys.stderr, flush=True)
+        if not found:
+            print(complaint or "no kernels were found in the compiler's report")
+            failed = True
+        failed = failed or any(kernel.shared for kernel in found)
+        kernels += found
     if kernels:
         print_table(register_rows(kernels, arguments.architectures), arguments.markdown)
         print()

@@ -104,7 +104,7 @@ def check(case: Case, machine: Machine) -> tuple[Tensor, ...]:
     return out, checkpoints, *(g for g in grads if g is not None), *([] if winner is None else [winner])
 
 
-def check_wanted(case: Case, machine: Machine, wanted: tuple[bool, bool, bool]) -> None:
+def check_wanted(case: Case, machine: Machine, *masks: tuple[bool, bool, bool]) -> None:
     """Which gradients are asked for changes no bit of them."""
     x, gates, source = case.tensors()
     options = (case.direction, case.normalize, case.merge)
@@ -112,10 +112,10 @@ def check_wanted(case: Case, machine: Machine, wanted: tuple[bool, bool, bool]) 
     grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(case.seed + 1)).to(case.dtype)
     arguments = (grad, x, gates, source, winner, checkpoints, *options)
     all_of_them = machine.propagate_backward(*arguments)
-    for asked, got, expected in zip(
-        wanted, machine.propagate_backward(*arguments, wanted), all_of_them, strict=True
-    ):
-        assert got is None if expected is None or not asked else torch.equal(got, expected)
+    for wanted in masks:
+        found = machine.propagate_backward(*arguments, wanted)
+        for asked, got, expected in zip(wanted, found, all_of_them, strict=True):
+            assert got is None if expected is None or not asked else torch.equal(got, expected), wanted
 
 
 __all__ = [

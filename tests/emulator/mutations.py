@@ -102,11 +102,9 @@ def ties(machine: Machine) -> None:
 def frozen(machine: Machine) -> None:
     """Of each gradient alone, of channels that share gates."""
     case = Case(20, 39, channels=4, gate_groups=1, source_groups=2)
-    for wanted in ((True, False, False), (False, True, False), (False, False, True)):
-        for multiprocessors, speed in ((1, SLOW), (1000, FAST)):
-            check_wanted(
-                case, replace(machine, multiprocessors=multiprocessors, bytes_per_clock=speed), wanted
-            )
+    alone = ((True, False, False), (False, True, False), (False, False, True))
+    for multiprocessors, speed in ((1, SLOW), (1000, FAST)):
+        check_wanted(case, replace(machine, multiprocessors=multiprocessors, bytes_per_clock=speed), *alone)
 
 
 # Lines across warps, segments, planes on chip, all or some of them, channels that share gates, alone and in parts; one

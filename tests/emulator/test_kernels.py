@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -72,19 +72,28 @@ def test_gradients_alone_equal_all_of_them(case: Case, machine: str, wanted: tup
 
 
 @pytest.mark.parametrize("machine", sorted(MACHINES))
-@pytest.mark.parametrize("wanted", WANTED, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_gradients_alone_on_every_machine(dtype: torch.dtype, wanted: tuple[bool, bool, bool], machine: str):
+def test_gradients_alone_on_every_machine(dtype: torch.dtype, machine: str):
     """Of channels that share gates and sources, and of those that do not."""
     case = Case(37, 42, channels=4, gate_groups=1, source_groups=2, dtype=dtype)
-    check_wanted(case, MACHINES[machine], wanted)
-    check_wanted(Case(20, 39, source_groups=2, merge="sum", dtype=dtype), MACHINES[machine], wanted)
+    check_wanted(case, MACHINES[machine], *WANTED)
+    check_wanted(Case(20, 39, source_groups=2, merge="sum", dtype=dtype), MACHINES[machine], *WANTED)
 
 
-@pytest.mark.parametrize("machine", sorted(MACHINES))
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("direction", [*DIRECTIONS, "four_way"])
-def test_every_machine(direction: str, dtype: torch.dtype, machine: str):
+FOUR_AND_ONE = [*DIRECTIONS, "four_way"]
+
+
+def turns(first: Iterable, second: Iterable, third: Sequence) -> list[tuple]:
+    """Triples with every pair of two of their values, where each has as many as the third or more."""
+    return [
+        (a, b, third[(i + j) % len(third)]) for (i, a), (j, b) in product(enumerate(first), enumerate(second))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("direction", "machine", "dtype"), turns(FOUR_AND_ONE, sorted(MACHINES), DTYPES), ids=str
+)
+def test_every_machine(direction: str, machine: str, dtype: torch.dtype):
     check(
         Case(
             height=37,
@@ -182,9 +191,11 @@ def test_channels_that_share_gates(source_groups: int, channels: int):
     check(case, machine_where(case, lambda plan: plan["channels"] == channels))
 
 
-@pytest.mark.parametrize("shape", [(64, 48), (48, 90), (50, 33), (70, 64)], ids=str)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("direction", [*DIRECTIONS, "four_way"])
+@pytest.mark.parametrize(
+    ("direction", "dtype", "shape"),
+    turns(FOUR_AND_ONE, DTYPES, [(64, 48), (48, 90), (50, 33), (70, 64)]),
+    ids=str,
+)
 def test_parts_in_chunks_of_lines(direction: str, dtype: torch.dtype, shape: tuple[int, int]):
     """As many launches as parts need that fit in their room; the same sums, bit for bit."""
     case = Case(

@@ -32,6 +32,8 @@ OPERATOR_TESTS = (
     "test_func.py",
     "test_purity.py",
 )
+# Finite differences and extreme values examine the arithmetic, which another torch does not change.
+LEFT_OUT = "not gradcheck and not extreme"
 
 pytestmark = pytest.mark.release
 
@@ -95,7 +97,7 @@ def test_the_wheel_beside_an_older_torch(distributions, tmp_path):
     assert where.startswith(str(tmp_path / "environment"))
     assert "CPU kernels  _cpu.abi3.so" in where
     ran = run(
-        python, "-m", "pytest", "-q", "-n", "auto", "-p", "no:cacheprovider", *OPERATOR_TESTS,
+        python, "-m", "pytest", "-q", "-n", "auto", "-p", "no:cacheprovider", "-k", LEFT_OUT, *OPERATOR_TESTS,
         cwd=tests, OMP_NUM_THREADS="1",
     )  # fmt: skip
     print(ran.splitlines()[-1])
