@@ -201,17 +201,17 @@ def test_one_frame_of_a_set_is_its_own_result(tiny_root, tmp_path):
     )
 
 
-@pytest.mark.parametrize("model", [pytest.param("per-object", marks=pytest.mark.slow), "per-video"])
-def test_forty_objects(tiny_root, tmp_path, monkeypatch, model):
+@pytest.mark.parametrize(("model", "count"), [("per-object", 11), ("per-video", 40)])
+def test_many_objects(tiny_root, tmp_path, monkeypatch, model, count):
     monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(tiny.TINY, model=model))
     labels = np.zeros(SIZE, np.uint8)
-    for k in range(40):
+    for k in range(count):
         y, x = divmod(k, 8)
         labels[8 * y : 8 * y + 7, 8 * x : 8 * x + 7] = k + 1
     write_sequence_masks(tiny_root, [labels] * tiny.FRAMES)
     assert cli.main(davis(tiny_root, tmp_path / "out", "--sequences", "pair")) == 0
     rows = (tmp_path / "out/labels/craf/per-sequence_results-val.csv").read_text().splitlines()
-    assert len(rows) == 41 and rows[40].startswith("pair_40,")
+    assert len(rows) == count + 1 and rows[count].startswith(f"pair_{count},")
     np.testing.assert_array_equal(read_labels(tmp_path / "out/labels/craf/pair/00000.png"), labels)
 
 
