@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 from torch.utils.data import Dataset
@@ -104,7 +105,7 @@ def _voc_samples(
             part: refiner.VOCPictures(args.voc, args.sbd, part, download=args.download and first)
             for part in ("train", "validation")
         }
-    coarse = refiner.CoarseMasks(_coarse_masks(args), lambda: refiner.load_fcn(args.fcn), device)
+    coarse = refiner.CoarseMasks(_coarse_masks(args), partial(refiner.load_fcn, args.fcn), device)
     train, validation = (
         refiner.VOCObjects(pictures, coarse, config.size, config.seed) for pictures in parts.values()
     )

@@ -1,6 +1,7 @@
 """VOC and SBD as the refiner's training set, with an FCN's scores as coarse masks."""
 
 import json
+import pickle
 import urllib.error
 from dataclasses import asdict, replace
 
@@ -17,6 +18,7 @@ from spn.guidance import VGG16Guidance
 from spn.refiner import SPNRefiner
 from vos_pipeline import refiner
 from vos_pipeline.__main__ import main
+from vos_pipeline.cli import command_line, train_spn
 from vos_pipeline.data import davis_palette
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.refiner import CoarseMasks, VOCObjects, VOCPictures, load_fcn, validation
@@ -231,6 +233,16 @@ def test_another_copy_of_a_picture_is_other_training_data(roots):
     assert VOCPictures(*roots).inventory() == before
     Image.fromarray(picture("b")).save(roots[0] / "VOCdevkit/VOC2012/JPEGImages/2007_02.jpg", quality=50)
     assert VOCPictures(*roots).inventory() != before
+
+
+def test_samples_can_be_sent_to_the_processes_that_prepare_them(roots, tmp_path):
+    words = ["train", "spn", "--voc", str(roots[0]), "--out", str(tmp_path / "out"), "--size", "32"]
+    args = command_line().parse_args(words)
+    train, validation, _ = train_spn._samples(args, train_spn.configuration(args), "cpu")
+    train.coarse.load = Knows  # in place of a network that is too large for a test
+    train.coarse.fill(train.pictures)
+    copy = pickle.loads(pickle.dumps((train, validation)))[0]
+    assert all(np.array_equal(a, b) for a, b in zip(copy[3], train[3], strict=True))
 
 
 def test_command(roots, tmp_path, monkeypatch, capsys):
