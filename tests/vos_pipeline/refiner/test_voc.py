@@ -239,8 +239,7 @@ def test_samples_can_be_sent_to_the_processes_that_prepare_them(roots, tmp_path)
     words = ["train", "spn", "--voc", str(roots[0]), "--out", str(tmp_path / "out"), "--size", "32"]
     args = command_line().parse_args(words)
     train, validation, _ = train_spn._samples(args, train_spn.configuration(args), "cpu")
-    train.coarse.load = Knows  # in place of a network that is too large for a test
-    train.coarse.fill(train.pictures)
+    CoarseMasks(train.coarse.folder, Knows).fill(train.pictures)  # its own network is too large for a test
     copy = pickle.loads(pickle.dumps((train, validation)))[0]
     assert all(np.array_equal(a, b) for a, b in zip(copy[3], train[3], strict=True))
 
@@ -282,6 +281,6 @@ def test_command(roots, tmp_path, monkeypatch, capsys):
     # The folder of the training is still free: that is refused first.
     assert main(["train", "spn", *map(str, options), "--coarse-masks", str(tmp_path / "new")]) == 0
     options[options.index(tmp_path / "other")] = tmp_path / "out"
-    monkeypatch.setattr(refiner, "load_fcn", None)
+    monkeypatch.setattr(refiner, "load_fcn", pytest.fail)  # the masks are there
     assert main(["train", "spn", *map(str, options), "--overwrite"]) == 0
     assert len(list((tmp_path / "out/coarse-masks").glob("*.npz"))) == 5
