@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -27,7 +28,7 @@ def demo(args: argparse.Namespace) -> None:
 
     preset, clips = _pipeline_preset(args), args.out / "clips"
     test, train = (DEMO_CLIPS, DEMO_FRAMES), (DEMO_TRAIN_CLIPS, DEMO_TRAIN_FRAMES)
-    with _claimed(args, SEGMENTATION) as folder:
+    with _claimed(args, SEGMENTATION, *_files([], preset)) as folder:
         if folder:
             folder.add(Path("clips", file) for file in (*clip_files(*test), *clip_files(*train, "train")))
             make_clips(clips, *test)
@@ -41,7 +42,7 @@ def davis(args: argparse.Namespace) -> None:
     preset, (year, set_name) = _pipeline_preset(args), _year_and_set(args)
     sequences = load_davis(args.data, year, set_name, args.sequences)
     train = _train_sequences(args.data, args.train_sets, args.year, sequences)
-    with _claimed(args, SEGMENTATION, *_files(sequences), *_files(train or [])):
+    with _claimed(args, SEGMENTATION, *_files([*sequences, *(train or [])], preset)):
         pass
     _run(args, preset, args.data, sequences, f"DAVIS {year} {set_name}", davis_set=set_name, train=train)
 
@@ -56,7 +57,7 @@ def segment(args: argparse.Namespace) -> None:
         train = _train_sequences(args.train_data, args.train_sets) or load_train_set(args.train_data)
     if not args.video.is_file():  # nothing is written if this fails
         sequence = load_frames(args.video, args.mask, first_frame=args.first_frame)
-    with _claimed(args, SEGMENTATION, args.video, args.mask, *_files(train)) as folder:
+    with _claimed(args, SEGMENTATION, args.video, args.mask, *_files(train, preset)) as folder:
         if args.video.is_file():
             sequence = load_frames(args.video, args.mask, args.out / "frames", args.first_frame)
             if folder:
@@ -82,10 +83,12 @@ def _preset(args: argparse.Namespace) -> Preset:
 
 
 def _pipeline_preset(args: argparse.Namespace) -> Preset:
-    """The same, with the SPN."""
+    """The same, with an SPN that can be read: known before anything is written or removed."""
+    from vos_pipeline.refiner import load_refiner
+
     preset = _preset(args)
     preset = replace(preset, refiner=args.refiner or preset.refiner)
-    _ = preset.chosen_refiner  # refused before anything is written
+    load_refiner(preset.chosen_refiner)
     return preset
 
 
@@ -129,9 +132,12 @@ def _claimed(args: argparse.Namespace, kind: str, *inputs: Path) -> Iterator[Out
         yield folder
 
 
-def _files(sequences: list[Sequence]) -> Iterator[Path]:
+def _files(sequences: list[Sequence], preset: Preset | None = None) -> Iterator[Path]:
+    """What a command reads: frames, masks, and the file of the SPN."""
     for sequence in sequences:
         yield from sequence.files
+    if preset and preset.refiner and Path(preset.refiner).is_file():
+        yield Path(preset.refiner)
 
 
 def _run(
@@ -233,6 +239,8 @@ def train_spn(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     from vos_pipeline import evaluation
 
+    if int(os.environ.get("RANK", "0")):
+        return  # under torchrun one rank scores
     year, set_name = _year_and_set(args)
     scores = evaluation.evaluate(args.data, args.results, year, set_name, args.sequences)
     print(scores.global_table().text(), end="\n\n")

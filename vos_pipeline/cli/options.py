@@ -273,7 +273,7 @@ def _add_data_options(parser: argparse.ArgumentParser, several: bool = False, de
     )
     parser.add_argument(
         "--set",
-        *(["--sets"] if several else []),
+        "--sets",
         type=values.set_name,
         nargs="+" if several else None,
         dest="sets" if several else "set_name",

@@ -20,8 +20,8 @@ def class_balanced_loss(
     counts nothing, and neither does one without background.  Among more classes, class c of :math:`n_c` pixels has
     the weight :math:`n_c^{-1} / \sum_k n_k^{-1}`, over the classes k that occur; for two that is the above.
     A net trained this way overstates small objects: its probabilities are those of a world where half the
-    pixels are foreground.  ``balance`` b puts :math:`n_c^{-b}` in place of :math:`n_c^{-1}`: 1 is eq. (1); 0
-    weighs all pixels alike, those of an image of one class too.
+    pixels are foreground.  ``balance`` b puts :math:`n_c^{-b}` in place of :math:`n_c^{-1}`: 1 is eq. (1). 0 is
+    plain cross-entropy.
 
     Args:
         logits: (N, C, H, W), floating point; channel 0 is background.
@@ -42,11 +42,16 @@ def class_balanced_loss(
     if reduction not in ("sum", "mean"):
         raise ValueError(f'reduction must be "sum" or "mean", got {reduction!r}')
     target = target.long()
-    count = F.one_hot(target.flatten(1), logits.shape[1]).sum(1)  # (N, C) pixels of every class
-    weight = torch.where(count > 0, count.clamp(min=1).to(logits.dtype) ** -balance, 0)
-    weight = weight / weight.sum(1, keepdim=True)
-    if balance:
-        weight = weight * ((count > 0).sum(1, keepdim=True) > 1)
     loss = F.cross_entropy(logits, target, reduction="none")
-    loss = loss * weight.gather(1, target.flatten(1)).view_as(loss)
+    if balance:
+        weight = _class_weights(target, logits.shape[1], balance)
+        loss = loss * weight.gather(1, target.flatten(1)).view_as(loss)
     return loss.sum() if reduction == "sum" else loss.mean()
+
+
+def _class_weights(target: Tensor, classes: int, balance: float) -> Tensor:
+    """(N, C) weight of a pixel of each class in each image; 0 throughout an image of one class."""
+    count = F.one_hot(target.flatten(1), classes).sum(1)
+    weight = torch.where(count > 0, count.clamp(min=1).float() ** -balance, 0)
+    several = (count > 0).sum(1, keepdim=True) > 1
+    return weight / weight.sum(1, keepdim=True) * several

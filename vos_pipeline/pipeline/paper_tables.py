@@ -6,7 +6,7 @@ already are reused, so one table after the other costs only what is new in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from vos_pipeline.output_folder import KIND, TABLES, OutputFolder
 from vos_pipeline.pipeline import paper_figures
 from vos_pipeline.pipeline.outputs import report_data, write_submission
 from vos_pipeline.pipeline.run_folder import CRAF, FOREGROUND, INSTANCE, REPEATED, SPN, TUNING, RunResult
+from vos_pipeline.pipeline.run_nets import TRAINED, net_files
 from vos_pipeline.pipeline.stages import run
 from vos_pipeline.report import write_report
 from vos_pipeline.settings import MODELS, Preset
@@ -67,11 +68,11 @@ def make_table(
     variants = Variants(data, sequences, out, preset, join_process_group(device), train_sequences)
     with first_rank_first() as first:
         if first:
-            _claim(out, overwrite)
+            _claim(out, overwrite, [Path(preset.chosen_refiner)])
     runs = {variant: variants.run(variant) for variant in RUNS[name]}  # by all ranks together
     if process_rank()[0] != 0:
         return  # one rank tells what all of them did
-    where = f"preset {preset.name} on {variants.device}"
+    where = f"{len(sequences)} sequences, preset {preset.name} on {variants.device}"
     tables = {
         file: replace(table, title=f"{table.title}; ours: {where}")
         for file, table in MAKERS[name](runs).items()
@@ -91,14 +92,14 @@ def make_table(
     print(f"report      {write_report(out / f'{name}.html', report)}")
 
 
-def _claim(out: Path, overwrite: bool) -> None:
+def _claim(out: Path, overwrite: bool, inputs: list[Path]) -> None:
     """Claim the folder of all tables; what it holds is reused unless it is to be overwritten."""
     folder, runs = OutputFolder(out), [OutputFolder(out / name) for name in VARIANTS]
     if overwrite and folder.work().get(KIND) == TABLES:  # else the runs are not ours
         for run_folder in runs:  # before the note that says so
             if run_folder.note.exists():
-                run_folder.claim(overwrite=True)
-    folder.claim(resume=folder.note.exists(), overwrite=overwrite)
+                run_folder.claim(overwrite=True, inputs=inputs)
+    folder.claim(resume=folder.note.exists(), overwrite=overwrite, inputs=inputs)
     folder.identify(KIND, TABLES)
     folder.add(f"{table}.{suffix}" for table in FILES for suffix in ("csv", "md", "html"))
     folder.add(SUBMISSIONS.values())
@@ -134,22 +135,21 @@ class Variants:
             return self._run(CHALLENGE if variant == CHALLENGE else FULL, self.preset)
         if variant == WITHOUT_TUNING:
             untuned = replace(self.preset, first_frames=replace(self.preset.first_frames, steps=0))
-            return self._run(variant, untuned, shared=("foreground.pt",))
-        shared = ("foreground.pt", "first-frames.pt", "*/foreground.pt", "*/object-*.pt")
-        return self._run(variant, replace(self.preset, model=variant), shared)
+            return self._run(variant, untuned, shared=[Path(TRAINED)])
+        other = replace(self.preset, model=variant)
+        return self._run(variant, other, shared=net_files(other, self.sequences))
 
-    def _run(self, name: str, preset: Preset, shared: tuple[str, ...] = ()) -> RunResult:
-        """The run of a variant, which starts from the nets of the full one whose files match ``shared``."""
+    def _run(self, name: str, preset: Preset, shared: Iterable[Path] = ()) -> RunResult:
+        """The run of a variant, which starts from those nets in ``shared`` that the full one has."""
         if name in self.results:
             return self.results[name]
         source = self.out / FULL / "nets"
 
         def copy_nets(target: Path) -> None:
-            for path in (path for pattern in shared for path in source.glob(pattern)):
-                copy = target / path.relative_to(source)
-                if not copy.exists():
-                    with replacing(copy) as file:
-                        file.write(path.read_bytes())
+            for net in shared:
+                if (source / net).exists() and not (target / net).exists():
+                    with replacing(target / net) as file:
+                        file.write((source / net).read_bytes())
 
         self.results[name] = run(
             self.data,

@@ -72,7 +72,7 @@ def refine_masks(
     with first_rank_first() as first:
         if first:
             folder = OutputFolder(out)
-            folder.claim(resume=resume, overwrite=overwrite, inputs=(frames, masks))
+            folder.claim(resume=resume, overwrite=overwrite, inputs=(frames, masks, Path(weights)))
             folder.identify(KIND, REFINED_MASKS)
             constants = asdict(CRAFParameters()) if craf else None
             folder.identify(

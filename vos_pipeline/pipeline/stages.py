@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vos_pipeline.data import Sequence, has_train_set, load_train_set
-from vos_pipeline.errors import PipelineError
+from vos_pipeline.errors import PipelineError, warn
 from vos_pipeline.nets import (
     foreground_mask,
     labels_from_scores,
@@ -86,7 +86,7 @@ def run(
         preset.chosen_refiner, device
     )  # a damaged file is told of before hours of training
     if process_rank()[0] == 0:
-        inputs = [path for sequence in sequences for path in sequence.files]
+        inputs = [path for sequence in sequences for path in sequence.files] + [Path(preset.chosen_refiner)]
         OutputFolder(folder.path).claim(resume=resume, overwrite=overwrite, inputs=inputs)
         folder.open(preset, train_sequences, sequences)
         if copy_nets:
@@ -95,10 +95,11 @@ def run(
 
     # What is there belongs to this run now: every stage goes on from it.
     nets = nets_of(folder, preset, device)
-    nets.train_shared(train_sequences, sequences)
     todo = [sequence for sequence in sequences if not folder.is_done(sequence)]
     wait_for_all()  # before anyone finishes a sequence that another has not looked for yet
-    nets.train_own(todo)
+    if todo:
+        nets.train_shared(train_sequences, sequences)
+        nets.train_own(todo)
     for sequence in my_share(todo):
         _segment(sequence, nets, refiner, folder, nets.tuning_seconds(sequence, among=len(sequences)))
     wait_for_all()
@@ -115,6 +116,8 @@ def default_train_sequences(root: Path, exclude: list[Sequence]) -> list[Sequenc
     """The train set of a DAVIS root (2017, else 2016) without the sequences under test; [] if it has none."""
     names = {sequence.name for sequence in exclude}
     train = load_train_set(root) if has_train_set(root) else []
+    if not train and process_rank()[0] == 0:
+        warn(f"{root}: has no train set, so the foreground net learns from first frames alone")
     return [sequence for sequence in train if sequence.name not in names]
 
 

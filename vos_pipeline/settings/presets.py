@@ -64,6 +64,7 @@ class Preset:
 
         return replace(
             self,
+            name=self.name if factor == 1 else f"{self.name} with 1/{factor} of its steps",
             foreground=divided(self.foreground),
             first_frames=divided(self.first_frames),
             instance=divided(self.instance),

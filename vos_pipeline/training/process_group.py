@@ -15,6 +15,9 @@ from torch import Tensor
 
 Work = TypeVar("Work")
 
+# Ranks that are done with their sequences wait for the others, for hours if need be.
+PATIENCE = timedelta(days=7)
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -44,8 +47,7 @@ def join_process_group(device: str) -> str:
         return device
     cuda = device.startswith("cuda")
     if not dist.is_initialized():
-        # Ranks that are done with their sequences wait for the others, for hours if need be.
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(days=7))
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
     if not cuda:
         return device
     device = f"cuda:{os.environ['LOCAL_RANK']}"
@@ -71,7 +73,7 @@ def ranks_for_batch(batch: int) -> Ranks | None:
     """
     rank, world = process_rank()
     size = max(count for count in range(1, world + 1) if batch % count == 0)
-    group = dist.new_group(list(range(size))) if 1 < size < world else None
+    group = dist.new_group(list(range(size)), timeout=PATIENCE) if 1 < size < world else None
     return Ranks(rank, size, group) if rank < size else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -98,7 +97,7 @@ class Trainer:
             at_checkpoint: called whenever a checkpoint was written, in the process that wrote it.
 
         Raises:
-            PipelineError: the loss is infinite or NaN.
+            PipelineError: weights became infinite or NaN, which is looked for before a checkpoint is written.
         """
         steps = self.schedule.steps
         recent: deque[Tensor] = deque(maxlen=100)
@@ -111,11 +110,13 @@ class Trainer:
                 if after_step:
                     after_step(loss)
                 recent.append(loss)
-                # To ask a GPU more often than every tenth step would make it wait.
-                if self.done % 10 == 0 or self._saves_now():
-                    progress.set_postfix(loss=f"{self._mean(recent, title):.4g}", refresh=False)
+                if self.done % 10 == 0 or self.done == steps:  # to ask a GPU more often would make it wait
+                    progress.set_postfix(loss=f"{torch.stack(list(recent)).mean():.4g}", refresh=False)
                 progress.update()
-                if self.keeps and self._saves_now():
+                if self.done % self.schedule.checkpoint_every and self.done != steps:
+                    continue
+                self._check_weights(title)
+                if self.keeps:
                     self.seconds = time.perf_counter() - start
                     self.save()
                     if at_checkpoint:
@@ -125,18 +126,14 @@ class Trainer:
             if self.keeps and steps == 0:  # what needs the net finds it all the same
                 self.save()
 
-    def _saves_now(self) -> bool:
-        return self.done % self.schedule.checkpoint_every == 0 or self.done == self.schedule.steps
-
-    def _mean(self, losses: Iterable[Tensor], title: str) -> float:
-        """The mean loss; PipelineError if it is not finite, before weights that are lost are written over good ones."""
-        mean = torch.stack(list(losses)).mean().item()
-        if not math.isfinite(mean):
+    def _check_weights(self, title: str) -> None:
+        """Fail before weights that are lost are written over good ones; in all ranks, since they have the same."""
+        values = [value for value in self.net.state_dict().values() if value.is_floating_point()]
+        if not torch.stack([value.isfinite().all() for value in values]).all():
             raise PipelineError(
-                f"{title}: the loss became {mean} within {self.done} steps, so the training has diverged; its last "
-                "checkpoint is kept: try float32, or a smaller learning rate"
+                f"{title}: the training diverged: weights are infinite or NaN after {self.done} steps, and are not "
+                "saved; try float32, or a smaller learning rate"
             )
-        return mean
 
     def step(self, batch: Sequence[Tensor]) -> Tensor:
         """One step; the loss of this rank's batch."""

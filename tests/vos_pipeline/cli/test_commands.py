@@ -10,6 +10,7 @@ import pytest
 import torch
 from davis_cases import files_in
 from PIL import Image
+from spn_cases import tiny_refiner
 
 from vos_pipeline import __main__ as cli
 from vos_pipeline import nets, pipeline, training
@@ -25,6 +26,7 @@ from vos_pipeline.data import (
     write_video,
 )
 from vos_pipeline.evaluation import scores
+from vos_pipeline.output_folder import KIND, REFINER, TABLES, OutputFolder
 
 # --- demo, davis, segment -----------------------------------------------------------------------------------
 
@@ -103,6 +105,40 @@ def test_the_papers_preset_needs_an_spn_to_be_chosen(fake_run, fails, clips_root
     why = fails(["davis", "--data", clips_root, "--out", tmp_path / "out", "--preset", "paper"])
     assert "preset paper needs an SPN" in why and "train spn --preset paper" in why
     assert not fake_run and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["davis", "tables timing", "refine", "segment"])
+def test_no_option_removes_the_refiner_that_is_to_be_used(fails, clips_root, tmp_path, command):
+    file = tmp_path / "spn" / "spn.safetensors"
+    tiny_refiner().save_pretrained(file)
+    folder = OutputFolder(file.parent)
+    folder.claim(resume=True, overwrite=True)
+    folder.identify(KIND, TABLES if "tables" in command else REFINER)
+    folder.add([file.name], written=True)
+    images, masks = (clips_root / kind / "480p/val-00" for kind in ("JPEGImages", "Annotations"))
+    data = {
+        "refine": ["--frames", images, "--masks", masks],
+        "segment": [images, "--mask", masks / "00000.png"],
+    }.get(command, ["--data", clips_root])
+    why = fails([*command.split(), *data, "--out", file.parent, "--refiner", file, "--overwrite"])
+    assert "spn.safetensors: is read by this command, and --overwrite would remove it" in why
+    assert file.is_file()
+
+
+def test_a_damaged_refiner_is_told_of_before_an_older_run_is_removed(fails, clips_root, tmp_path):
+    folder, bad = OutputFolder(tmp_path / "out"), tmp_path / "bad.safetensors"
+    folder.claim()
+    folder.add(["report.html"])
+    (tmp_path / "out/report.html").write_text("mine"), bad.write_text("no refiner")
+    argv = ["davis", "--data", clips_root, "--out", tmp_path / "out", "--overwrite", "--refiner", bad]
+    assert "bad.safetensors" in fails(argv)
+    assert (tmp_path / "out/report.html").read_text() == "mine"
+
+
+def test_evaluate_is_done_by_one_rank(clips_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    assert cli.main(["evaluate", "--data", str(clips_root), "--results", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())
 
 
 def test_options_change_the_preset_and_the_data(fake_run, clips_root, tmp_path, fails):

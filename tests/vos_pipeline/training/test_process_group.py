@@ -26,7 +26,9 @@ def test_ranks_share_out_all_work_once(monkeypatch):
 )
 def test_as_many_ranks_train_as_share_a_batch_evenly(monkeypatch, batch, world, sizes):
     groups = []
-    monkeypatch.setattr(process_group.dist, "new_group", lambda ranks: groups.append(ranks) or "group")
+    monkeypatch.setattr(
+        process_group.dist, "new_group", lambda ranks, timeout: groups.append(ranks) or "group"
+    )
     shared = []
     for rank in range(world):
         monkeypatch.setattr(process_group, "process_rank", lambda rank=rank: (rank, world))
