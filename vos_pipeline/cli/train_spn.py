@@ -6,6 +6,7 @@ import argparse
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch.utils.data import Dataset
 
@@ -27,8 +28,11 @@ def train_spn(args: argparse.Namespace) -> None:
     """Train in every process that ``torchrun`` started."""
     device = join_process_group(args.device)
     config = configuration(args)
+    init = refiner.load_refiner(args.init) if args.init else None
+    if init:
+        config = replace(config, **_network(args, refiner.network_of(init)))
     samples, validation, data = _samples(args, config, device)
-    net = refiner.load_refiner(args.init) if args.init else refiner.initial_refiner(config, args.vgg_weights)
+    net = init or refiner.initial_refiner(config, args.vgg_weights)
     with first_rank_first() as first:
         if first:
             folder = OutputFolder(args.out)
@@ -60,6 +64,17 @@ def configuration(args: argparse.Namespace) -> SPNTraining:
     names = [field.name for field in fields(SPNTraining)]
     given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
     return replace(SPN_PRESETS[args.preset], **(VOC_DEFAULTS if args.voc else {}) | given)
+
+
+def _network(args: argparse.Namespace, network: dict[str, Any]) -> dict[str, Any]:
+    """The network of ``--init``; PipelineError if options ask for another."""
+    for name, value in network.items():
+        given = getattr(args, name)
+        if given is not None and given != value:
+            raise PipelineError(
+                f"--{name} {given}: the refiner of --init has {name} {value}: leave out one of the two"
+            )
+    return network
 
 
 def _inputs(args: argparse.Namespace) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from vos_pipeline.refiner.composites import Composites
 from vos_pipeline.refiner.degrade import confuse, degrade, hardness, lose_resolution, smooth_noise, snap
-from vos_pipeline.refiner.loading import initial_refiner, load_refiner, refiner_identity
+from vos_pipeline.refiner.loading import initial_refiner, load_refiner, network_of, refiner_identity
 from vos_pipeline.refiner.loss import refinement_loss
 from vos_pipeline.refiner.masked_pictures import MaskedPictures, PictureFolders
 from vos_pipeline.refiner.photographs import bundled_photographs
@@ -28,6 +28,7 @@ __all__ = [
     "load_fcn",
     "load_refiner",
     "lose_resolution",
+    "network_of",
     "refinement_loss",
     "refiner_identity",
     "smooth_noise",

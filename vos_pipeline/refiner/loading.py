@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,6 +35,15 @@ def refiner_identity(name_or_file: str | Path) -> str:
     """What tells the weights of one refiner from those of another: a digest of its file, or its name."""
     path = Path(name_or_file)
     return fingerprint([path]) if path.is_file() else str(name_or_file)
+
+
+def network_of(refiner: SPNRefiner) -> dict[str, Any]:
+    """What a refiner is, in the fields of :class:`vos_pipeline.settings.SPNTraining`: guidance, form, convex."""
+    if isinstance(refiner.guidance, VGG16Guidance):
+        guidance = "vgg16"
+    else:
+        guidance = "lite" if getattr(refiner.guidance, "sees_mask", False) else "lite-image"
+    return {"guidance": guidance, "form": refiner.form, "convex": refiner.config["convex"]}
 
 
 def initial_refiner(config: SPNTraining, vgg_weights: str = "imagenet") -> SPNRefiner:

@@ -110,6 +110,7 @@ def test_the_papers_preset_needs_an_spn_to_be_chosen(fake_run, fails, clips_root
 @pytest.mark.parametrize("command", ["davis", "tables timing", "refine", "segment"])
 def test_no_option_removes_the_refiner_that_is_to_be_used(fails, clips_root, tmp_path, command):
     file = tmp_path / "spn" / "spn.safetensors"
+    file.parent.mkdir()
     tiny_refiner().save_pretrained(file)
     folder = OutputFolder(file.parent)
     folder.claim(resume=True, overwrite=True)

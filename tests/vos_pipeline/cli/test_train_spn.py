@@ -1,5 +1,6 @@
 """The train spn command: what its options make of it."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -70,3 +71,16 @@ def test_what_is_given_beside_a_preset_comes_first():
     given = of("--preset", "paper", *words, "--convex")
     assert given == replace(SPN_PRESETS["paper"], **options, convex=True)
     assert of("--form", "direct", *words) == replace(SPN_PRESETS["lite"], **options, form="direct")
+
+
+def test_the_network_of_given_weights_is_what_is_noted(tmp_path, fails):
+    images, masks = masked_folder(tmp_path)
+    tiny_refiner().save_pretrained(tmp_path / "start.safetensors")
+    options = ["--images", images, "--masks", masks, "--init", tmp_path / "start.safetensors"]
+    sizes = ["--steps", "1", "--batch", "1", "--size", "32"]
+    assert run("--preset", "paper", *options, *sizes, "--out", tmp_path / "out") == 0
+    settings = json.loads((tmp_path / "out/run.json").read_text())["work"]["settings"]
+    assert (settings["guidance"], settings["form"], settings["convex"]) == ("lite", "embedded", False)
+    assert settings["optimizer"] == "sgd"
+    why = fails(["train", "spn", *options, "--guidance", "vgg16", "--out", tmp_path / "other"])
+    assert "--guidance vgg16: the refiner of --init has guidance lite: leave out one of the two" in why
