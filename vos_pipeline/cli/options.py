@@ -186,7 +186,7 @@ def _train_spn(parser: argparse.ArgumentParser) -> None:
         choices=list(SPN_PRESETS),
         default="lite",
         help="lite: the small refiner that ships with spn; paper: section 4.1, for --voc, or --images and --masks. "
-        f"What is given beside it comes first {DEFAULT}",
+        f"Options that are given override it {DEFAULT}",
     )
     parser.add_argument(
         "--out",
@@ -290,7 +290,8 @@ def _add_train_sets(parser: argparse.ArgumentParser) -> None:
         type=values.set_name,
         nargs="+",
         metavar="SET",
-        help="sets to train the foreground net on, such as train val; sequences under test are left out "
+        help="sets to train the foreground net on, SET or YEAR/SET, such as train val; "
+        "sequences under test are left out "
         "(default: train of 2017, else of 2016; for the challenge train val)",
     )
 

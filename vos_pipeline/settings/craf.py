@@ -25,7 +25,8 @@ class CRAFParameters:
         gamma_reference: what gamma is relative to: "previous_area" (the object's region in the previous
             frame) or "selected_area" (its region of step 1, before step 2 took something away).
         previous: the object's region in the previous frame is "filtered" (what the filter kept of the object) or
-            "labelled" (what the object got of it once labels were decided, as in the authors' script).
+            "labelled" (what the object got of it once labels were decided, as in the authors' script, if
+            ``threshold`` is also that of the labels).
     """
 
     alpha: float = 0.2
