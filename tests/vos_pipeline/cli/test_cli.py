@@ -147,7 +147,7 @@ DAVIS = ["davis", "--data", "d", "--out", "OUT"]
         ),
         (
             [*DAVIS, "--set", "../val"],
-            "argument --set: must be SET or YEAR/SET such as val or 2016/val, got '../val'",
+            "argument --set/--sets: must be SET or YEAR/SET such as val or 2016/val, got '../val'",
         ),
         ([*DAVIS, "--year", ".."], "argument --year: must be a plain name, got '..'"),
         ([*DAVIS, "--out", ""], "argument --out: must be a path, got ''"),
