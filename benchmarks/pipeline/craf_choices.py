@@ -1,6 +1,6 @@
 """CRAF's open choices on real video: what J and F become if one of them is made otherwise.
 
-    python -m benchmarks.pipeline.craf_choices --data ROOT --run OUT/full --preset small [--sets 2017/val] --json FILE
+    python -m benchmarks.pipeline.craf_choices --data ROOT --run OUT/full --preset small [--sets 2017/val] [--sequences NAME ...] --json FILE
 
 OUT/full is a run that ``python -m vos_pipeline tables ablation`` left behind: its nets are used once more. Scores of
 the SPN are filtered with each set of parameters; J and F are means over objects.
@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="a DAVIS root")
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="a run that is done")
     parser.add_argument("--sets", nargs="+", default=["2017/val"], metavar="YEAR/SET")
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these of the sets")
     parser.add_argument("--preset", default="small", help="that of the run")
     parser.add_argument("--precision", default="float32", help="that of the run")
     parser.add_argument("--json", type=Path, required=True)
@@ -104,7 +105,7 @@ def main() -> None:
 
     preset = replace(get_preset(args.preset), precision=args.precision)
     trials = {choice: Trial(parameters) for choice, parameters in CHOICES.items()}
-    for sequence in load_sets(args.data, args.sets, None):
+    for sequence in load_sets(args.data, args.sets, args.sequences):
         go_through(sequence, list(trials.values()), args.run, preset)
     rows = [trial.row(choice) for choice, trial in trials.items()]
     write_results(args.json, describe("cpu"), rows)

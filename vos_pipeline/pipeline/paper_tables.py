@@ -34,6 +34,7 @@ VARIANTS = (FULL, WITHOUT_TUNING, *MODELS, CHALLENGE)  # folders under that of t
 FILES = ("ablation", "ablation-per-object", "models", "timing", "challenge")
 SUBMISSIONS = {CRAF: "submission.zip", SPN: "submission-without-craf.zip"}
 MEANS = ("J&F-Mean", "J-Mean", "J-Recall", "F-Mean", "F-Recall")
+MOST_NAMED = 6  # sequences in a title
 COLUMNS = ("", "J&F", "J", "J recall", "F", "F recall")
 
 Runs = dict[str, RunResult]
@@ -72,7 +73,9 @@ def make_table(
     runs = {variant: variants.run(variant) for variant in RUNS[name]}  # by all ranks together
     if process_rank()[0] != 0:
         return  # one rank tells what all of them did
-    where = f"{len(sequences)} sequences, preset {preset.name} on {variants.device}"
+    names = [sequence.name for sequence in sequences]
+    of = ", ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} sequences"
+    where = f"{of}; preset {preset.name} on {variants.device}"
     tables = {
         file: replace(table, title=f"{table.title}; ours: {where}")
         for file, table in MAKERS[name](runs).items()

@@ -71,7 +71,7 @@ def test_ablation_has_our_rows_and_then_the_papers(root, tmp_path, capsys):
     assert np.mean([float(row[4]) for row in objects]) == pytest.approx(float(rows[3][2]))
     page = (tmp_path / "out" / "ablation.md").read_text()
     assert (
-        page in capsys.readouterr().out and "the DAVIS 2017 validation set; ours: preset tiny on cpu" in page
+        page in capsys.readouterr().out and "validation set; ours: pair, single; preset tiny on cpu" in page
     )
     report = (tmp_path / "out" / "ablation.html").read_text()
     assert "Table 2, ablation" in report and "0.448" in report and "data:image" in report
