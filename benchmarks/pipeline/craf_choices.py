@@ -1,6 +1,6 @@
 """CRAF's open choices on real video: what J and F become if one of them is made otherwise.
 
-    python -m benchmarks.pipeline.craf_choices --data ROOT --run OUT/full --preset small [--sets 2017/val] [--sequences NAME ...] --json FILE
+    python -m benchmarks.pipeline.craf_choices --data ROOT --run OUT/full --preset small --sets 2017/val --json FILE
 
 OUT/full is a run that ``python -m vos_pipeline tables ablation`` left behind: its nets are used once more. Scores of
 the SPN are filtered with each set of parameters; J and F are means over objects.
