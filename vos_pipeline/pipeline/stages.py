@@ -82,9 +82,8 @@ def run(
     if train_sequences is None:
         train_sequences = default_train_sequences(Path(data_root), exclude=sequences)
     device = join_process_group(device)
-    refiner = load_refiner(
-        preset.chosen_refiner, device
-    )  # a damaged file is told of before hours of training
+    # Before hours of training, which a damaged file must not follow.
+    refiner = load_refiner(preset.chosen_refiner, device)
     if process_rank()[0] == 0:
         inputs = [path for sequence in sequences for path in sequence.files] + [Path(preset.chosen_refiner)]
         OutputFolder(folder.path).claim(resume=resume, overwrite=overwrite, inputs=inputs)

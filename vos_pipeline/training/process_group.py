@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vos_pipeline.errors import PipelineError
+
 Work = TypeVar("Work")
 
 # Ranks that are done with their sequences wait for the others, for hours if need be.
@@ -45,12 +47,17 @@ def join_process_group(device: str) -> str:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if "RANK" not in os.environ:
         return device
-    cuda = device.startswith("cuda")
+    cuda, local = device.startswith("cuda"), int(os.environ["LOCAL_RANK"])
+    if cuda and local >= torch.cuda.device_count():
+        raise PipelineError(
+            f"process {local} of this machine has no GPU of its own, there are {torch.cuda.device_count()}: "
+            "start as many processes, or give --device cpu"
+        )
     if not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
     if not cuda:
         return device
-    device = f"cuda:{os.environ['LOCAL_RANK']}"
+    device = f"cuda:{local}"
     torch.cuda.set_device(device)
     return device
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from vos_pipeline.errors import PipelineError
 from vos_pipeline.training import (
     first_rank_first,
     join_process_group,
@@ -43,6 +44,15 @@ def test_as_many_ranks_train_as_share_a_batch_evenly(monkeypatch, batch, world, 
 def test_auto_is_a_gpu_where_there_is_one(monkeypatch, gpu, device):
     monkeypatch.setattr(process_group.torch.cuda, "is_available", lambda: gpu)
     assert join_process_group("auto") == device
+
+
+def test_more_ranks_than_gpus(monkeypatch):
+    for name, value in (("RANK", "2"), ("LOCAL_RANK", "2")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(process_group.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(process_group.torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(PipelineError, match="process 2 of this machine has no GPU of its own, there are 2"):
+        join_process_group("auto")
 
 
 def ranks(monkeypatch, rank, told):
