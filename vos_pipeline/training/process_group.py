@@ -47,7 +47,7 @@ def join_process_group(device: str) -> str:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if "RANK" not in os.environ:
         return device
-    cuda, local = device.startswith("cuda"), int(os.environ["LOCAL_RANK"])
+    cuda, local = device.startswith("cuda"), int(os.environ.get("LOCAL_RANK", "0"))
     if cuda and local >= torch.cuda.device_count():
         raise PipelineError(
             f"process {local} of this machine has no GPU of its own, there are {torch.cuda.device_count()}: "
