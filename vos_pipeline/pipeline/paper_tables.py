@@ -73,26 +73,35 @@ def make_table(
     runs = {variant: variants.run(variant) for variant in RUNS[name]}  # by all ranks together
     if process_rank()[0] != 0:
         return  # one rank tells what all of them did
-    names = [sequence.name for sequence in sequences]
-    of = ", ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} sequences"
-    where = f"{of}; preset {preset.name} on {variants.device}"
+    what = _what_ours_are(variants)
     tables = {
-        file: replace(table, title=f"{table.title}; ours: {where}")
+        file: replace(table, title=f"{table.title}; ours: {what}")
         for file, table in MAKERS[name](runs).items()
     }
+    _write_tables(tables, out)
+    first_run = runs[RUNS[name][0]]
+    if name == CHALLENGE:
+        for stage, file in SUBMISSIONS.items():
+            print(f"submission  {write_submission(out / file, sequences, first_run.label_dirs[stage])}")
+    of_run = report_data(sequences, first_run, what)
+    report = replace(of_run, tables=[*tables.values(), *of_run.tables])
+    print(f"report      {write_report(out / f'{name}.html', report)}")
+
+
+def _what_ours_are(variants: Variants) -> str:
+    """A few words for titles: sequences, preset, device."""
+    names = [sequence.name for sequence in variants.sequences]
+    of = ", ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} sequences"
+    return f"{of}; preset {variants.preset.name} on {variants.device}"
+
+
+def _write_tables(tables: Mapping[str, Table], out: Path) -> None:
     for file, table in tables.items():
         print(table.markdown())
         for path, content in ((out / f"{file}.csv", table.csv()), (out / f"{file}.md", table.markdown())):
             with replacing(path) as handle:
                 handle.write(content.encode())
             print(f"table       {path}")
-    first_run = runs[RUNS[name][0]]
-    if name == CHALLENGE:
-        for stage, file in SUBMISSIONS.items():
-            print(f"submission  {write_submission(out / file, sequences, first_run.label_dirs[stage])}")
-    of_run = report_data(sequences, first_run, where)
-    report = replace(of_run, tables=[*tables.values(), *of_run.tables])
-    print(f"report      {write_report(out / f'{name}.html', report)}")
 
 
 def _claim(out: Path, overwrite: bool, inputs: list[Path]) -> None:
