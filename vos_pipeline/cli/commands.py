@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -48,7 +48,7 @@ def davis(args: argparse.Namespace) -> None:
 
 
 def segment(args: argparse.Namespace) -> None:
-    from vos_pipeline.data import decoded_files, load_frames, load_train_set
+    from vos_pipeline.data import decoded_files, load_frames, load_train_set, without
 
     preset, train = _pipeline_preset(args), []
     if args.train_sets and not args.train_data:
@@ -63,7 +63,7 @@ def segment(args: argparse.Namespace) -> None:
             if folder:
                 decoded = decoded_files(sequence.frame_paths[0].parent)
                 folder.add((path.relative_to(args.out) for path in decoded), written=True)
-    train = [other for other in train if other.name != sequence.name]
+    train = without(train, [sequence])
     if args.train_data and not train:
         raise PipelineError(
             f"{args.train_data}: its train set holds {sequence.name} alone, which is not learned from"
@@ -104,15 +104,14 @@ def _with_year(sets: list[str], year: str) -> list[str]:
 
 
 def _train_sequences(
-    root: Path, sets: list[str] | None, year: str = "2017", under_test: list[Sequence] | None = None
+    root: Path, sets: list[str] | None, year: str = "2017", under_test: Iterable[Sequence] = ()
 ) -> list[Sequence] | None:
     """The sequences of ``--train-sets`` that are not under test; None where it is not given."""
-    from vos_pipeline.data import load_sets
+    from vos_pipeline.data import load_sets, without
 
     if sets is None:
         return None
-    names = {sequence.name for sequence in under_test or []}
-    train = [other for other in load_sets(root, _with_year(sets, year)) if other.name not in names]
+    train = without(load_sets(root, _with_year(sets, year)), under_test)
     if not train:
         raise PipelineError(f"--train-sets {' '.join(sets)}: hold no sequence that is not under test")
     return train
@@ -215,7 +214,7 @@ def train_foreground(args: argparse.Namespace) -> None:
     from vos_pipeline.training import Compute, process_rank, ranks_for_batch
 
     preset, checkpoint = _preset(args), args.out / "foreground.pt"
-    sequences = load_sets(args.data, _with_year(args.sets or ["train"], args.year), args.sequences)
+    sequences = load_sets(args.data, _with_year(args.sets, args.year), args.sequences)
     with _claimed(args, FOREGROUND_NET, *_files(sequences)) as folder:
         if folder:
             folder.identify(KIND, FOREGROUND_NET)

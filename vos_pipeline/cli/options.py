@@ -9,12 +9,21 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vos_pipeline.cli import commands, values
+from vos_pipeline.cli.shared_options import (
+    DEFAULT,
+    MOST_STEPS,
+    add_data_options,
+    add_device,
+    add_net_options,
+    add_resume,
+    add_run_options,
+    add_train_sets,
+)
 from vos_pipeline.settings import (
     FORMS,
     GUIDANCES,
     MASKS_HOLD,
     PRECISIONS,
-    PRESETS,
     SMALLEST_SCORE,
     SMALLEST_TILE,
     SPN_PRESETS,
@@ -24,8 +33,7 @@ from vos_pipeline.settings import (
 # In pixels. The guidance network leaves 2 x 2 positions of the smallest crop; no GPU takes more than the largest.
 SMALLEST_CROP, LARGEST_CROP = 32, 4096
 LARGEST_TILE = 2**20
-MOST_STEPS, MOST_SAMPLES, MOST_WORKERS = 10**9, 2**16, 1024
-DEFAULT = "(default: %(default)s)"
+MOST_SAMPLES, MOST_WORKERS = 2**16, 1024
 
 
 class _Parser(argparse.ArgumentParser):
@@ -89,14 +97,14 @@ class _Version(argparse.Action):
 
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=values.path, default=Path("demo"), metavar="DIR", help=DEFAULT)
-    _add_run_options(parser, preset="demo")
+    add_run_options(parser, preset="demo")
 
 
 def _davis(parser: argparse.ArgumentParser) -> None:
-    _add_data_options(parser)
-    _add_train_sets(parser)
+    add_data_options(parser)
+    add_train_sets(parser)
     parser.add_argument("--out", type=values.path, required=True, metavar="DIR")
-    _add_run_options(parser)
+    add_run_options(parser)
 
 
 def _segment(parser: argparse.ArgumentParser) -> None:
@@ -116,8 +124,8 @@ def _segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--train-data", type=values.path, metavar="ROOT", help="a DAVIS root to train the foreground net on"
     )
-    _add_train_sets(parser)
-    _add_run_options(parser)
+    add_train_sets(parser)
+    add_run_options(parser)
 
 
 def _refine(parser: argparse.ArgumentParser) -> None:
@@ -154,13 +162,13 @@ def _refine(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         help=f"work in tiles of this side, {SMALLEST_TILE} or more, to save memory",
     )
-    _add_device(parser)
-    _add_resume(parser)
+    add_device(parser)
+    add_resume(parser)
 
 
 def _tables(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", choices=TABLES, help="table 1, 2, 3 or 4 of the paper")
-    _add_data_options(parser, several=True, default="val, for the challenge test-challenge")
+    add_data_options(parser, sets=None, shown="val, for the challenge test-challenge")
     parser.add_argument(
         "--out",
         type=values.path,
@@ -168,16 +176,16 @@ def _tables(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="for <table>.csv, <table>.md and a run per variant; what is there is reused",
     )
-    _add_train_sets(parser)
-    _add_run_options(parser)
+    add_train_sets(parser)
+    add_run_options(parser)
 
 
 def _train_foreground(parser: argparse.ArgumentParser) -> None:
-    _add_data_options(parser, several=True, default="train")
+    add_data_options(parser, sets=["train"], shown="train")
     parser.add_argument(
         "--out", type=values.path, required=True, metavar="DIR", help="folder for foreground.pt"
     )
-    _add_net_options(parser)
+    add_net_options(parser)
 
 
 def _train_spn(parser: argparse.ArgumentParser) -> None:
@@ -252,106 +260,18 @@ def _train_spn(parser: argparse.ArgumentParser) -> None:
         default=min(8, (os.cpu_count() or 1) - 1),
         help=f"processes that prepare samples {DEFAULT}",
     )
-    _add_device(run)
-    _add_resume(run)
+    add_device(run)
+    add_resume(run)
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
-    _add_data_options(parser)
+    add_data_options(parser)
     parser.add_argument(
         "--results", type=values.path, required=True, metavar="DIR", help="<sequence>/<frame>.png"
     )
-
-
-# --- options of several commands ----------------------------------------------------------------------------
-
-
-def _add_data_options(parser: argparse.ArgumentParser, several: bool = False, default: str = "val") -> None:
-    parser.add_argument("--data", type=values.path, required=True, metavar="ROOT", help="a DAVIS root")
-    parser.add_argument(
-        "--year", type=values.plain_name, default="2017", help=f"of sets that are given without one {DEFAULT}"
-    )
-    parser.add_argument(
-        "--set",
-        "--sets",
-        type=values.set_name,
-        nargs="+" if several else None,
-        dest="sets" if several else "set_name",
-        metavar="SET",
-        help=f"{'sets' if several else 'a set'} of ImageSets, SET or YEAR/SET (default: {default})",
-        default=None if several else default,
-    )
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these of the set")
-
-
-def _add_train_sets(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--train-sets",
-        type=values.set_name,
-        nargs="+",
-        metavar="SET",
-        help="sets to train the foreground net on, SET or YEAR/SET, such as train val; "
-        "sequences under test are left out "
-        "(default: train of 2017, else of 2016; for the challenge train val)",
-    )
-
-
-def _add_run_options(parser: argparse.ArgumentParser, preset: str = "small") -> None:
-    _add_net_options(parser, preset)
-    parser.add_argument(
-        "--refiner",
-        type=values.name_or_file("lite"),
-        metavar="NAME_OR_FILE",
-        help="the SPN, 'lite' or what 'train spn' wrote (default: lite; the paper preset has none)",
-    )
-
-
-def _add_net_options(parser: argparse.ArgumentParser, preset: str = "small") -> None:
-    parser.add_argument(
-        "--preset",
-        choices=list(PRESETS),
-        default=preset,
-        metavar="NAME",
-        help=f"{', '.join(PRESETS)} {DEFAULT}",
-    )
-    _add_device(parser)
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, help="of the nets (default: the preset's, float32)"
-    )
-    parser.add_argument(
-        "--compile", action="store_true", help="let torch.compile make the training's kernels"
-    )
-    parser.add_argument(
-        "--shorten",
-        type=values.whole_number(1, MOST_STEPS),
-        default=1,
-        metavar="N",
-        help="divide the steps of every training by N, to try a preset out",
-    )
-    _add_resume(parser)
 
 
 def _of_presets(option: str) -> str:
     """The value that each preset of the SPN has for an option."""
     name = option.replace("-", "_")
     return f"({', '.join(f'{key}: {getattr(preset, name)}' for key, preset in SPN_PRESETS.items())})"
-
-
-def _add_device(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument(
-        "--device",
-        type=values.device,
-        default="auto",
-        help="cpu, cuda, cuda:1, ..., or auto: cuda where there is a GPU; under torchrun each rank takes its own "
-        f"{DEFAULT}",
-    )
-
-
-def _add_resume(parser: argparse._ActionsContainer) -> None:
-    either = parser.add_mutually_exclusive_group()
-    either.add_argument("--resume", action="store_true", help="go on with what an earlier run left in --out")
-    either.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="remove the files that an earlier run left in --out, and start anew",
-    )

@@ -8,7 +8,7 @@ from vos_pipeline.data.frames import load_frames
 from vos_pipeline.data.images import image_size, read_image, upright, write_image
 from vos_pipeline.data.labels import MaskFolder, read_labels
 from vos_pipeline.data.masks import VOID, davis_palette, is_mask, write_labels
-from vos_pipeline.data.sequence import Sequence
+from vos_pipeline.data.sequence import Sequence, without
 from vos_pipeline.data.set_lists import read_set
 from vos_pipeline.data.synthetic import clip_files, make_clips
 from vos_pipeline.data.video import write_video
@@ -39,6 +39,7 @@ __all__ = [
     "read_labels",
     "read_set",
     "upright",
+    "without",
     "write_image",
     "write_labels",
     "write_video",

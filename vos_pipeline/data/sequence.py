@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -115,6 +116,12 @@ class Sequence:
                 f"{path}: is {_by(shape)}, but {self.frame_paths[0].name} is {_by(self.size)}; "
                 "all frames and masks of a sequence must have one size"
             )
+
+
+def without(sequences: Iterable[Sequence], others: Iterable[Sequence]) -> list[Sequence]:
+    """The sequences whose names none of the others has: what may be learned from where the others are under test."""
+    names = {sequence.name for sequence in others}
+    return [sequence for sequence in sequences if sequence.name not in names]
 
 
 def validated(sequence: Sequence) -> Sequence:

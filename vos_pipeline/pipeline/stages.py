@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vos_pipeline.data import Sequence, has_train_set, load_train_set
+from vos_pipeline.data import Sequence, has_train_set, load_train_set, without
 from vos_pipeline.errors import PipelineError, warn
 from vos_pipeline.nets import (
     foreground_mask,
@@ -113,11 +113,10 @@ def nets_of(folder: RunFolder, preset: Preset, device: str) -> RunNets:
 
 def default_train_sequences(root: Path, exclude: list[Sequence]) -> list[Sequence]:
     """The train set of a DAVIS root (2017, else 2016) without the sequences under test; [] if it has none."""
-    names = {sequence.name for sequence in exclude}
     train = load_train_set(root) if has_train_set(root) else []
     if not train and process_rank()[0] == 0:
         warn(f"{root}: has no train set, so the foreground net learns from first frames alone")
-    return [sequence for sequence in train if sequence.name not in names]
+    return without(train, exclude)
 
 
 def refined_scores(
