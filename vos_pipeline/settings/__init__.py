@@ -2,6 +2,7 @@
 
 from vos_pipeline.settings.augmentation import Affine, Augmentation
 from vos_pipeline.settings.craf import CRAFParameters
+from vos_pipeline.settings.flow_filter import FlowFilterParameters
 from vos_pipeline.settings.masks import MASKS_HOLD, SMALLEST_SCORE
 from vos_pipeline.settings.presets import MODELS, PRESETS, TABLES, Preset, get_preset
 from vos_pipeline.settings.refiner import FORMS, GUIDANCES, SMALLEST_TILE, SPN_PRESETS, SPNTraining
@@ -21,6 +22,7 @@ __all__ = [
     "Affine",
     "Augmentation",
     "CRAFParameters",
+    "FlowFilterParameters",
     "NetSchedule",
     "Preset",
     "SPNTraining",

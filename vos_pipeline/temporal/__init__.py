@@ -1,6 +1,7 @@
 """What the frame before says about this one: filters of score maps over time."""
 
-from vos_pipeline.settings import CRAFParameters
+from vos_pipeline.settings import CRAFParameters, FlowFilterParameters
 from vos_pipeline.temporal.craf import ConnectedRegionFilter, craf_step
+from vos_pipeline.temporal.flow_filter import FlowFilter
 
-__all__ = ["CRAFParameters", "ConnectedRegionFilter", "craf_step"]
+__all__ = ["CRAFParameters", "ConnectedRegionFilter", "FlowFilter", "FlowFilterParameters", "craf_step"]

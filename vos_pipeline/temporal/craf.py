@@ -93,11 +93,12 @@ class _Candidates:
     """The connected regions of one object. Region 0 stands for none: it has no pixels."""
 
     def __init__(self, mask: np.ndarray, previous: np.ndarray, parameters: CRAFParameters) -> None:
-        count, self.labels, stats, _ = cv2.connectedComponentsWithStats(
-            mask.astype(np.uint8), connectivity=parameters.connectivity, ltype=cv2.CV_32S
+        # Areas of all regions at once are several times slower in OpenCV.
+        count, self.labels = cv2.connectedComponents(
+            mask.view(np.uint8), connectivity=parameters.connectivity
         )
-        self.areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
-        self.areas[0] = 0  # OpenCV counts the background there
+        self.areas = np.bincount(self.labels.ravel(), minlength=count)
+        self.areas[0] = 0
         self.previous_area = np.count_nonzero(previous)
         shared = np.bincount(self.labels[previous], minlength=count)
         shared[0] = 0

@@ -1,0 +1,279 @@
+"""The flow filter: keeps, for each object, every region near the place to which optical flow carries the object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from vos_pipeline.settings import FlowFilterParameters
+from vos_pipeline.temporal.optical_flow import OpticalFlow
+
+NOBODY = -1  # the owner of a region that no object keeps
+Box = tuple[slice, slice]  # rows, columns
+
+
+class FlowFilter:
+    r"""A filter of score maps over a video, which follows objects by optical flow.
+
+    CRAF keeps one connected region per object, so it loses an object that falls into several. This filter keeps every
+    region that lies near the object's carried mask, and gives a region that lies on another object to that one.
+
+    For each object k it remembers a mask :math:`B_k`, the object's usual area :math:`A_k` in pixels and how long the
+    object has been missing, :math:`n_k` (in frames, 0 for an object in full view). In frame t, with the optical flow
+    f from frame t back to frame t - 1:
+
+    1. Carry the mask: :math:`C_k(x) = B_k(x + f(x))`, or :math:`C_k = B_k` where nothing of it is left in the frame.
+    2. A region R of object k is a connected set of pixels that have the label k, as in
+       :func:`vos_pipeline.nets.labels_from_scores`. Its cover by object j is :math:`c_j(R) = |R \cap C_j| / |R|`. It is
+       near if its distance to :math:`C_k` is at most
+
+       .. math:: r_k = (\text{reach} + \text{growth} \cdot n_k) \sqrt{A_k}.
+
+    3. Object k is complete if its near regions with :math:`c_k \ge \text{own}` have an area of at least
+       :math:`\text{complete} \cdot A_k` together. A region with :math:`c_k < \text{own}` goes to the object j of the
+       largest cover, if :math:`c_j \ge \text{other}` and the region is not near, or object k is complete. Any other
+       region stays with object k if it is near, and is removed if not.
+    4. With the area a of all regions of object k now, and :math:`m = \max(0, 1 - a / (\text{missing} \cdot A_k))`,
+
+       .. math:: n_k \leftarrow (n_k + 1)\,m, \qquad B_k \leftarrow R_k \cup (C_k \text{ if } m \ge 1/2), \qquad
+                 A_k \leftarrow A_k + \text{rate}\,(a - A_k) \text{ if } m < 1/2,
+
+       where :math:`R_k` is the union of its regions. So an object that is hidden is looked for where it was last seen,
+       moved along by the flow, and ever farther away.
+
+    An object that was not seen yet (:math:`A_k = 0`) keeps all of its regions. Steps 1 to 3 look at the frame before
+    alone, so the order of the objects does not matter.
+
+    Args:
+        first_frame: uint8 RGB (H, W, 3).
+        first: bool (K, H, W), the objects' masks in the first frame.
+        parameters: the constants, see :class:`vos_pipeline.settings.FlowFilterParameters`.
+
+    Complexity: O(K H W) per frame, and the optical flow, which takes a fixed number of pixels whatever H and W are.
+
+    Example:
+        >>> frame = np.zeros((40, 80, 3), np.uint8)
+        >>> first = np.zeros((1, 40, 80), bool); first[0, 10:30, 10:30] = True
+        >>> scores = first.astype(np.float32); scores[0, 5:9, 70:74] = 0.9  # a false alarm far away
+        >>> float(FlowFilter(frame, first).step(scores, frame)[0, 5, 70])
+        0.0
+
+    Source: ours; the paper's filter is :class:`vos_pipeline.temporal.ConnectedRegionFilter`.
+    """
+
+    def __init__(
+        self, first_frame: np.ndarray, first: np.ndarray, parameters: FlowFilterParameters | None = None
+    ) -> None:
+        _check_frame("first_frame", first_frame)
+        if first.ndim != 3 or not len(first) or first.shape[1:] != first_frame.shape[:2]:
+            height, width = first_frame.shape[:2]
+            raise ValueError(
+                f"first must be bool (K, H, W) = (K, {height}, {width}), K >= 1, got shape {first.shape}"
+            )
+        first = first.astype(bool)
+        self.parameters = parameters or FlowFilterParameters()
+        self.size = first.shape[1:]
+        self._flow = OpticalFlow(first_frame, self.parameters.side)
+        self._scale = self._flow.size[0] / self.size[0], self._flow.size[1] / self.size[1]
+        self._masks = np.stack([self._small(mask) for mask in first])
+        self._areas = first.sum((1, 2), dtype=np.float64)
+        self._missing = np.zeros(len(first))
+
+    def step(self, scores: np.ndarray, frame: np.ndarray) -> np.ndarray:
+        """Filter the scores of the next frame.
+
+        Args:
+            scores: float (K, H, W) in [0, 1].
+            frame: uint8 RGB (H, W, 3).
+
+        Returns:
+            Scores of the same shape and dtype. A region that is removed has score 0 for all objects. A region that
+            goes to another object takes its score with it, and has score 0 for all others.
+
+        Raises:
+            ValueError: scores or a frame of another shape or dtype than the first frame and masks have.
+        """
+        expected = (len(self._masks), *self.size)
+        if scores.shape != expected:
+            raise ValueError(f"scores must be (K, H, W) = {expected}, got shape {scores.shape}")
+        _check_frame("frame", frame, self.size)
+        carried = self._carried(self._flow.step(frame))
+        labels = _labels(scores, self.parameters.threshold)
+        regions = [_Regions.of(labels, k + 1, self.parameters.connectivity) for k in range(len(scores))]
+        owners = [self._owners(k, regions, carried) for k in range(len(scores))]
+
+        filtered = scores.copy()
+        for k, (of_object, owner) in enumerate(zip(regions, owners, strict=True)):
+            for new in np.unique(owner[owner != k]):
+                self._move(of_object, owner == new, k, int(new), labels, filtered)
+        self._remember(labels, carried)
+        return filtered
+
+    # --- steps 1 to 4 -----------------------------------------------------------------------------------------
+
+    def _carried(self, flow: np.ndarray) -> np.ndarray:
+        """Step 1: uint8 (K, h, w) at the flow's size."""
+        height, width = flow.shape[:2]
+        x = flow[..., 0] + np.arange(width, dtype=np.float32)
+        y = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
+        carried = self._masks.copy()
+        for k, mask in enumerate(self._masks):
+            moved = cv2.remap(mask, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+            if moved.any():
+                carried[k] = moved
+        return carried
+
+    def _owners(self, k: int, regions: list[_Regions], carried: np.ndarray) -> np.ndarray:
+        """Steps 2 and 3: for each region of object k the object that gets it, or NOBODY."""
+        p, own_regions = self.parameters, regions[k]
+        owners = np.full(len(own_regions.areas), k)
+        cover = own_regions.cover(carried[k], self._scale)
+        covered, near = cover >= p.own, cover > 0
+        if not near[1:].all() and self._areas[k]:
+            near |= own_regions.touched(self._within_reach(k, carried[k]), self._scale)
+            owners[~near] = NOBODY
+        complete = own_regions.areas[near & covered].sum() >= p.complete * self._areas[k] > 0
+        loose = ~covered & (~near | complete)
+        if loose[1:].any():
+            best, largest = self._other_owner(k, own_regions, carried)
+            owners = np.where(loose & (largest >= p.other), best, owners)
+        owners[0] = k  # what is no region stays as it is
+        return owners
+
+    def _other_owner(self, k: int, regions: _Regions, carried: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of each region of object k the other object of the largest cover, and that cover; 0 where two are equal."""
+        best, largest = np.full(len(regions.areas), k), np.zeros(len(regions.areas))
+        tie = np.zeros(len(regions.areas), bool)
+        for j, mask in enumerate(carried):
+            if j == k or not regions.meet(mask, self._scale):
+                continue
+            cover = regions.cover(mask, self._scale)
+            tie = np.where(cover > largest, False, tie | (cover == largest))
+            best, largest = np.where(cover > largest, j, best), np.maximum(largest, cover)
+        return best, np.where(tie, 0, largest)
+
+    def _within_reach(self, k: int, mask: np.ndarray) -> np.ndarray:
+        """bool (h, w): where the distance to the carried mask of object k is at most r_k."""
+        p = self.parameters
+        reach = (p.reach + p.growth * self._missing[k]) * np.sqrt(
+            self._areas[k] * self._scale[0] * self._scale[1]
+        )
+        if not mask.any():
+            return np.ones(mask.shape, bool)
+        return cv2.distanceTransform(1 - mask, cv2.DIST_L2, cv2.DIST_MASK_5) <= reach
+
+    def _move(
+        self,
+        regions: _Regions,
+        which: np.ndarray,
+        k: int,
+        new: int,
+        labels: np.ndarray,
+        filtered: np.ndarray,
+    ) -> None:
+        """Take regions from object k and give them to another one, or to nobody."""
+        pixels = which[regions.map]
+        labels[regions.box][pixels] = new + 1
+        scores = filtered[(slice(None), *regions.box)]
+        taken = scores[k][pixels]
+        scores[:, pixels] = 0
+        if new != NOBODY:
+            scores[new][pixels] = taken
+
+    def _remember(self, labels: np.ndarray, carried: np.ndarray) -> None:
+        """Step 4."""
+        p = self.parameters
+        for k, mask in enumerate(carried):
+            now = labels == k + 1
+            area = np.count_nonzero(now)
+            usual = self._areas[k] or area
+            missing = max(0.0, 1 - area / (p.missing * usual)) if p.missing and usual else 0.0
+            self._missing[k] = (self._missing[k] + 1) * missing
+            self._masks[k] = self._small(now)
+            if missing >= 0.5:
+                self._masks[k] |= mask
+            else:
+                self._areas[k] = usual + p.rate * (area - usual)
+
+    def _small(self, mask: np.ndarray) -> np.ndarray:
+        """A mask at the flow's size, uint8: every pixel that holds a bit of it, so that thin objects stay whole."""
+        height, width = self._flow.size
+        small = cv2.resize(mask.view(np.uint8) * 255, (width, height), interpolation=cv2.INTER_AREA)
+        return (small > 0).view(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Regions:
+    """The connected regions of one object: a box around all of them, and the number of each pixel's region there.
+
+    Region 0 stands for none: it has no pixels.
+    """
+
+    box: Box
+    map: np.ndarray
+    areas: np.ndarray
+
+    @classmethod
+    def of(cls, labels: np.ndarray, label: int, connectivity: int) -> _Regions:
+        mask = (labels == label).view(np.uint8)
+        x, y, width, height = cv2.boundingRect(mask)
+        box = slice(y, y + height), slice(x, x + width)
+        if not width:
+            return cls(box, np.zeros((0, 0), np.int32), np.zeros(1, np.int64))
+        count, numbers = cv2.connectedComponents(np.ascontiguousarray(mask[box]), connectivity=connectivity)
+        areas = np.bincount(numbers.ravel(), minlength=count)
+        areas[0] = 0
+        return cls(box, numbers, areas)
+
+    def cover(self, mask: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+        """Of each region the share that lies on a mask (h, w), ``scale`` times as large as the frame."""
+        count = np.bincount(self.map[self._sampled(mask, scale)], minlength=len(self.areas))
+        count[0] = 0
+        return count / np.maximum(self.areas, 1)
+
+    def touched(self, mask: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+        """Which regions have a pixel on a mask (h, w)."""
+        touched = np.zeros(len(self.areas), bool)
+        touched[self.map[self._sampled(mask, scale)]] = True
+        return touched
+
+    def meet(self, mask: np.ndarray, scale: tuple[float, float]) -> bool:
+        """Whether the box holds a pixel of a mask (h, w): the others need no closer look."""
+        rows, columns = self._places(scale)
+        return bool(len(rows)) and bool(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].any())
+
+    def _sampled(self, mask: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+        rows, columns = self._places(scale)
+        return mask[rows][:, columns].astype(bool)
+
+    def _places(self, scale: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+        """The rows and columns of a mask that the box's rows and columns fall on."""
+        rows, columns = (
+            (np.arange(of.start, of.stop) * factor).astype(np.intp)
+            for of, factor in zip(self.box, scale, strict=True)
+        )
+        return rows, columns
+
+
+def _labels(scores: np.ndarray, threshold: float) -> np.ndarray:
+    """uint8 (H, W): k + 1 where object k has the largest score (the first of equal ones) and reaches the threshold."""
+    best, labels = scores[0].copy(), np.ones(scores.shape[1:], np.uint8)
+    for k, score in enumerate(scores[1:], 1):
+        # Labels rise with k, so the largest label of all objects that were ahead of those before them is the last one.
+        ahead = cv2.compare(score, best, cv2.CMP_GT)
+        cv2.max(labels, ahead & np.uint8(k + 1), labels)
+        cv2.max(best, score, best)
+    return np.where(best >= threshold, labels, np.uint8(0))
+
+
+def _check_frame(name: str, frame: np.ndarray, size: tuple[int, ...] | None = None) -> None:
+    shape = f"(H, W, 3) = ({size[0]}, {size[1]}, 3)" if size else "(H, W, 3)"
+    if (
+        frame.dtype != np.uint8
+        or frame.ndim != 3
+        or frame.shape[2] != 3
+        or frame.shape[:2] != (size or frame.shape[:2])
+    ):
+        raise ValueError(f"{name} must be uint8 RGB {shape}, got {frame.dtype} {frame.shape}")
