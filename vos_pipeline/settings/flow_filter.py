@@ -18,6 +18,7 @@ class FlowFilterParameters:
         own: a region is covered by its own object's carried mask from this share of its pixels on.
         other: a region may go to another object whose carried mask covers at least this share of its pixels.
         complete: an object needs no further region once its covered ones have this share of its usual area.
+        found: an object that would lose all of its regions keeps the largest if that has this share of its usual area.
         rate: weight of the newest frame in the running mean that is the usual area.
         side: the shorter side, in pixels, at which optical flow and carried masks are computed, or the frame's own if
             that is shorter.
@@ -25,22 +26,25 @@ class FlowFilterParameters:
 
     threshold: float = 0.5
     connectivity: int = 8
-    reach: float = 0.25
-    growth: float = 0.5
+    reach: float = 0.4
+    growth: float = 0.25
     missing: float = 0.5
     own: float = 0.25
-    other: float = 0.33
+    other: float = 0.3
     complete: float = 0.7
+    found: float = 0.1
     rate: float = 0.1
     side: int = 240
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "missing", "own", "other", "complete", "rate"):
+        for name in ("threshold", "own", "other", "complete", "found", "rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         for name in ("reach", "growth"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
+        if not 0 < self.missing <= 1:
+            raise ValueError(f"missing must be in (0, 1], got {self.missing}")
         if self.connectivity not in (4, 8):
             raise ValueError(f"connectivity must be one of (4, 8), got {self.connectivity}")
         if self.side < 1:

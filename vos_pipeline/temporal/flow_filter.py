@@ -34,8 +34,10 @@ class FlowFilter:
     3. Object k is complete if its near regions with :math:`c_k \ge \text{own}` have an area of at least
        :math:`\text{complete} \cdot A_k` together. A region with :math:`c_k < \text{own}` goes to the object j of the
        largest cover, if :math:`c_j \ge \text{other}` and the region is not near, or object k is complete. Any other
-       region stays with object k if it is near, and is removed if not.
-    4. With the area a of all regions of object k now, and :math:`m = \max(0, 1 - a / (\text{missing} \cdot A_k))`,
+       region stays with object k if it is near, and is removed if not. An object that would lose all of its regions
+       keeps the largest that no other object gets, if that has an area of at least :math:`\text{found} \cdot A_k`.
+    4. With the area a of all regions of object k now, and :math:`m = \max(0, 1 - a / (\text{missing} \cdot A_k))`, or
+       m = 1 for an object that kept a region that is not near,
 
        .. math:: n_k \leftarrow (n_k + 1)\,m, \qquad B_k \leftarrow R_k \cup (C_k \text{ if } m \ge 1/2), \qquad
                  A_k \leftarrow A_k + \text{rate}\,(a - A_k) \text{ if } m < 1/2,
@@ -102,13 +104,14 @@ class FlowFilter:
         carried = self._carried(self._flow.step(frame))
         labels = _labels(scores, self.parameters.threshold)
         regions = [_Regions.of(labels, k + 1, self.parameters.connectivity) for k in range(len(scores))]
-        owners = [self._owners(k, regions, carried) for k in range(len(scores))]
+        owners = [self._owners(k, regions[k], carried) for k in range(len(scores))]
+        far = [self._keep_largest(k, regions[k], owners[k]) for k in range(len(scores))]
 
         filtered = scores.copy()
         for k, (of_object, owner) in enumerate(zip(regions, owners, strict=True)):
             for new in np.unique(owner[owner != k]):
                 self._move(of_object, owner == new, k, int(new), labels, filtered)
-        self._remember(labels, carried)
+        self._remember(labels, carried, far)
         return filtered
 
     # --- steps 1 to 4 -----------------------------------------------------------------------------------------
@@ -125,22 +128,31 @@ class FlowFilter:
                 carried[k] = moved
         return carried
 
-    def _owners(self, k: int, regions: list[_Regions], carried: np.ndarray) -> np.ndarray:
+    def _owners(self, k: int, regions: _Regions, carried: np.ndarray) -> np.ndarray:
         """Steps 2 and 3: for each region of object k the object that gets it, or NOBODY."""
-        p, own_regions = self.parameters, regions[k]
-        owners = np.full(len(own_regions.areas), k)
-        cover = own_regions.cover(carried[k], self._scale)
+        p = self.parameters
+        owners = np.full(len(regions.areas), k)
+        cover = regions.cover(carried[k], self._scale)
         covered, near = cover >= p.own, cover > 0
         if not near[1:].all() and self._areas[k]:
-            near |= own_regions.touched(self._within_reach(k, carried[k]), self._scale)
+            near |= regions.touched(self._within_reach(k, carried[k]), self._scale)
             owners[~near] = NOBODY
-        complete = own_regions.areas[near & covered].sum() >= p.complete * self._areas[k] > 0
+        complete = regions.areas[near & covered].sum() >= p.complete * self._areas[k] > 0
         loose = ~covered & (~near | complete)
         if loose[1:].any():
-            best, largest = self._other_owner(k, own_regions, carried)
+            best, largest = self._other_owner(k, regions, carried)
             owners = np.where(loose & (largest >= p.other), best, owners)
         owners[0] = k  # what is no region stays as it is
         return owners
+
+    def _keep_largest(self, k: int, regions: _Regions, owners: np.ndarray) -> bool:
+        """The end of step 3: whether an object that would lose all of its regions keeps one after all."""
+        areas = np.where(owners == NOBODY, regions.areas, 0)
+        largest = int(areas.argmax())
+        kept = not (owners[1:] == k).any() and 0 < areas[largest] >= self.parameters.found * self._areas[k]
+        if kept:
+            owners[largest] = k
+        return bool(kept)
 
     def _other_owner(self, k: int, regions: _Regions, carried: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of each region of object k the other object of the largest cover, and that cover; 0 where two are equal."""
@@ -182,14 +194,15 @@ class FlowFilter:
         if new != NOBODY:
             scores[new][pixels] = taken
 
-    def _remember(self, labels: np.ndarray, carried: np.ndarray) -> None:
+    def _remember(self, labels: np.ndarray, carried: np.ndarray, far: list[bool]) -> None:
         """Step 4."""
         p = self.parameters
         for k, mask in enumerate(carried):
             now = labels == k + 1
             area = np.count_nonzero(now)
             usual = self._areas[k] or area
-            missing = max(0.0, 1 - area / (p.missing * usual)) if p.missing and usual else 0.0
+            seen = 0.0 if far[k] else area
+            missing = max(0.0, 1 - seen / (p.missing * usual)) if usual else 0.0
             self._missing[k] = (self._missing[k] + 1) * missing
             self._masks[k] = self._small(now)
             if missing >= 0.5:
