@@ -87,7 +87,7 @@ def _pipeline_preset(args: argparse.Namespace) -> Preset:
     from vos_pipeline.refiner import load_refiner
 
     preset = _preset(args)
-    preset = replace(preset, refiner=args.refiner or preset.refiner)
+    preset = replace(preset, refiner=args.refiner or preset.refiner, filter=args.filter or preset.filter)
     load_refiner(preset.chosen_refiner)
     return preset
 
@@ -154,7 +154,7 @@ def _run(
 
     first = process_rank()[0] == 0
     if first:  # known before any work, so that nothing is in their way after it
-        OutputFolder(args.out).add(pipeline.output_files(sequences, davis_set))
+        OutputFolder(args.out).add(pipeline.output_files(sequences, preset, davis_set))
     result = pipeline.run(
         root,
         sequences,

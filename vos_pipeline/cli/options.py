@@ -62,7 +62,9 @@ def command_line() -> argparse.ArgumentParser:
     _demo(add("demo", commands.demo, "synthetic clips -> whole pipeline -> table, overlays, report"))
     _davis(add("davis", commands.davis, "the pipeline on DAVIS, scored where the masks are known"))
     _segment(add("segment", commands.segment, "your own video, from the mask of its first frame"))
-    _refine(add("refine", commands.refine, "masks of any other tool, refined by the SPN and CRAF"))
+    _refine(
+        add("refine", commands.refine, "masks of any other tool, refined by the SPN and filtered over time")
+    )
     _tables(add("tables", commands.tables, "the paper's tables with our figures beside them"))
     train = top.add_parser("train", help="train the foreground net or the SPN").add_subparsers(
         required=True, metavar="foreground|spn"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from vos_pipeline.cli import values
-from vos_pipeline.settings import PRECISIONS, PRESETS
+from vos_pipeline.settings import FILTERS, PRECISIONS, PRESETS
 
 DEFAULT = "(default: %(default)s)"
 MOST_STEPS = 10**9
@@ -52,6 +52,17 @@ def add_run_options(parser: argparse.ArgumentParser, preset: str = "small") -> N
         type=values.name_or_file("lite"),
         metavar="NAME_OR_FILE",
         help="the SPN, 'lite' or what 'train spn' wrote (default: lite; the paper preset has none)",
+    )
+    add_filter(parser, "the preset's: flow, paper: craf")
+
+
+def add_filter(parser: argparse._ActionsContainer, default: str) -> None:
+    parser.add_argument(
+        "--filter",
+        choices=FILTERS,
+        metavar="NAME",
+        help="the filter over time that the results come from: none, craf (the paper's, one region per object) or "
+        f"flow (regions near the place to which optical flow carries the object) (default: {default})",
     )
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from vos_pipeline.data import Sequence
+from vos_pipeline.data import MaskedVideo
 from vos_pipeline.nets.augment import ComposedFrame, color_jitter, sampling_grid, warp
 from vos_pipeline.settings import Augmentation
 from vos_pipeline.training import Ranks
@@ -22,9 +22,8 @@ from vos_pipeline.training import Ranks
 Batch = tuple[Tensor, Tensor]  # images (N, 3, H, W) float32 in [0, 1], labels (N, H, W) int64
 
 
-def working_image(sequence: Sequence, t: int, height: int | None, device: str = "cpu") -> Tensor:
-    """Frame t as (3, H, W) float32 in [0, 1], at the height the nets work at; None leaves the frame's own."""
-    frame = sequence.read_frame(t)
+def working_image(frame: np.ndarray, height: int | None, device: str = "cpu") -> Tensor:
+    """uint8 RGB (H, W, 3) as (3, H, W) float32 in [0, 1], resized to a height unless that is None."""
     if height is not None and height != frame.shape[0]:
         width = round(frame.shape[1] * height / frame.shape[0])
         frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
@@ -35,13 +34,13 @@ def working_image(sequence: Sequence, t: int, height: int | None, device: str = 
 class MaskedFrame:
     """One frame of a sequence that has a mask, and the height the nets see it at."""
 
-    sequence: Sequence
+    sequence: MaskedVideo
     t: int
     height: int | None
 
     def read(self) -> Batch:
         """The image (3, H, W) and the labels (H, W), uint8 both."""
-        image = working_image(self.sequence, self.t, self.height)
+        image = working_image(self.sequence.read_frame(self.t), self.height)
         labels = self.sequence.read_mask(self.t)
         labels = cv2.resize(labels, image.shape[:0:-1], interpolation=cv2.INTER_NEAREST)
         return (image * 255).round().to(torch.uint8), torch.from_numpy(labels)

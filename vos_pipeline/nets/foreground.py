@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence as SequenceOf
 from pathlib import Path
 
 import torch
 
-from vos_pipeline.data import Sequence
+from vos_pipeline.data import MaskedVideo, Sequence
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.nets.batches import Batches, MaskedFrame
 from vos_pipeline.nets.model import ForegroundNet
@@ -18,8 +19,9 @@ from vos_pipeline.training import Compute, Ranks, load_average
 
 def initial_foreground(preset: Preset, pretrained: bool = True) -> ForegroundNet:
     """The foreground net before any training; ``pretrained=False`` leaves ImageNet weights out whatever the preset."""
-    torch.manual_seed(preset.seed)
-    return ForegroundNet(preset.backbone, pretrained=preset.pretrained and pretrained)
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay their own
+        torch.manual_seed(preset.seed)
+        return ForegroundNet(preset.backbone, pretrained=preset.pretrained and pretrained)
 
 
 def load_foreground(checkpoint: Path, preset: Preset, compute: Compute = Compute()) -> ForegroundNet:
@@ -81,9 +83,9 @@ def train_foreground(
 
 def tune_foreground(
     net: ForegroundNet,
-    sequences: list[Sequence],
+    sequences: SequenceOf[MaskedVideo],
     preset: Preset,
-    checkpoint: Path,
+    checkpoint: Path | None,
     compute: Compute,
     resume: bool = False,
     ranks: Ranks = Ranks(),
@@ -94,7 +96,7 @@ def tune_foreground(
         net: what :func:`train_foreground` gave.
         sequences: the test sequences; nothing but their first frame and mask is read.
         preset: constants.
-        checkpoint: file of the fine-tuned net.
+        checkpoint: file of the fine-tuned net; None keeps none.
         compute: where and how the net computes.
         resume: go on from what is there.
         ranks: who trains it together.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-from vos_pipeline.data import Sequence
+from vos_pipeline.data import MaskedVideo
 from vos_pipeline.nets.batches import Batches, MaskedFrame
 from vos_pipeline.nets.model import ForegroundNet
 from vos_pipeline.nets.training import train_net
@@ -13,7 +13,7 @@ from vos_pipeline.settings import Preset
 from vos_pipeline.training import Compute, load_average
 
 
-def instance_jobs(sequence: Sequence, preset: Preset) -> list[tuple[int, ...]]:
+def instance_jobs(sequence: MaskedVideo, preset: Preset) -> list[tuple[int, ...]]:
     """The object ids of each net that the sequence needs: one each, or all of them."""
     ids = sequence.object_ids
     return [(k,) for k in ids] if preset.model == "per-object" else [ids]
@@ -21,17 +21,21 @@ def instance_jobs(sequence: Sequence, preset: Preset) -> list[tuple[int, ...]]:
 
 def instance_checkpoint(folder: Path, objects: tuple[int, ...], preset: Preset) -> Path:
     """File of the net of some objects of one sequence."""
+    return folder / f"{instance_name(objects, preset)}.pt"
+
+
+def instance_name(objects: tuple[int, ...], preset: Preset) -> str:
+    """What the net of some objects is called."""
     # For one object both models are the same net, which runs of different models may share.
-    name = f"object-{objects[0]}" if len(objects) == 1 else preset.model
-    return folder / f"{name}.pt"
+    return f"object-{objects[0]}" if len(objects) == 1 else preset.model
 
 
 def train_instance(
     foreground: ForegroundNet,
-    sequence: Sequence,
+    sequence: MaskedVideo,
     objects: tuple[int, ...],
     preset: Preset,
-    checkpoint: Path,
+    checkpoint: Path | None,
     compute: Compute,
     resume: bool = False,
 ) -> ForegroundNet:
@@ -42,7 +46,7 @@ def train_instance(
         sequence: nothing but its first frame and mask is read.
         objects: one of :func:`instance_jobs`; all other objects are background.
         preset: constants; ``model`` decides how several objects share a net.
-        checkpoint: file of the net, see :func:`instance_checkpoint`.
+        checkpoint: file of the net, see :func:`instance_checkpoint`; None keeps none.
         compute: where and how the net computes.
         resume: go on from what is there.
 
@@ -66,7 +70,7 @@ def train_instance(
         checkpoint,
         compute,
         resume=resume,
-        title=f"{sequence.name} {checkpoint.stem}",
+        title=f"{sequence.name} {instance_name(objects, preset)}",
     )
 
 

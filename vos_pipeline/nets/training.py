@@ -19,7 +19,7 @@ def train_net(
     net: ForegroundNet,
     batches: Callable[[int], Batch],
     schedule: NetSchedule,
-    checkpoint: Path,
+    checkpoint: Path | None,
     compute: Compute = Compute(),
     *,
     resume: bool = False,
@@ -32,7 +32,7 @@ def train_net(
         net: (N, 3, H, W) to logits (N, C, H, W).
         batches: step to images and classes, the same for the same step.
         schedule: steps, learning rate and loss.
-        checkpoint: file of the training's state.
+        checkpoint: file of the training's state; None keeps none.
         compute: where and how the net computes.
         resume: go on from ``checkpoint`` if it exists.
         ranks: who trains this net; each has batches of its own, equal shares of one.

@@ -13,8 +13,10 @@ from vos_pipeline.data import Sequence
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.evaluation import Table, score_files
 from vos_pipeline.files import replacing
-from vos_pipeline.pipeline.run_folder import CRAF, FOLDERS, RunResult
+from vos_pipeline.pipeline.run_folder import RunResult
+from vos_pipeline.pipeline.stage_names import FINAL, FOLDERS
 from vos_pipeline.report import ReportData, SequenceReport, write_overlay_video, write_report
+from vos_pipeline.settings import Preset
 
 
 def write_outputs(
@@ -26,7 +28,7 @@ def write_outputs(
         davis_set: name of the DAVIS set; None for other videos, which get neither official score files nor a
             submission.
     """
-    final = result.stages[-1]
+    final = result.final
     masks, scores = result.label_dirs[final], result.evaluations[final]
     print(result.table().text())
     print(f"masks       {masks}")
@@ -41,15 +43,15 @@ def write_outputs(
     print(f"report      {write_report(out / 'report.html', report_data(sequences, result, title))}")
 
 
-def output_files(sequences: list[Sequence], davis_set: str | None = None) -> Iterator[str]:
-    """What :func:`write_outputs` writes, relative to the run's folder."""
+def output_files(sequences: list[Sequence], preset: Preset, davis_set: str | None = None) -> Iterator[str]:
+    """What :func:`write_outputs` writes for a run of that preset, relative to its folder."""
     yield "report.html"
     for sequence in sequences:
         yield f"overlays/{sequence.name}.mp4"
     if davis_set is not None:
         yield _submission(davis_set)
         for name in score_files(davis_set):
-            yield f"labels/{FOLDERS[CRAF]}/{name}"
+            yield f"labels/{FOLDERS[FINAL[preset.filter]]}/{name}"
 
 
 def write_submission(path: Path, sequences: list[Sequence], labels: Path) -> Path:
@@ -81,7 +83,7 @@ def _submission(davis_set: str) -> str:
 
 def report_data(sequences: list[Sequence], result: RunResult, title: str) -> ReportData:
     """What :func:`vos_pipeline.report.write_report` shows of a run."""
-    final = result.stages[-1]
+    final = result.final
     tables = [result.table()]
     if (scores := result.evaluations[final]) is not None:
         tables.append(Table(f"{final}, each object", ("object", "J", "F"), scores.per_object()))

@@ -16,8 +16,9 @@ from vos_pipeline.files import replacing
 from vos_pipeline.output_folder import KIND, TABLES, OutputFolder
 from vos_pipeline.pipeline import paper_figures
 from vos_pipeline.pipeline.outputs import report_data, write_submission
-from vos_pipeline.pipeline.run_folder import CRAF, FOREGROUND, INSTANCE, REPEATED, SPN, TUNING, RunResult
+from vos_pipeline.pipeline.run_folder import RunResult
 from vos_pipeline.pipeline.run_nets import TRAINED, net_files
+from vos_pipeline.pipeline.stage_names import CRAF, FLOW, FOREGROUND, INSTANCE, REPEATED, SPN, TUNING
 from vos_pipeline.pipeline.stages import run
 from vos_pipeline.report import write_report
 from vos_pipeline.settings import MODELS, Preset
@@ -32,7 +33,11 @@ RUNS = {  # of each table, the one that its report shows first
 }
 VARIANTS = (FULL, WITHOUT_TUNING, *MODELS, CHALLENGE)  # folders under that of the tables
 FILES = ("ablation", "ablation-per-object", "models", "timing", "challenge")
-SUBMISSIONS = {CRAF: "submission.zip", SPN: "submission-without-craf.zip"}
+SUBMISSIONS = {
+    CRAF: "submission.zip",
+    SPN: "submission-without-craf.zip",
+    FLOW: "submission-flow-filter.zip",
+}
 MEANS = ("J&F-Mean", "J-Mean", "J-Recall", "F-Mean", "F-Recall")
 MOST_NAMED = 6  # sequences in a title
 COLUMNS = ("", "J&F", "J", "J recall", "F", "F recall")
@@ -187,6 +192,7 @@ def ablation(runs: Runs) -> dict[str, Table]:
         "-CRAF-SPN": (full, INSTANCE),
         "-CRAF": (full, SPN),
         "full": (full, CRAF),
+        "flow filter in place of CRAF": (full, FLOW),
         "first mask repeated": (full, REPEATED),
     }
     means = _means_table("Table 2, ablation", stages, paper_figures.ABLATION, "DAVIS 2017 validation set")
@@ -213,15 +219,19 @@ def timing(runs: Runs) -> dict[str, Table]:
     seconds = runs[FULL].seconds
     ours = (seconds[FOREGROUND], seconds[INSTANCE] - seconds[FOREGROUND], seconds[SPN], seconds[CRAF])
     papers = paper_figures.SECONDS
-    rows = [(name, own, paper) for (name, paper), own in zip(papers.items(), ours, strict=True)]
+    rows: list[tuple[Cell, ...]] = [
+        (name, own, paper) for (name, paper), own in zip(papers.items(), ours, strict=True)
+    ]
     rows.append(("sum", sum(ours), sum(papers.values())))
+    rows.append(("flow filter in place of CRAF", seconds[FLOW], None))
     rows.append((TUNING, seconds[TUNING], paper_figures.TUNING_SECONDS))
     return {"timing": Table("Table 3, seconds per frame and object", ("", "seconds", "seconds paper"), rows)}
 
 
 def challenge(runs: Runs) -> dict[str, Table]:
     """Table 4: the challenge with and without CRAF; our figures where the masks are known."""
-    stages = {"-CRAF": (runs[CHALLENGE], SPN), "full": (runs[CHALLENGE], CRAF)}
+    run = runs[CHALLENGE]
+    stages = {"-CRAF": (run, SPN), "full": (run, CRAF), "flow filter in place of CRAF": (run, FLOW)}
     title = "Table 4, challenge"
     return {"challenge": _means_table(title, stages, paper_figures.CHALLENGE, "DAVIS 2017 challenge set")}
 

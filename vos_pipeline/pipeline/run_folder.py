@@ -15,14 +15,12 @@ from vos_pipeline.errors import PipelineError
 from vos_pipeline.evaluation import Cell, Evaluation, Table, score_sequences
 from vos_pipeline.output_folder import KIND, SEGMENTATION, OutputFolder, read_json, write_json
 from vos_pipeline.pipeline.run_nets import net_files
+from vos_pipeline.pipeline.stage_names import FINAL, FLOW, FOLDERS, PARTS, STAGES
 from vos_pipeline.refiner import refiner_identity
 from vos_pipeline.settings import Preset
 
-REPEATED, INSTANCE, SPN, CRAF = STAGES = ("first mask repeated", "instance nets", "+ SPN", "+ CRAF")
-FOREGROUND = "foreground net"  # the first part of INSTANCE, timed on its own as well
-TUNING = "fine-tuning"  # of nets on first frames, before the stages
-PARTS = (TUNING, FOREGROUND, *STAGES)  # what is timed
-FOLDERS = {REPEATED: "first-mask", INSTANCE: "instance", SPN: "spn", CRAF: "craf"}
+# The SPN is noted by its weights; the filter chooses among stages that are made whichever it is.
+NOT_NOTED = ("refiner", "filter")
 
 
 @dataclass(frozen=True)
@@ -31,12 +29,13 @@ class RunResult:
 
     ``label_dirs[stage]`` holds <sequence>/<frame>.png; ``seconds[stage]`` is what that stage alone took, per
     frame and object. ``seconds[FOREGROUND]`` is the foreground net's part of the nets' time, ``seconds[TUNING]`` the
-    time of tuning nets on first frames.
+    time of tuning nets on first frames. ``final`` is the stage that the run's filter ends with.
     """
 
     label_dirs: dict[str, Path]
     seconds: dict[str, float]
     sequences: list[Sequence]
+    final: str = FLOW
     stages: tuple[str, ...] = STAGES
 
     @cached_property
@@ -77,8 +76,7 @@ class RunFolder:
         """
         folder = OutputFolder(self.path)
         folder.identify(KIND, SEGMENTATION)
-        constants = asdict(preset)
-        del constants["refiner"]
+        constants = {name: value for name, value in asdict(preset).items() if name not in NOT_NOTED}
         folder.identify("refiner", refiner_identity(preset.chosen_refiner))
         folder.identify("preset", constants)
         folder.identify("training data", {s.name: s.fingerprint() for s in train_sequences})
@@ -119,9 +117,9 @@ class RunFolder:
         files = (self._seconds_file(sequence), *self._label_files(sequence))
         return all(file.is_file() for file in files)
 
-    def result(self, sequences: list[Sequence]) -> RunResult:
+    def result(self, sequences: list[Sequence], preset: Preset) -> RunResult:
         """Of sequences that are done."""
-        return RunResult(self.label_dirs, self._mean_seconds(sequences), sequences)
+        return RunResult(self.label_dirs, self._mean_seconds(sequences), sequences, FINAL[preset.filter])
 
     def _mean_seconds(self, sequences: list[Sequence]) -> dict[str, float]:
         """Means over frames and objects."""

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from vos_pipeline.data import Sequence, has_train_set, load_train_set, without
 from vos_pipeline.errors import PipelineError, warn
-from vos_pipeline.nets import (
-    foreground_mask,
-    labels_from_scores,
-    object_scores,
-    resize_scores,
-    working_image,
-)
 from vos_pipeline.output_folder import OutputFolder
-from vos_pipeline.pipeline.run_folder import (
-    CRAF,
-    FOREGROUND,
-    INSTANCE,
-    REPEATED,
-    SPN,
-    STAGES,
-    TUNING,
-    RunFolder,
-    RunResult,
-)
+from vos_pipeline.pipeline.run_folder import RunFolder, RunResult
 from vos_pipeline.pipeline.run_nets import RunNets
+from vos_pipeline.pipeline.segmenter import Segmenter, VideoNets
+from vos_pipeline.pipeline.stage_names import REPEATED, SPN, STAGES, TUNING
 from vos_pipeline.refiner import load_refiner
 from vos_pipeline.settings import Preset, get_preset
-from vos_pipeline.temporal import ConnectedRegionFilter
 from vos_pipeline.training import Compute, join_process_group, my_share, process_rank, wait_for_all
 
 
@@ -52,7 +33,7 @@ def run(
     train_sequences: list[Sequence] | None = None,
     copy_nets: Callable[[Path], None] | None = None,
 ) -> RunResult:
-    """Segment the sequences: nets, scores, SPN, CRAF, labels after each, metrics.
+    """Segment the sequences: nets, scores, SPN, CRAF and the flow filter, labels after each.
 
     Everything lands in ``out``: ``labels/<stage>/<sequence>/<frame>.png``, ``nets/`` and ``seconds/``.
 
@@ -103,7 +84,7 @@ def run(
         _segment(sequence, nets, refiner, folder, nets.tuning_seconds(sequence, among=len(sequences)))
     wait_for_all()
 
-    return folder.result(sequences)
+    return folder.result(sequences, preset)
 
 
 def nets_of(folder: RunFolder, preset: Preset, device: str) -> RunNets:
@@ -122,73 +103,34 @@ def default_train_sequences(root: Path, exclude: list[Sequence]) -> list[Sequenc
 def refined_scores(
     out: Path, sequence: Sequence, preset: Preset, device: str = "cpu"
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The scores that CRAF was given in a run that is done, computed once more from its nets.
+    """The scores that the filters were given in a run that is done, computed once more from its nets.
 
     Yields:
         (t, scores): the number of every frame but the first, float32 (K, H, W).
     """
     nets = nets_of(RunFolder(out), preset, device)
-    refiner = load_refiner(preset.chosen_refiner, device)
-    for t, _, refined in _score_maps(sequence, nets, refiner, _Clock(device)):
-        yield t, refined.cpu().numpy()
+    segmenter = _segmenter(sequence, nets, load_refiner(preset.chosen_refiner, device))
+    for t in range(1, len(sequence)):
+        yield t, segmenter.step_scores(sequence.read_frame(t))[SPN]
 
 
 def _segment(
     sequence: Sequence, nets: RunNets, refiner: nn.Module, folder: RunFolder, tuning_seconds: float
 ) -> None:
     """Write the sequence's labels after every stage, last the file that marks it as done."""
-    ids, threshold = sequence.object_ids, nets.preset.score_threshold
     first = sequence.read_mask(0)
-    craf = ConnectedRegionFilter(np.stack([first == k for k in ids]), nets.preset.craf)
-    clock = _Clock(nets.compute.device)
+    segmenter = _segmenter(sequence, nets, refiner)
     folder.write_labels(sequence, 0, dict.fromkeys(STAGES, first))
-    for t, scores, refined in _score_maps(sequence, nets, refiner, clock):
-        with clock(CRAF):
-            filtered = torch.from_numpy(craf.step(refined.cpu().numpy()))
-
-        labels = {REPEATED: first}
-        for stage, maps in ((INSTANCE, scores), (SPN, refined), (CRAF, filtered)):
-            labels[stage] = labels_from_scores(maps, ids, threshold).cpu().numpy()
-        folder.write_labels(sequence, t, labels)
-    clock.seconds[INSTANCE] += clock.seconds[FOREGROUND]
-    folder.finish(sequence, clock.seconds | {TUNING: tuning_seconds})
-
-
-@torch.no_grad()
-def _score_maps(
-    sequence: Sequence, nets: RunNets, refiner: nn.Module, clock: _Clock
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Of every frame but the first: its number, the nets' scores (K, H, W) and what the SPN makes of them."""
-    preset, compute = nets.preset, nets.compute
-    foreground = nets.foreground(sequence)
-    instances = nets.instances(sequence, foreground)
     for t in tqdm(range(1, len(sequence)), desc=f"{sequence.name} frames"):
-        small = working_image(sequence, t, preset.height, compute.device)
-        frame = working_image(sequence, t, None, compute.device)
-        with clock(FOREGROUND), compute.autocast():
-            inside = foreground_mask(foreground, small, preset.foreground_threshold, preset.flip_test)
-        with clock(INSTANCE), compute.autocast():
-            scores = object_scores(instances, inside, small, preset.flip_test)
-            scores = resize_scores(scores, (frame.shape[1], frame.shape[2]))
-        with clock(SPN):
-            refined = refiner(frame[None], scores[None])[0]
-        yield t, scores, refined
+        scores = segmenter.step_scores(sequence.read_frame(t))
+        labels = {stage: segmenter.labels(maps) for stage, maps in scores.items()}
+        folder.write_labels(sequence, t, {REPEATED: first, **labels})
+    folder.finish(sequence, {REPEATED: 0.0, **segmenter.seconds, TUNING: tuning_seconds})
 
 
-class _Clock:
-    """``with clock(stage):`` adds up the seconds of each stage."""
-
-    def __init__(self, device: str) -> None:
-        self.seconds = dict.fromkeys((FOREGROUND, *STAGES), 0.0)
-        # A GPU returns before it is done.
-        self.finish: Callable[[], None] = (
-            torch.cuda.synchronize if device.startswith("cuda") else lambda: None
-        )
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        self.finish()
-        start = time.perf_counter()
-        yield
-        self.finish()
-        self.seconds[stage] += time.perf_counter() - start
+def _segmenter(sequence: Sequence, nets: RunNets, refiner: nn.Module) -> Segmenter:
+    foreground = nets.foreground(sequence)
+    own = VideoNets(foreground, nets.instances(sequence, foreground), refiner)
+    return Segmenter(
+        sequence.read_frame(0), sequence.read_mask(0), nets.preset, nets.compute.device, nets=own
+    )

@@ -2,6 +2,7 @@
 
 from vos_pipeline.settings.augmentation import Affine, Augmentation
 from vos_pipeline.settings.craf import CRAFParameters
+from vos_pipeline.settings.filters import FILTERS
 from vos_pipeline.settings.flow_filter import FlowFilterParameters
 from vos_pipeline.settings.masks import MASKS_HOLD, SMALLEST_SCORE
 from vos_pipeline.settings.presets import MODELS, PRESETS, TABLES, Preset, get_preset
@@ -9,6 +10,7 @@ from vos_pipeline.settings.refiner import FORMS, GUIDANCES, SMALLEST_TILE, SPN_P
 from vos_pipeline.settings.schedule import PRECISIONS, NetSchedule, Schedule
 
 __all__ = [
+    "FILTERS",
     "FORMS",
     "GUIDANCES",
     "MASKS_HOLD",

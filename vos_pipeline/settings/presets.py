@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.settings.augmentation import Affine, Augmentation
 from vos_pipeline.settings.craf import CRAFParameters
+from vos_pipeline.settings.filters import FILTERS
+from vos_pipeline.settings.flow_filter import FlowFilterParameters
 from vos_pipeline.settings.schedule import PRECISIONS, NetSchedule, check_choice
 
 MODELS = ("per-video", "per-object")  # section 5.2, table 1
@@ -40,7 +42,11 @@ class Preset:
     score_threshold: float = 0.5  # section 5.2: background where no object's score reaches it
     flip_test: bool = False  # average the scores of a frame and its mirror image
     refiner: str | None = "lite"  # a name or a file, for spn.SPNRefiner.from_pretrained
-    craf: CRAFParameters = field(default_factory=CRAFParameters)  # section 4.2
+    filter: str = (
+        "flow"  # what filters the scores over time, last: "none", "craf" (section 4.2) or "flow" (ours)
+    )
+    craf: CRAFParameters = field(default_factory=CRAFParameters)
+    flow: FlowFilterParameters = field(default_factory=FlowFilterParameters)
     precision: str = "float32"  # of the nets' arithmetic; weights, loss and updates are float32 throughout
     compile: bool = False  # torch.compile for training: pays off after some hundred steps
     seed: int = 0
@@ -73,6 +79,7 @@ class Preset:
     def __post_init__(self) -> None:
         check_choice("model", self.model, MODELS)
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("filter", self.filter, FILTERS)
 
 
 # Section 3.3 makes 1000 samples of a frame by shift, rotation and flip. It gives no ranges: those of the
@@ -107,6 +114,7 @@ _PAPER = Preset(
     joint=True,  # section 3.2: the first frames of all test videos
     model="per-object",  # section 5.2, the better of the two in table 1
     refiner=None,  # section 4.1: what `train spn --preset paper` leaves behind
+    filter="craf",
     # Step 2 as it is printed. The authors' script looks at the labels of the previous frame.
     craf=CRAFParameters(mutual_cover="both", previous="labelled"),
 )

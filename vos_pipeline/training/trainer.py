@@ -40,7 +40,7 @@ class Trainer:
         net: what to train.
         loss: ``loss(forward, *batch)``; ``forward`` is the net under autocast, compiled and shared by ranks as asked.
         schedule: steps, optimizer, learning rate, average.
-        checkpoint: file of the training's state.
+        checkpoint: file of the training's state; None keeps none.
         compute: where and how the net computes.
         ranks: who trains this net, each on a share of every batch. Gradients are averaged over the ranks.
         factors: parameters with a factor of the learning rate; None trains all of them at the same rate.
@@ -57,7 +57,7 @@ class Trainer:
         net: nn.Module,
         loss: Loss,
         schedule: Schedule,
-        checkpoint: Path,
+        checkpoint: Path | None,
         compute: Compute = Compute(),
         *,
         ranks: Ranks = Ranks(),
@@ -190,6 +190,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write everything that the next step depends on; of a finished training, the weights alone."""
+        if self.checkpoint is None:
+            return
         state = {
             "settings": self.settings,
             "step": self.done,
@@ -207,7 +209,7 @@ class Trainer:
         Raises:
             PipelineError: it is of a training with other settings, or cannot be read.
         """
-        if not self.checkpoint.exists():
+        if self.checkpoint is None or not self.checkpoint.exists():
             return
         state = load_checkpoint(self.checkpoint, self.compute.device)
         done = state.get("step")

@@ -1,0 +1,193 @@
+"""Segment the objects of one video frame by frame, as the frames come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vos_pipeline.data import FirstFrame, MaskedVideo, check_frame
+from vos_pipeline.nets import (
+    ForegroundNet,
+    foreground_mask,
+    initial_foreground,
+    instance_jobs,
+    labels_from_scores,
+    load_foreground,
+    object_scores,
+    resize_scores,
+    train_instance,
+    tune_foreground,
+    working_image,
+)
+from vos_pipeline.pipeline.stage_names import CRAF, FINAL, FLOW, FOREGROUND, INSTANCE, SPN
+from vos_pipeline.refiner import load_refiner
+from vos_pipeline.settings import Preset, get_preset
+from vos_pipeline.temporal import ConnectedRegionFilter, FlowFilter
+from vos_pipeline.training import Compute, join_process_group
+
+
+@dataclass(frozen=True)
+class VideoNets:
+    """The nets that segment one video.
+
+    Args:
+        foreground: tells foreground from background.
+        instances: one net for each of :func:`vos_pipeline.nets.instance_jobs`.
+        refiner: the SPN.
+    """
+
+    foreground: ForegroundNet
+    instances: list[ForegroundNet]
+    refiner: nn.Module
+
+
+class Segmenter:
+    """Segments the objects of one video, given the mask of its first frame, one frame after the other.
+
+    The nets are tuned on the first frame when the segmenter is made: about ten minutes on a CPU with preset "small".
+    Frames may come from anywhere, a file, a camera or an array, in the order of time.
+
+    Args:
+        first_frame: uint8 RGB (H, W, 3).
+        first_mask: integer or bool (H, W): 0 is background, each value from 1 to 254 an object, 255 void.
+        preset: "small", "demo" or "paper", or a :class:`vos_pipeline.settings.Preset`. Its ``filter`` chooses which
+            stage the labels come from.
+        device: "cpu", "cuda", "cuda:1", or "auto" for CUDA where there is a GPU.
+        foreground: the net to start from, ``foreground.pt`` of ``train foreground`` or of a run of the same preset.
+            None starts from ImageNet weights where the preset's backbone has any, else from random ones.
+        nets: the video's nets, if they are trained already; ``foreground`` and training are left out then.
+
+    Attributes:
+        object_ids: labels of the K objects, in the order of the scores' first dimension.
+        final: the stage that :meth:`step` takes the labels from.
+        seconds: what each stage took so far.
+
+    Raises:
+        TypeError, ValueError: a frame or mask of another dtype or shape, no object in the mask.
+        PipelineError: no such preset, refiner or net.
+
+    Example:
+        >>> segmenter = Segmenter(frames[0], first_mask)  # doctest: +SKIP
+        >>> for frame in frames[1:]:  # doctest: +SKIP
+        ...     labels = segmenter.step(frame)  # uint8 (H, W)
+
+    Source: Cheng et al. 2017, figure 2, with the flow filter in place of CRAF unless the preset says otherwise.
+    """
+
+    def __init__(
+        self,
+        first_frame: np.ndarray,
+        first_mask: np.ndarray,
+        preset: str | Preset = "small",
+        device: str = "auto",
+        *,
+        foreground: str | Path | None = None,
+        nets: VideoNets | None = None,
+    ) -> None:
+        first = FirstFrame(first_frame, first_mask)
+        self.preset = get_preset(preset)
+        self._compute = Compute(join_process_group(device), self.preset.precision, self.preset.compile)
+        self.object_ids, self.size = first.object_ids, first_mask.shape
+        self.final = FINAL[self.preset.filter]
+        self.nets = nets or _tuned_nets(first, self.preset, self._compute, foreground)
+        objects = np.stack([first_mask == k for k in self.object_ids])
+        self._craf = ConnectedRegionFilter(objects, self.preset.craf)
+        self._flow = FlowFilter(first_frame, objects, self.preset.flow)
+        self._clock = _Clock(self._compute.device)
+        self.seconds = self._clock.seconds
+
+    def step(self, frame: np.ndarray) -> np.ndarray:
+        """The labels of the next frame, uint8 (H, W), with the values of the first mask.
+
+        Args:
+            frame: uint8 RGB (H, W, 3), the one that follows the last frame in time.
+        """
+        return self.labels(self.step_scores(frame)[self.final])
+
+    @torch.no_grad()
+    def step_scores(self, frame: np.ndarray) -> dict[str, np.ndarray]:
+        """The scores of the next frame after every stage, in place of :meth:`step`.
+
+        Args:
+            frame: uint8 RGB (H, W, 3), the one that follows the last frame in time.
+
+        Returns:
+            float32 (K, H, W) in [0, 1] for "instance nets", "+ SPN", "+ CRAF" and "+ flow filter"; each filter is given
+            the scores of the SPN. :meth:`labels` makes labels of any of them.
+        """
+        check_frame("frame", frame, self.size)
+        preset, compute, clock, nets = self.preset, self._compute, self._clock, self.nets
+        small = working_image(frame, preset.height, compute.device)
+        image = working_image(frame, None, compute.device)
+        with clock(INSTANCE):
+            with clock(FOREGROUND), compute.autocast():
+                inside = foreground_mask(
+                    nets.foreground, small, preset.foreground_threshold, preset.flip_test
+                )
+            with compute.autocast():
+                scores = object_scores(nets.instances, inside, small, preset.flip_test)
+                scores = resize_scores(scores, (image.shape[1], image.shape[2]))
+        with clock(SPN):
+            refined = _array(nets.refiner(image[None], scores[None])[0])
+        with clock(CRAF):
+            region = self._craf.step(refined)
+        with clock(FLOW):
+            followed = self._flow.step(refined, frame)
+        return {INSTANCE: _array(scores), SPN: refined, CRAF: region, FLOW: followed}
+
+    def labels(self, scores: np.ndarray) -> np.ndarray:
+        """uint8 (H, W): the object of the largest score, 0 where none reaches the preset's threshold.
+
+        Args:
+            scores: (K, H, W), of any stage.
+        """
+        return labels_from_scores(
+            torch.from_numpy(scores), self.object_ids, self.preset.score_threshold
+        ).numpy()
+
+
+def _tuned_nets(
+    first: MaskedVideo, preset: Preset, compute: Compute, foreground: str | Path | None
+) -> VideoNets:
+    """Nets tuned on a first frame, which are kept in no file."""
+    refiner = load_refiner(preset.chosen_refiner, compute.device)  # before minutes of training
+    if foreground is None:
+        start = compute.place(initial_foreground(preset)).eval()
+    else:
+        start = load_foreground(Path(foreground), preset, compute)
+    tuned = tune_foreground(start, [first], preset, None, compute)
+    instances = [
+        train_instance(tuned, first, objects, preset, None, compute)
+        for objects in instance_jobs(first, preset)
+    ]
+    return VideoNets(tuned, instances, refiner)
+
+
+def _array(scores: Tensor) -> np.ndarray:
+    return scores.float().cpu().numpy()
+
+
+class _Clock:
+    """``with clock(stage):`` adds up the seconds of each stage."""
+
+    def __init__(self, device: str) -> None:
+        self.seconds = dict.fromkeys((FOREGROUND, INSTANCE, SPN, CRAF, FLOW), 0.0)
+        # A GPU returns before it is done.
+        self.finish: Callable[[], None] = (
+            torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+        )
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        self.finish()
+        start = time.perf_counter()
+        yield
+        self.finish()
+        self.seconds[stage] += time.perf_counter() - start

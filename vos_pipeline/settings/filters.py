@@ -1,0 +1,3 @@
+"""Filters over time, and how the one to use is chosen."""
+
+FILTERS = ("none", "craf", "flow")
