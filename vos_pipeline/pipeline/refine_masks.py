@@ -13,7 +13,19 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from vos_pipeline.data import CoarseSequence, has_images, is_mask, list_images, listing, write_labels
+from vos_pipeline.data import (
+    CoarseSequence,
+    has_images,
+    has_score_arrays,
+    is_mask,
+    is_object_name,
+    is_score_array,
+    list_files,
+    list_images,
+    listing,
+    mask_folders,
+    write_labels,
+)
 from vos_pipeline.errors import PipelineError, warn
 from vos_pipeline.files import fingerprint, replacing
 from vos_pipeline.nets import labels_from_scores, working_image
@@ -41,13 +53,14 @@ def refine_masks(
 ) -> None:
     """Refine the masks of one sequence, or of several in folders of their names.
 
-    Where ``masks`` itself holds pictures, it is one sequence. Otherwise each folder in it that holds pictures is one,
-    except ``out``, folders whose names begin with "@", "__" or ".", and folders of coloured pictures without frames.
-    Ranks share the sequences out.
+    Where ``masks`` itself holds pictures, it is one sequence. So it is where ``frames`` itself holds pictures, and
+    ``masks`` holds NPZ files of scores or a folder of scores per object. Otherwise each folder in it that holds such
+    masks is one, except ``out``, folders whose names begin with "@", "__" or ".", and folders without frames that hold
+    no masks. Ranks share the sequences out.
 
     Args:
         frames: pictures, or one folder per sequence.
-        masks: masks of the same names and sizes, in as many folders.
+        masks: masks of the same names and sizes, in as many folders, see :class:`vos_pipeline.data.CoarseSequence`.
         out: for ``<frame>.png`` or ``<sequence>/<frame>.png``, indexed.
         masks_hold: "labels", "scores", or "auto" to decide by the values of a folder's masks.
         weights: of the refiner, see :func:`vos_pipeline.refiner.load_refiner`.
@@ -72,7 +85,8 @@ def refine_masks(
     with first_rank_first() as first:
         if first:
             folder = OutputFolder(out)
-            folder.claim(resume=resume, overwrite=overwrite, inputs=(frames, masks, Path(weights)))
+            read = [path for job in jobs for path in job.coarse.files]
+            folder.claim(resume=resume, overwrite=overwrite, inputs=(frames, masks, Path(weights), *read))
             folder.identify(KIND, REFINED_MASKS)
             constants = asdict(CRAFParameters()) if craf else None
             folder.identify(
@@ -104,7 +118,7 @@ class _Job:
         sequence, place = self.coarse.sequence, self.out.relative_to(folder.path)
         whose = "" if place == Path() else f" of {place}"
         folder.identify(f"video{whose}", sequence.frames_fingerprint())
-        masks = fingerprint(sequence.masks.paths)
+        masks = fingerprint(self.coarse.files)
         folder.identify(
             f"masks{whose}", {"files": masks, "ids": self.coarse.ids, "scores": self.coarse.scores}
         )
@@ -136,43 +150,81 @@ def _folders(frames: Path, masks: Path, out: Path) -> list[tuple[Path, Path, Pat
     """Folders of frames, of masks and of results: one of each, or as many as ``masks`` has folders of masks."""
     if not masks.is_dir():
         raise PipelineError(f"{masks}: no such folder of masks")
-    if has_images(masks):
-        folders = [(frames, masks, out)]
-    else:
-        names = [p.name for p in _folders_of_masks(masks, out) if _has_frames(frames / p.name, p)]
-        folders = [(frames / name, masks / name, out / name) for name in names]
-    if not folders:
-        raise PipelineError(f"{masks}: holds no masks and no folder of masks; it holds {listing(masks)}")
-    return folders
+    others = _folders_of_masks(masks, out)
+    if has_images(masks) or _is_one_sequence(frames, masks, others):
+        return [(frames, masks, out)]
+    names = [path.name for path in others if _has_frames(frames / path.name, path)]
+    if names:
+        return [(frames / name, masks / name, out / name) for name in names]
+    if has_score_arrays(masks):
+        return [(frames, masks, out)]  # whose frames are missing
+    raise PipelineError(f"{masks}: holds no masks and no folder of masks; it holds {listing(masks)}")
+
+
+def _is_one_sequence(frames: Path, masks: Path, others: list[Path]) -> bool:
+    """Whether NPZ files or a folder per object are the masks of pictures in ``frames`` itself.
+
+    A sequence may be named as an object is, so folders that have frames of their own are sequences.
+    """
+    if not _holds_images(frames) or not mask_folders(masks):
+        return False
+    if has_score_arrays(masks):
+        return True
+    if any(_holds_images(frames / path.name) for path in others):
+        return False
+    for path in others:
+        if not is_object_name(path.name):
+            warn(f"{path}: skipped, an object's folder must be named by its label, 1 to 254")
+    return True
+
+
+def _holds_images(folder: Path) -> bool:
+    return folder.is_dir() and has_images(folder)
 
 
 def _folders_of_masks(masks: Path, out: Path) -> list[Path]:
-    """Folders that hold pictures, without that of the results and those that systems and archives leave behind."""
+    """Folders that hold masks, without that of the results and those that systems and archives leave behind."""
     return [
         path
         for path in sorted(masks.iterdir())
         if path.is_dir()
         and not path.name.startswith(("@", "__", "."))
         and path.resolve() != out.resolve()
-        and has_images(path)
+        and mask_folders(path)
     ]
 
 
 def _has_frames(frames: Path, masks: Path) -> bool:
-    """Whether a folder of masks has its frames; False, and a line that says so, for pictures that are no masks."""
+    """Whether a folder of masks has its frames; False, and a line that says so, for files that may be no masks."""
     if frames.is_dir():
         return True
-    if all(is_mask(path) for path in list_images(masks)):
+    if _are_masks(masks):
         raise PipelineError(f"{frames}: no such folder of frames for the masks in {masks}")
-    warn(f"{masks}: skipped, these pictures are no masks and have no frames")
+    what = (
+        "these pictures are no masks and have" if has_images(masks) else "its files may be no masks and have"
+    )
+    warn(f"{masks}: skipped, {what} no frames")
     return False
 
 
+def _are_masks(folder: Path) -> bool:
+    """Whether all that is in the folder can be masks; numbers as names say little about what folders in it hold."""
+    if has_images(folder):
+        return all(is_mask(path) for path in list_images(folder))
+    return has_score_arrays(folder) and all(is_score_array(path) for path in list_files(folder, ".npz"))
+
+
 def _refuse_to_replace_inputs(folders: list[tuple[Path, Path, Path]]) -> None:
-    inputs = {folder.resolve(): folder for *sources, _ in folders for folder in sources}
-    for *_, results in folders:
+    sources = [source for images, masks, _ in folders for source in (images, masks, *mask_folders(masks))]
+    inputs = {folder.resolve(): folder for folder in sources}
+    for _, masks, results in folders:
         if (source := inputs.get(results.resolve())) is not None:
             raise PipelineError(f"{results}: the results would replace files of {source}: give another --out")
+        beside_objects = results.resolve().parent == masks.resolve() and mask_folders(masks) != [masks]
+        if beside_objects and is_object_name(results.name):
+            raise PipelineError(
+                f"{results}: the next run would take the results for masks of an object: give another --out"
+            )
 
 
 # --- what an interrupted run leaves -------------------------------------------------------------------------
