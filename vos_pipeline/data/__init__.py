@@ -10,7 +10,7 @@ from vos_pipeline.data.labels import MaskFolder, read_labels
 from vos_pipeline.data.masks import VOID, davis_palette, is_mask, write_labels
 from vos_pipeline.data.sequence import Sequence, without
 from vos_pipeline.data.set_lists import read_set
-from vos_pipeline.data.soft_scores import has_score_arrays, is_object_name, is_score_array
+from vos_pipeline.data.soft_scores import all_hold_scores, has_score_arrays, is_object_name
 from vos_pipeline.data.synthetic import clip_files, make_clips
 from vos_pipeline.data.video import write_video
 
@@ -19,6 +19,7 @@ __all__ = [
     "CoarseSequence",
     "MaskFolder",
     "Sequence",
+    "all_hold_scores",
     "clip_files",
     "davis_palette",
     "decoded_files",
@@ -29,7 +30,6 @@ __all__ = [
     "image_size",
     "is_mask",
     "is_object_name",
-    "is_score_array",
     "list_files",
     "list_images",
     "listing",

@@ -14,7 +14,7 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from tqdm import tqdm
 
-from vos_pipeline.data.folders import files_of_frames, has_files, has_images, shorten
+from vos_pipeline.data.folders import files_of_frames, has_files, has_images, list_files, shorten
 from vos_pipeline.data.labels import MaskFolder
 from vos_pipeline.data.masks import VOID, read_stored
 from vos_pipeline.data.sequence import Sequence
@@ -36,13 +36,16 @@ def has_score_arrays(folder: Path) -> bool:
     return has_files(folder, ARRAYS)
 
 
-def is_score_array(path: Path) -> bool:
-    """Whether a file is an NPZ file of scores."""
+def all_hold_scores(folder: Path) -> bool:
+    """Whether all NPZ files of the folder can be opened and hold an array of scores."""
     try:
-        with ZipFile(path) as archive:
-            return SCORES in archive.namelist()
+        for path in list_files(folder, ARRAYS):
+            with ZipFile(path) as archive:
+                if SCORES not in archive.namelist():
+                    return False
     except DAMAGE:
         return False
+    return True
 
 
 def object_folders(folder: Path) -> list[Path]:

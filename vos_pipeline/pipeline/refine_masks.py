@@ -13,23 +13,12 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from vos_pipeline.data import (
-    CoarseSequence,
-    has_images,
-    has_score_arrays,
-    is_mask,
-    is_object_name,
-    is_score_array,
-    list_files,
-    list_images,
-    listing,
-    mask_folders,
-    write_labels,
-)
-from vos_pipeline.errors import PipelineError, warn
+from vos_pipeline.data import CoarseSequence, write_labels
+from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import fingerprint, replacing
 from vos_pipeline.nets import labels_from_scores, working_image
 from vos_pipeline.output_folder import KIND, REFINED_MASKS, OutputFolder
+from vos_pipeline.pipeline.refine_folders import folders_to_refine
 from vos_pipeline.refiner import load_refiner, refiner_identity
 from vos_pipeline.settings import CRAFParameters
 from vos_pipeline.temporal import ConnectedRegionFilter
@@ -75,10 +64,9 @@ def refine_masks(
             lie among the frames or masks, ``out`` holds results or other files and neither ``resume`` nor ``overwrite``
             is given, or ``resume`` with other settings, frames or masks than before.
     """
-    folders = _folders(frames, masks, out)
-    _refuse_to_replace_inputs(folders)
     jobs = [
-        _Job(CoarseSequence.open(images, coarse, masks_hold), results) for images, coarse, results in folders
+        _Job(CoarseSequence.open(images, coarse, masks_hold), results)
+        for images, coarse, results in folders_to_refine(frames, masks, out)
     ]
     device = join_process_group(device)
     refiner = load_refiner(weights, device, tile)
@@ -144,87 +132,6 @@ def _refine_sequence(job: _Job, refiner: nn.Module, filtered: bool, device: str,
         write_labels(job.result(t), labels_from_scores(scores, coarse.ids).numpy())
         _save_state(job, t + 1, craf.regions)
         progress.update()
-
-
-def _folders(frames: Path, masks: Path, out: Path) -> list[tuple[Path, Path, Path]]:
-    """Folders of frames, of masks and of results: one of each, or as many as ``masks`` has folders of masks."""
-    if not masks.is_dir():
-        raise PipelineError(f"{masks}: no such folder of masks")
-    others = _folders_of_masks(masks, out)
-    if has_images(masks) or _is_one_sequence(frames, masks, others):
-        return [(frames, masks, out)]
-    names = [path.name for path in others if _has_frames(frames / path.name, path)]
-    if names:
-        return [(frames / name, masks / name, out / name) for name in names]
-    if has_score_arrays(masks):
-        return [(frames, masks, out)]  # whose frames are missing
-    raise PipelineError(f"{masks}: holds no masks and no folder of masks; it holds {listing(masks)}")
-
-
-def _is_one_sequence(frames: Path, masks: Path, others: list[Path]) -> bool:
-    """Whether NPZ files or a folder per object are the masks of pictures in ``frames`` itself.
-
-    A sequence may be named as an object is, so folders that have frames of their own are sequences.
-    """
-    if not _holds_images(frames) or not mask_folders(masks):
-        return False
-    if has_score_arrays(masks):
-        return True
-    if any(_holds_images(frames / path.name) for path in others):
-        return False
-    for path in others:
-        if not is_object_name(path.name):
-            warn(f"{path}: skipped, an object's folder must be named by its label, 1 to 254")
-    return True
-
-
-def _holds_images(folder: Path) -> bool:
-    return folder.is_dir() and has_images(folder)
-
-
-def _folders_of_masks(masks: Path, out: Path) -> list[Path]:
-    """Folders that hold masks, without that of the results and those that systems and archives leave behind."""
-    return [
-        path
-        for path in sorted(masks.iterdir())
-        if path.is_dir()
-        and not path.name.startswith(("@", "__", "."))
-        and path.resolve() != out.resolve()
-        and mask_folders(path)
-    ]
-
-
-def _has_frames(frames: Path, masks: Path) -> bool:
-    """Whether a folder of masks has its frames; False, and a line that says so, for files that may be no masks."""
-    if frames.is_dir():
-        return True
-    if _are_masks(masks):
-        raise PipelineError(f"{frames}: no such folder of frames for the masks in {masks}")
-    what = (
-        "these pictures are no masks and have" if has_images(masks) else "its files may be no masks and have"
-    )
-    warn(f"{masks}: skipped, {what} no frames")
-    return False
-
-
-def _are_masks(folder: Path) -> bool:
-    """Whether all that is in the folder can be masks; numbers as names say little about what folders in it hold."""
-    if has_images(folder):
-        return all(is_mask(path) for path in list_images(folder))
-    return has_score_arrays(folder) and all(is_score_array(path) for path in list_files(folder, ".npz"))
-
-
-def _refuse_to_replace_inputs(folders: list[tuple[Path, Path, Path]]) -> None:
-    sources = [source for images, masks, _ in folders for source in (images, masks, *mask_folders(masks))]
-    inputs = {folder.resolve(): folder for folder in sources}
-    for _, masks, results in folders:
-        if (source := inputs.get(results.resolve())) is not None:
-            raise PipelineError(f"{results}: the results would replace files of {source}: give another --out")
-        beside_objects = results.resolve().parent == masks.resolve() and mask_folders(masks) != [masks]
-        if beside_objects and is_object_name(results.name):
-            raise PipelineError(
-                f"{results}: the next run would take the results for masks of an object: give another --out"
-            )
 
 
 # --- what an interrupted run leaves -------------------------------------------------------------------------
