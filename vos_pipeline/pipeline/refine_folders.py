@@ -16,7 +16,6 @@ from vos_pipeline.data import (
 )
 from vos_pipeline.errors import PipelineError, warn
 
-
 Folders = tuple[Path, Path, Path]  # of frames, of masks and of results
 
 
