@@ -137,7 +137,8 @@ def _refine(parser: argparse.ArgumentParser) -> None:
         type=values.path,
         required=True,
         metavar="DIR",
-        help="<frame>.png of the same names and sizes",
+        help="<frame>.png of the same names and sizes, or scores of several objects: <frame>.npz with an array "
+        "'scores' (objects, height, width), or grey <object>/<frame>.png",
     )
     parser.add_argument("--out", type=values.path, required=True, metavar="DIR", help="indexed <frame>.png")
     parser.add_argument(
@@ -145,7 +146,8 @@ def _refine(parser: argparse.ArgumentParser) -> None:
         choices=MASKS_HOLD,
         default="auto",
         help="labels: an index an object, or 0 and 255; scores: the probability of one object times 255, in grey; "
-        f"auto: grey masks of a folder hold scores if a value is from {SMALLEST_SCORE} to 254 {DEFAULT}",
+        f"auto: grey masks of a folder hold scores if a value is from {SMALLEST_SCORE} to 254; "
+        f"NPZ files and a folder per object always hold scores {DEFAULT}",
     )
     parser.add_argument(
         "--refiner",

@@ -73,7 +73,7 @@ def refine_masks(
     with first_rank_first() as first:
         if first:
             folder = OutputFolder(out)
-            read = [path for job in jobs for path in job.coarse.files]
+            read = [path for job in jobs for path in (*job.coarse.sequence.files, *job.coarse.files)]
             folder.claim(resume=resume, overwrite=overwrite, inputs=(frames, masks, Path(weights), *read))
             folder.identify(KIND, REFINED_MASKS)
             constants = asdict(CRAFParameters()) if craf else None
