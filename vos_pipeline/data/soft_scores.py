@@ -82,13 +82,9 @@ class ScoreArrays:
         files = files_of_frames(sequence.frame_paths, folder, ARRAYS)
         sequence.check_sizes()
         arrays = cls(sequence, files, tuple(sorted(_read_arrays(files[0], sequence)[0])))
-        largest, largest_byte = 0.0, 0
-        for path in tqdm(files, "check masks", unit="mask", delay=2, leave=False):
-            scores = arrays._read(path)[1]
-            largest = max(largest, float(scores.max()))
-            if scores.dtype == np.uint8:
-                largest_byte = max(largest_byte, int(scores.max()))
-        _check_scale(folder, largest, largest_byte, hold)
+        progress = tqdm(files, "check masks", unit="mask", delay=2, leave=False)
+        largest, largest_byte = np.max([arrays._largest(path) for path in progress], axis=0)
+        _check_scale(folder, largest, int(largest_byte), hold)
         return arrays
 
     def read(self, t: int) -> np.ndarray:
@@ -97,7 +93,15 @@ class ScoreArrays:
         scores = np.empty(stored.shape, np.float32)
         for channel, place in enumerate(np.argsort(ids)):
             scores[channel] = stored[place]
-        return scores / 255 if stored.dtype == np.uint8 else scores
+        if stored.dtype == np.uint8:
+            scores /= 255
+        return scores
+
+    def _largest(self, path: Path) -> tuple[float, int]:
+        """The largest score of a file as stored, and again if it is of 8 bits."""
+        scores = self._read(path)[1]
+        largest = scores.max()
+        return float(largest), int(largest) if scores.dtype == np.uint8 else 0
 
     def _read(self, path: Path) -> tuple[tuple[int, ...], np.ndarray]:
         ids, scores = _read_arrays(path, self.sequence)
@@ -195,6 +199,7 @@ class ScoreFolders:
     """Scores in one folder per object, named by its label: grey pictures of probability * 255, or binary masks."""
 
     folders: tuple[MaskFolder, ...]
+    size: tuple[int, int]  # height, width
     ids: tuple[int, ...]  # sorted
     hold_scores: ClassVar[bool] = True
 
@@ -213,7 +218,7 @@ class ScoreFolders:
         grey = max(max(masks.survey().grey.first_with, default=0) for masks in folders)
         marked = any(masks.survey().palette.first_with.keys() - {0} for masks in folders)
         _check_scale(folder, max(grey, marked), grey, hold)
-        return cls(folders, ids)
+        return cls(folders, sequence.size, ids)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -222,7 +227,10 @@ class ScoreFolders:
 
     def read(self, t: int) -> np.ndarray:
         """Scores of frame t in [0, 1], float32 (K, H, W)."""
-        return np.stack([_read_picture(masks.paths[t]) for masks in self.folders])
+        scores = np.empty((len(self.folders), *self.size), np.float32)
+        for channel, masks in enumerate(self.folders):
+            scores[channel] = _read_picture(masks.paths[t])
+        return scores
 
 
 def _ids_of_folders(folders: list[Path]) -> tuple[int, ...]:
@@ -252,9 +260,9 @@ def _check_binary(masks: MaskFolder) -> None:
 
 
 def _read_picture(path: Path) -> np.ndarray:
-    """Scores of one object, float32 (H, W)."""
+    """Scores of one object, float (H, W) or bool."""
     mask = read_stored(path)
-    return (mask.values > 0).astype(np.float32) if mask.palette else mask.values.astype(np.float32) / 255
+    return mask.values > 0 if mask.palette else mask.values / np.float32(255)
 
 
 # --- both ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -289,6 +290,25 @@ def test_nothing_but_zeros(frames, masks, dtype):
     assert f"{masks}: these masks mark no object" in refusal(frames, masks)
     np.savez(masks / "2.npz", scores=np.ones((2, *SIZE)))
     assert CoarseSequence.open(frames, masks).ids == (1, 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_one_frame_at_a_time_is_in_memory(tmp_path, dtype):
+    size, count = (200, 300), 20
+    one = count * 200 * 300 * np.dtype(dtype).itemsize
+    (tmp_path / "masks").mkdir()
+    for t in range(4):
+        write_image(tmp_path / f"frames/{t}.png", np.zeros((*size, 3), np.uint8))
+        certain = 255 if dtype == np.uint8 else 1
+        np.savez(tmp_path / f"masks/{t}.npz", scores=np.full((count, *size), certain, dtype))
+    tracemalloc.start()
+    coarse = CoarseSequence.open(tmp_path / "frames", tmp_path / "masks")
+    checked = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    coarse.read(0)
+    read = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert checked < 1.8 * one + 1e6 and read < 1.3 * (one + count * 200 * 300 * 4) + 1e6
 
 
 # --- folders ------------------------------------------------------------------------------------------------
