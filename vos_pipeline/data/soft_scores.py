@@ -107,7 +107,7 @@ class ScoreArrays:
         ids, scores = _read_arrays(path, self.sequence)
         if tuple(sorted(ids)) != self.ids:
             raise PipelineError(
-                f"{path}: holds scores of the objects {_listed(ids)}, but {self.files[0].name} of {_listed(self.ids)}; "
+                f"{path}: has the ids {_listed(ids)}, but {self.files[0].name} has {_listed(self.ids)}; "
                 "all frames of a sequence must have the same objects"
             )
         return ids, scores
@@ -152,11 +152,12 @@ def _check_scores(path: Path, shape: tuple[int, ...], dtype: np.dtype, sequence:
         raise PipelineError(
             f"{path}: scores must be float16, float32 or float64 in [0, 1], or uint8 (probability * 255), got {dtype}"
         )
-    if len(shape) != 3:
-        raise PipelineError(f"{path}: scores must have the shape (objects, height, width), got {shape}")
-    if not 1 <= shape[0] < VOID:
-        raise PipelineError(f"{path}: scores must be of 1 to {VOID - 1} objects, got the shape {shape}")
-    sequence.check_size(path, shape[1:])
+    height, width = sequence.size
+    if len(shape) != 3 or not 1 <= shape[0] < VOID or shape[1:] != (height, width):
+        raise PipelineError(
+            f"{path}: scores must have the shape (objects, {height}, {width}), with 1 to {VOID - 1} objects, "
+            f"as {sequence.frame_paths[0].name} is {width}x{height}; got {shape}"
+        )
 
 
 def _read_ids(archive: ZipFile, path: Path, count: int) -> tuple[int, ...]:

@@ -74,11 +74,12 @@ def _has_frames(frames: Path, masks: Path) -> bool:
     if frames.is_dir():
         return True
     if _are_masks(masks):
-        raise PipelineError(f"{frames}: no such folder of frames for the masks in {masks}")
-    what = (
-        "these pictures are no masks and have" if has_images(masks) else "its files may be no masks and have"
-    )
-    warn(f"{masks}: skipped, {what} no frames")
+        hint = "; name the folder of an object by its label, 1 to 254" * _holds_images(frames.parent)
+        raise PipelineError(f"{frames}: no such folder of frames for the masks in {masks}{hint}")
+    if has_images(masks):
+        warn(f"{masks}: skipped, these pictures are no masks and have no frames")
+    else:
+        warn(f"{masks}: skipped, its files may be no masks, and there is no folder of frames {frames}")
     return False
 
 

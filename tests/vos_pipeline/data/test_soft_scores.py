@@ -91,12 +91,15 @@ def test_frames_may_list_their_objects_in_any_order(frames, masks):
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        (SCORES[0], "must have the shape (objects, height, width), got (6, 8)"),
-        (SCORES[None], "must have the shape (objects, height, width), got (1, 2, 6, 8)"),
-        (SCORES[:0], "must be of 1 to 254 objects, got the shape (0, 6, 8)"),
-        (np.zeros((255, *SIZE), np.float16), "must be of 1 to 254 objects, got the shape (255, 6, 8)"),
-        (SCORES[:, :5], "is 8x5, but 0.png is 8x6"),
-        (SCORES.transpose(1, 2, 0), "is 2x8, but 0.png is 8x6"),
+        (SCORES[0], "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (6, 8)"),
+        (SCORES[None], "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (1, 2, 6, 8)"),
+        (SCORES[:0], "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (0, 6, 8)"),
+        (
+            np.zeros((255, *SIZE), np.float16),
+            "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (255, 6, 8)",
+        ),
+        (SCORES[:, :5], "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (2, 5, 8)"),
+        (SCORES.transpose(1, 2, 0), "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (6, 8, 2)"),
         (SCORES > 0.5, "float16, float32 or float64 in [0, 1], or uint8 (probability * 255), got bool"),
         (SCORES.astype(np.int64), "got int64"),
         (SCORES.astype(np.complex64), "got complex64"),
@@ -149,7 +152,7 @@ def test_ids_that_are_none(frames, masks, ids, expected):
 def test_other_objects_in_other_frames(frames, masks):
     arrays(masks, {"scores": SCORES, "ids": [2, 5]}, {"scores": SCORES, "ids": [2, 6]})
     assert refusal(frames, masks) == (
-        f"{masks / '1.npz'}: holds scores of the objects 2, 6, but 0.npz of 2, 5; "
+        f"{masks / '1.npz'}: has the ids 2, 6, but 0.npz has 2, 5; "
         "all frames of a sequence must have the same objects"
     )
 
@@ -227,7 +230,7 @@ def test_a_header_that_promises_too_much_is_not_believed(frames, masks):
     assert b"1000000" in vast()
     arrays(masks, {"scores": SCORES})
     (masks / "2.npz").write_bytes(archive(scores=vast()))
-    assert "must be of 1 to 254 objects, got the shape (1000000, 6, 8)" in refusal(frames, masks)
+    assert "with 1 to 254 objects, as 0.png is 8x6; got (1000000, 6, 8)" in refusal(frames, masks)
 
 
 def test_any_byte_may_be_wrong(frames, masks):

@@ -206,14 +206,23 @@ def test_folders_without_frames(tmp_path, fails, capsys):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "run.json"]
     said = capsys.readouterr().err
     for name in ("features", "older"):
+        frames = tmp_path / "frames" / name
         assert (
-            f"warning: {tmp_path / 'masks' / name}: skipped, its files may be no masks and have no frames"
-            in said
+            f"warning: {tmp_path / 'masks' / name}: skipped, its files may be no masks, "
+            f"and there is no folder of frames {frames}" in said
         )
     write_arrays(tmp_path / "masks/b")
     message = fails(refine(tmp_path, out="other"))
     assert f"{tmp_path / 'frames/b'}: no such folder of frames for the masks in" in message
     assert not (tmp_path / "other").exists()
+
+
+def test_folders_named_as_things_are(tmp_path, fails):
+    write_frames(tmp_path / "frames")
+    write_folders(tmp_path / "masks", ids=("cat", "dog"))
+    message = fails(refine(tmp_path))
+    assert f"{tmp_path / 'frames/cat'}: no such folder of frames" in message
+    assert "name the folder of an object by its label, 1 to 254" in message
 
 
 @KINDS
