@@ -196,6 +196,18 @@ def test_an_archive_beside_sequences_is_none(tmp_path):
     check_results(tmp_path / "out/a")
 
 
+def test_results_can_be_refined_again(tmp_path):
+    """The state beside them is no archive of scores."""
+    write_frames(tmp_path / "frames")
+    write_arrays(tmp_path / "masks")
+    assert cli.main(refine(tmp_path, "--no-craf")) == 0
+    (tmp_path / "masks").rename(tmp_path / "scores")
+    (tmp_path / "out").rename(tmp_path / "masks")
+    assert list((tmp_path / "masks").glob(".*.npz"))
+    assert cli.main(refine(tmp_path, "--no-craf")) == 0
+    check_results(tmp_path / "out")
+
+
 def test_folders_without_frames(tmp_path, fails, capsys):
     write_frames(tmp_path / "frames/a")
     write_arrays(tmp_path / "masks/a")
