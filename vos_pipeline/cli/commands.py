@@ -178,7 +178,7 @@ def refine(args: argparse.Namespace) -> None:
         args.out,
         masks_hold=args.masks_hold,
         weights=args.refiner,
-        craf=not args.no_craf,
+        filter_name=args.filter,
         tile=args.tile,
         device=_device(args.device),
         resume=args.resume,

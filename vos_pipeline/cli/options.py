@@ -14,6 +14,7 @@ from vos_pipeline.cli.shared_options import (
     MOST_STEPS,
     add_data_options,
     add_device,
+    add_filter,
     add_net_options,
     add_resume,
     add_run_options,
@@ -139,7 +140,8 @@ def _refine(parser: argparse.ArgumentParser) -> None:
         type=values.path,
         required=True,
         metavar="DIR",
-        help="<frame>.png of the same names and sizes",
+        help="<frame>.png of the same names and sizes, or scores of several objects: <frame>.npz with an array "
+        "'scores' (objects, height, width), or grey <object>/<frame>.png",
     )
     parser.add_argument("--out", type=values.path, required=True, metavar="DIR", help="indexed <frame>.png")
     parser.add_argument(
@@ -147,7 +149,8 @@ def _refine(parser: argparse.ArgumentParser) -> None:
         choices=MASKS_HOLD,
         default="auto",
         help="labels: an index an object, or 0 and 255; scores: the probability of one object times 255, in grey; "
-        f"auto: grey masks of a folder hold scores if a value is from {SMALLEST_SCORE} to 254 {DEFAULT}",
+        f"auto: grey masks of a folder hold scores if a value is from {SMALLEST_SCORE} to 254; "
+        f"NPZ files and a folder per object always hold scores {DEFAULT}",
     )
     parser.add_argument(
         "--refiner",
@@ -157,7 +160,16 @@ def _refine(parser: argparse.ArgumentParser) -> None:
         metavar="NAME_OR_FILE",
         help=f"'lite' or what 'train spn' wrote {DEFAULT}",
     )
-    parser.add_argument("--no-craf", action="store_true", help="the SPN alone")
+    over_time = parser.add_mutually_exclusive_group()
+    add_filter(over_time, default="flow")
+    over_time.add_argument(
+        "--no-craf",
+        action="store_const",
+        const="none",
+        dest="filter",
+        default=argparse.SUPPRESS,
+        help="--filter none",
+    )
     parser.add_argument(
         "--tile",
         type=values.whole_number(SMALLEST_TILE, LARGEST_TILE),

@@ -53,16 +53,19 @@ def add_run_options(parser: argparse.ArgumentParser, preset: str = "small") -> N
         metavar="NAME_OR_FILE",
         help="the SPN, 'lite' or what 'train spn' wrote (default: lite; the paper preset has none)",
     )
-    add_filter(parser, "the preset's: flow, paper: craf")
+    add_filter(parser, shown="the preset's: flow; paper: craf")
 
 
-def add_filter(parser: argparse._ActionsContainer, default: str) -> None:
+def add_filter(
+    parser: argparse._ActionsContainer, default: str | None = None, shown: str | None = None
+) -> None:
     parser.add_argument(
         "--filter",
         choices=FILTERS,
+        default=default,
         metavar="NAME",
         help="the filter over time that the results come from: none, craf (the paper's, one region per object) or "
-        f"flow (regions near the place to which optical flow carries the object) (default: {default})",
+        f"flow (regions near the place to which optical flow carries the object) (default: {shown or default})",
     )
 
 

@@ -1,6 +1,6 @@
 """What goes in: images, label masks, videos, and sequences of them in the DAVIS layout, of a user, or synthetic."""
 
-from vos_pipeline.data.coarse import CoarseSequence
+from vos_pipeline.data.coarse import CoarseSequence, mask_folders
 from vos_pipeline.data.davis import has_train_set, load_davis, load_sets, load_train_set, load_truth
 from vos_pipeline.data.decoding import decoded_files, frame_rate
 from vos_pipeline.data.first_frame import FirstFrame, MaskedVideo, check_frame
@@ -11,6 +11,7 @@ from vos_pipeline.data.labels import MaskFolder, read_labels
 from vos_pipeline.data.masks import VOID, davis_palette, is_mask, write_labels
 from vos_pipeline.data.sequence import Sequence, without
 from vos_pipeline.data.set_lists import read_set
+from vos_pipeline.data.soft_scores import all_hold_scores, has_score_arrays, is_object_name
 from vos_pipeline.data.synthetic import clip_files, make_clips
 from vos_pipeline.data.video import write_video
 
@@ -21,15 +22,18 @@ __all__ = [
     "MaskFolder",
     "MaskedVideo",
     "Sequence",
+    "all_hold_scores",
     "check_frame",
     "clip_files",
     "davis_palette",
     "decoded_files",
     "frame_rate",
     "has_images",
+    "has_score_arrays",
     "has_train_set",
     "image_size",
     "is_mask",
+    "is_object_name",
     "list_files",
     "list_images",
     "listing",
@@ -39,6 +43,7 @@ __all__ = [
     "load_train_set",
     "load_truth",
     "make_clips",
+    "mask_folders",
     "read_image",
     "read_labels",
     "read_set",

@@ -1,16 +1,35 @@
-"""A sequence with a coarse mask of another tool for every frame: labels of objects, or scores of one."""
+"""A sequence with a coarse mask of another tool for every frame: labels of objects, or scores of one or several."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 import numpy as np
 
-from vos_pipeline.data.folders import list_images
+from vos_pipeline.data.folders import files_of_frames, has_images, list_images
 from vos_pipeline.data.labels import MaskFolder
 from vos_pipeline.data.sequence import Sequence
+from vos_pipeline.data.soft_scores import ScoreArrays, ScoreFolders, has_score_arrays, object_folders
 from vos_pipeline.errors import PipelineError
+
+
+class CoarseMasks(Protocol):
+    """Masks of one kind for every frame of a sequence, checked when they were opened."""
+
+    hold_scores: ClassVar[bool]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Labels of the objects, sorted."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that they are read from."""
+
+    def read(self, t: int) -> np.ndarray:
+        """Scores of frame t in [0, 1], float32 (K, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -18,57 +37,113 @@ class CoarseSequence:
     """A sequence with a coarse mask for every frame.
 
     Args:
-        sequence: frames and masks, all of one size.
-        ids: labels of the objects; (1,) for binary masks and for scores.
-        scores: whether the masks hold scores, 0 to 255, instead of labels.
+        sequence: the frames, all of one size.
+        masks: of the same size.
     """
 
     sequence: Sequence
-    ids: tuple[int, ...]
-    scores: bool
+    masks: CoarseMasks
 
     @classmethod
     def open(cls, frames: Path, masks: Path, hold: str = "auto") -> CoarseSequence:
         """Checks names, sizes and masks of two folders before any work is done.
 
+        ``masks`` holds ``<frame>.png`` of labels or of one object's scores, ``<frame>.npz`` of several objects' scores,
+        or ``<object>/<frame>.png`` of their scores.
+
         Raises:
             PipelineError: a frame without its mask or the other way round, sizes that differ, masks that mark
-                nothing or are neither indexed nor 8-bit grey.
+                nothing, are of different kinds, or hold neither labels nor scores.
         """
-        images, paths = _paired(frames, masks)
-        sequence = Sequence(frames.resolve().name, images, paths)
-        sequence.check_sizes()
-        scores = _hold_scores(sequence.masks, hold)
-        # Of all masks: another tool may find an object later than in the first frame.
-        ids = _scored(sequence.masks) if scores else sequence.masks.labels()
-        if not ids:
-            raise PipelineError(f"{masks}: these masks mark no object")
-        return cls(sequence, tuple(sorted(ids)), scores)
+        images = tuple(list_images(frames))
+        sequence = Sequence(frames.resolve().name, images, (None,) * len(images))
+        return cls(sequence, _opened(sequence, masks, hold))
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Labels of the objects, sorted; (1,) for binary masks and for scores of one object."""
+        return self.masks.ids
+
+    @property
+    def scores(self) -> bool:
+        """Whether the masks hold scores instead of labels."""
+        return self.masks.hold_scores
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that the masks are read from."""
+        return self.masks.files
 
     def read(self, t: int) -> np.ndarray:
         """Scores of frame t in [0, 1], float32 (K, H, W)."""
-        if self.scores:
-            path = self.sequence.mask_paths[t]
-            assert path is not None
-            return self.sequence.masks.read_scores(path)[None].astype(np.float32) / 255
+        return self.masks.read(t)
+
+
+def mask_folders(masks: Path) -> list[Path]:
+    """The folders that hold the masks of one sequence: ``masks``, or one per object in it; [] without masks."""
+    return [masks] if has_images(masks) or has_score_arrays(masks) else object_folders(masks)
+
+
+def _opened(sequence: Sequence, masks: Path, hold: str) -> CoarseMasks:
+    if has_score_arrays(masks):
+        if has_images(masks):
+            raise PipelineError(
+                f"{masks}: holds pictures ({list_images(masks)[0].name}) beside NPZ files; "
+                "save all masks of a sequence as one or the other"
+            )
+        return ScoreArrays.open(sequence, masks, hold)
+    if not has_images(masks) and object_folders(masks):
+        return ScoreFolders.open(sequence, masks, hold)
+    return _open_pictures(sequence, masks, hold)
+
+
+# --- one picture per frame ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LabelPictures:
+    """Labels of objects, in one picture per frame."""
+
+    sequence: Sequence  # with the masks
+    ids: tuple[int, ...]
+    hold_scores: ClassVar[bool] = False
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.sequence.masks.paths
+
+    def read(self, t: int) -> np.ndarray:
         labels = self.sequence.read_mask(t)
         return np.stack([labels == k for k in self.ids]).astype(np.float32)
 
 
-def _paired(frames: Path, masks: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """The frames and the masks of their names; PipelineError if names do not match."""
-    images = list_images(frames)
-    names = {path.stem for path in images}
-    paths = {path.stem: path for path in list_images(masks)}
-    missing = [path.stem for path in images if path.stem not in paths]
-    if missing:
-        raise PipelineError(
-            f"{masks}: no mask {missing[0]}.png for frame {missing[0]} ({len(missing)} missing)"
-        )
-    alone = sorted(paths.keys() - names)
-    if alone:
-        raise PipelineError(f"{frames}: no frame for mask {paths[alone[0]].name} ({len(alone)} missing)")
-    return tuple(images), tuple(paths[path.stem] for path in images)
+@dataclass(frozen=True)
+class ScorePictures:
+    """Scores of one object, in one grey picture per frame: 0 to 255."""
+
+    folder: MaskFolder
+    ids: ClassVar[tuple[int, ...]] = (1,)
+    hold_scores: ClassVar[bool] = True
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.folder.paths
+
+    def read(self, t: int) -> np.ndarray:
+        return self.folder.read_scores(self.files[t])[None].astype(np.float32) / 255
+
+
+def _open_pictures(sequence: Sequence, masks: Path, hold: str) -> CoarseMasks:
+    sequence = replace(sequence, mask_paths=files_of_frames(sequence.frame_paths, masks))
+    sequence.check_sizes()
+    folder = sequence.masks
+    if _hold_scores(folder, hold):
+        if set(folder.survey().grey.first_with) != {0}:
+            return ScorePictures(folder)
+    # Of all masks: another tool may find an object later than in the first frame.
+    elif ids := folder.labels():
+        return LabelPictures(sequence, tuple(sorted(ids)))
+    raise PipelineError(f"{masks}: these masks mark no object")
 
 
 def _hold_scores(masks: MaskFolder, hold: str) -> bool:
@@ -86,8 +161,3 @@ def _hold_scores(masks: MaskFolder, hold: str) -> bool:
         f"{survey.grey.first_with[value]}: holds scores (such as {value}), but {indexed.name} is an indexed (palette) "
         "mask; save all masks of a sequence as labels, or all as grey scores"
     )
-
-
-def _scored(masks: MaskFolder) -> set[int]:
-    """The one object of masks that hold scores, unless all scores are 0."""
-    return {1} if set(masks.survey().grey.first_with) != {0} else set()

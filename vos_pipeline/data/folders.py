@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from vos_pipeline.errors import PipelineError, readable
@@ -18,7 +19,39 @@ def list_images(folder: str | Path) -> list[Path]:
 
 def has_images(folder: Path) -> bool:
     """Whether the folder holds a visible picture."""
-    return any(_is_visible(name, IMAGE_SUFFIXES) and _can_be_read(folder / name) for name in _names(folder))
+    return has_files(folder, *IMAGE_SUFFIXES)
+
+
+def has_files(folder: Path, *suffixes: str) -> bool:
+    """Whether the folder holds a visible file with one of the suffixes, see :func:`list_files`."""
+    return any(_is_visible(name, suffixes) and _can_be_read(folder / name) for name in _names(folder))
+
+
+def files_of_frames(frames: Sequence[Path], folder: Path, *suffixes: str) -> tuple[Path, ...]:
+    """The files of a folder that have the names of the frames, in their order.
+
+    Args:
+        frames: pictures, of one folder.
+        folder: holds as many files.
+        suffixes: of the files; those of pictures by default.
+
+    Raises:
+        PipelineError: a frame without its file, or a file without its frame.
+    """
+    names = {path.stem for path in frames}
+    paths = {path.stem: path for path in list_files(folder, *(suffixes or IMAGE_SUFFIXES))}
+    missing = [path.stem for path in frames if path.stem not in paths]
+    if missing:
+        suffix = suffixes[0] if suffixes else ".png"
+        raise PipelineError(
+            f"{folder}: no mask {missing[0]}{suffix} for frame {missing[0]} ({len(missing)} missing)"
+        )
+    alone = sorted(paths.keys() - names)
+    if alone:
+        raise PipelineError(
+            f"{frames[0].parent}: no frame for mask {paths[alone[0]].name} ({len(alone)} missing)"
+        )
+    return tuple(paths[path.stem] for path in frames)
 
 
 def list_files(folder: Path, *suffixes: str) -> list[Path]:

@@ -82,7 +82,15 @@ class Sequence:
     def check_sizes(self) -> None:
         """Fail before hours of work, not after: PipelineError for a file that is damaged or has another size."""
         for path in self.files:
-            self._check_size(path, image_size(path))
+            self.check_size(path, image_size(path))
+
+    def check_size(self, path: Path, shape: tuple[int, ...]) -> None:
+        """PipelineError for what a file holds, (H, W, ...), unless it has the size of the first frame."""
+        if shape[:2] != self.size:
+            raise PipelineError(
+                f"{path}: is {_by(shape)}, but {self.frame_paths[0].name} is {_by(self.size)}; "
+                "all frames and masks of a sequence must have one size"
+            )
 
     # --- identity -----------------------------------------------------------------------------------------------
 
@@ -107,15 +115,8 @@ class Sequence:
         return self._checked(self.masks.read(path), path)
 
     def _checked(self, array: np.ndarray, path: Path) -> np.ndarray:
-        self._check_size(path, array.shape)
+        self.check_size(path, array.shape)
         return array
-
-    def _check_size(self, path: Path, shape: tuple[int, ...]) -> None:
-        if shape[:2] != self.size:
-            raise PipelineError(
-                f"{path}: is {_by(shape)}, but {self.frame_paths[0].name} is {_by(self.size)}; "
-                "all frames and masks of a sequence must have one size"
-            )
 
 
 def without(sequences: Iterable[Sequence], others: Iterable[Sequence]) -> list[Sequence]:

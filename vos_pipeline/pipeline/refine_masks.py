@@ -1,8 +1,8 @@
-"""Masks of any other segmentation tool, refined by the SPN and filtered by CRAF."""
+"""Masks of any other segmentation tool, refined by the SPN and filtered over time."""
 
 from __future__ import annotations
 
-import math
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,19 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from vos_pipeline.data import CoarseSequence, has_images, is_mask, list_images, listing, write_labels
+from vos_pipeline.data import CoarseSequence, write_labels
 from vos_pipeline.errors import PipelineError, warn
 from vos_pipeline.files import fingerprint, replacing
 from vos_pipeline.nets import labels_from_scores, working_image
 from vos_pipeline.output_folder import KIND, REFINED_MASKS, OutputFolder
+from vos_pipeline.pipeline.refine_folders import folders_to_refine
 from vos_pipeline.refiner import load_refiner, refiner_identity
-from vos_pipeline.settings import CRAFParameters
-from vos_pipeline.temporal import ConnectedRegionFilter
+from vos_pipeline.settings import CRAFParameters, FlowFilterParameters
+from vos_pipeline.temporal import TemporalFilter, make_filter
 from vos_pipeline.training import first_rank_first, join_process_group, my_share, wait_for_all
 
-STATE = ".refine.npz"  # in every folder of results: how far it is, and CRAF's memory
+STATE = ".refine.npz"  # in every folder of results: how far it is, and the filter's memory
+CONSTANTS = {"craf": CRAFParameters, "flow": FlowFilterParameters}
 
 
 def refine_masks(
@@ -33,7 +35,7 @@ def refine_masks(
     *,
     masks_hold: str = "auto",
     weights: str = "lite",
-    craf: bool = True,
+    filter_name: str = "flow",
     tile: int | None = None,
     device: str = "cpu",
     resume: bool = False,
@@ -41,17 +43,18 @@ def refine_masks(
 ) -> None:
     """Refine the masks of one sequence, or of several in folders of their names.
 
-    Where ``masks`` itself holds pictures, it is one sequence. Otherwise each folder in it that holds pictures is one,
-    except ``out``, folders whose names begin with "@", "__" or ".", and folders of coloured pictures without frames.
-    Ranks share the sequences out.
+    Where ``masks`` itself holds pictures, it is one sequence. So it is where ``frames`` itself holds pictures, and
+    ``masks`` holds NPZ files of scores or a folder of scores per object. Otherwise each folder in it that holds such
+    masks is one, except ``out``, folders whose names begin with "@", "__" or ".", and folders without frames that hold
+    no masks. Ranks share the sequences out.
 
     Args:
         frames: pictures, or one folder per sequence.
-        masks: masks of the same names and sizes, in as many folders.
+        masks: masks of the same names and sizes, in as many folders, see :class:`vos_pipeline.data.CoarseSequence`.
         out: for ``<frame>.png`` or ``<sequence>/<frame>.png``, indexed.
         masks_hold: "labels", "scores", or "auto" to decide by the values of a folder's masks.
         weights: of the refiner, see :func:`vos_pipeline.refiner.load_refiner`.
-        craf: whether CRAF filters what the SPN gives.
+        filter_name: one of :data:`vos_pipeline.settings.FILTERS`, which filters what the SPN gives.
         tile: side of the refiner's tiles in pixels.
         device: where the refiner computes.
         resume: go on from what an earlier call with the same settings, frames and masks left in ``out``.
@@ -62,21 +65,27 @@ def refine_masks(
             lie among the frames or masks, ``out`` holds results or other files and neither ``resume`` nor ``overwrite``
             is given, or ``resume`` with other settings, frames or masks than before.
     """
-    folders = _folders(frames, masks, out)
-    _refuse_to_replace_inputs(folders)
     jobs = [
-        _Job(CoarseSequence.open(images, coarse, masks_hold), results) for images, coarse, results in folders
+        _Job(CoarseSequence.open(images, coarse, masks_hold), results)
+        for images, coarse, results in folders_to_refine(frames, masks, out)
     ]
     device = join_process_group(device)
     refiner = load_refiner(weights, device, tile)
     with first_rank_first() as first:
         if first:
             folder = OutputFolder(out)
-            folder.claim(resume=resume, overwrite=overwrite, inputs=(frames, masks, Path(weights)))
+            read = [path for job in jobs for path in (*job.coarse.sequence.files, *job.coarse.files)]
+            folder.claim(resume=resume, overwrite=overwrite, inputs=(frames, masks, Path(weights), *read))
             folder.identify(KIND, REFINED_MASKS)
-            constants = asdict(CRAFParameters()) if craf else None
+            constants = asdict(CONSTANTS[filter_name]()) if filter_name in CONSTANTS else None
             folder.identify(
-                "settings", {"weights": refiner_identity(weights), "craf": constants, "tile": tile}
+                "settings",
+                {
+                    "weights": refiner_identity(weights),
+                    "filter": filter_name,
+                    "constants": constants,
+                    "tile": tile,
+                },
             )
             for job in jobs:
                 job.note(folder)
@@ -84,7 +93,7 @@ def refine_masks(
     count = sum(len(job.coarse.sequence) for job in own)
     with tqdm(total=count, desc="refine", unit="frame", disable=not first) as progress:
         for job in own:
-            _refine_sequence(job, refiner, craf, device, progress)
+            _refine_sequence(job, refiner, filter_name, device, progress)
     wait_for_all()
 
 
@@ -104,7 +113,7 @@ class _Job:
         sequence, place = self.coarse.sequence, self.out.relative_to(folder.path)
         whose = "" if place == Path() else f" of {place}"
         folder.identify(f"video{whose}", sequence.frames_fingerprint())
-        masks = fingerprint(sequence.masks.paths)
+        masks = fingerprint(self.coarse.files)
         folder.identify(
             f"masks{whose}", {"files": masks, "ids": self.coarse.ids, "scores": self.coarse.scores}
         )
@@ -112,88 +121,89 @@ class _Job:
 
 
 @torch.inference_mode()
-def _refine_sequence(job: _Job, refiner: nn.Module, filtered: bool, device: str, progress: tqdm[Any]) -> None:
+def _refine_sequence(
+    job: _Job, refiner: nn.Module, filter_name: str, device: str, progress: tqdm[Any]
+) -> None:
     """Refines frame after frame, from behind the last frame that a run which was stopped finished.
 
-    CRAF's memory of that frame is stored beside the results: labels alone would not do, since the regions of
+    The filter's memory of that frame is stored beside the results: labels alone would not do, since the regions of
     several objects may overlap.
     """
     coarse = job.coarse
-    start, regions = _load_state(job)
+    over_time = make_filter(filter_name, coarse.sequence.read_frame(0), coarse.read(0) >= 0.5)
+    removed = Removed()
+    start = _load_state(job, over_time, removed)
     progress.update(start)
-    craf = ConnectedRegionFilter(coarse.read(0) >= 0.5 if regions is None else regions)
     for t in range(start, len(coarse.sequence)):
-        image = working_image(coarse.sequence, t, None, device)[None]
+        frame = coarse.sequence.read_frame(t)
+        image = working_image(frame, None, device)[None]
         scores = refiner(image, torch.from_numpy(coarse.read(t))[None].to(device))[0].cpu()
-        if filtered:
-            scores = torch.from_numpy(craf.step(scores.numpy()))
-        write_labels(job.result(t), labels_from_scores(scores, coarse.ids).numpy())
-        _save_state(job, t + 1, craf.regions)
+        before = labels_from_scores(scores, coarse.ids).numpy()
+        after = labels_from_scores(
+            torch.from_numpy(over_time.step(scores.numpy(), frame)), coarse.ids
+        ).numpy()
+        write_labels(job.result(t), after)
+        removed.count(t, before, after)
+        _save_state(job, t + 1, over_time, removed)
         progress.update()
+    if removed.is_much:
+        t, share = int(removed.worst[0]), removed.worst[1]
+        progress.clear()
+        warn(
+            f"{job.out}: the {filter_name} filter removed {removed.share:.0%} of what the masks mark, most in frame "
+            f"{job.result(t).stem} ({share:.0%}); --filter none keeps everything"
+        )
 
 
-def _folders(frames: Path, masks: Path, out: Path) -> list[tuple[Path, Path, Path]]:
-    """Folders of frames, of masks and of results: one of each, or as many as ``masks`` has folders of masks."""
-    if not masks.is_dir():
-        raise PipelineError(f"{masks}: no such folder of masks")
-    if has_images(masks):
-        folders = [(frames, masks, out)]
-    else:
-        names = [p.name for p in _folders_of_masks(masks, out) if _has_frames(frames / p.name, p)]
-        folders = [(frames / name, masks / name, out / name) for name in names]
-    if not folders:
-        raise PipelineError(f"{masks}: holds no masks and no folder of masks; it holds {listing(masks)}")
-    return folders
+class Removed:
+    """What a filter takes away from the labels of a video, in pixels. What it gives to another object is not counted."""
 
+    MUCH = 0.05
 
-def _folders_of_masks(masks: Path, out: Path) -> list[Path]:
-    """Folders that hold pictures, without that of the results and those that systems and archives leave behind."""
-    return [
-        path
-        for path in sorted(masks.iterdir())
-        if path.is_dir()
-        and not path.name.startswith(("@", "__", "."))
-        and path.resolve() != out.resolve()
-        and has_images(path)
-    ]
+    def __init__(self) -> None:
+        self.pixels = np.zeros(2, np.int64)  # marked before, removed
+        self.worst = np.zeros(2)  # frame, share
 
+    def count(self, t: int, before: np.ndarray, after: np.ndarray) -> None:
+        """One frame's labels before and after the filter."""
+        marked, left = np.count_nonzero(before), np.count_nonzero(after)
+        self.pixels += marked, marked - left
+        share = 1 - left / max(marked, 1)
+        if marked and share > self.worst[1]:
+            self.worst[:] = t, share
 
-def _has_frames(frames: Path, masks: Path) -> bool:
-    """Whether a folder of masks has its frames; False, and a line that says so, for pictures that are no masks."""
-    if frames.is_dir():
-        return True
-    if all(is_mask(path) for path in list_images(masks)):
-        raise PipelineError(f"{frames}: no such folder of frames for the masks in {masks}")
-    warn(f"{masks}: skipped, these pictures are no masks and have no frames")
-    return False
+    @property
+    def share(self) -> float:
+        """Removed pixels over marked pixels, of all frames."""
+        return float(self.pixels[1] / max(self.pixels[0], 1))
 
-
-def _refuse_to_replace_inputs(folders: list[tuple[Path, Path, Path]]) -> None:
-    inputs = {folder.resolve(): folder for *sources, _ in folders for folder in sources}
-    for *_, results in folders:
-        if (source := inputs.get(results.resolve())) is not None:
-            raise PipelineError(f"{results}: the results would replace files of {source}: give another --out")
+    @property
+    def is_much(self) -> bool:
+        """Whether a user should look."""
+        return self.share > self.MUCH
 
 
 # --- what an interrupted run leaves -------------------------------------------------------------------------
 
 
-def _save_state(job: _Job, done: int, regions: np.ndarray) -> None:
+def _save_state(job: _Job, done: int, over_time: TemporalFilter, removed: Removed) -> None:
     with replacing(job.out / STATE) as file:
-        np.savez(file, done=done, shape=regions.shape, regions=np.packbits(regions))
+        np.savez_compressed(file, done=done, pixels=removed.pixels, worst=removed.worst, **over_time.state())
 
 
-def _load_state(job: _Job) -> tuple[int, np.ndarray | None]:
-    """Frames done and CRAF's regions after them; (0, None) to start from the first frame."""
-    path, shape = job.out / STATE, (len(job.coarse.ids), *job.coarse.sequence.size)
+def _load_state(job: _Job, over_time: TemporalFilter, removed: Removed) -> int:
+    """How many frames are done, the filter's memory restored; 0 to start from the first frame."""
+    path = job.out / STATE
     if not path.exists():
-        return 0, None
+        return 0
     try:
-        with np.load(path) as state:
-            done, noted = int(state["done"]), tuple(state["shape"])
-            regions = np.unpackbits(state["regions"], count=math.prod(shape)).reshape(shape).astype(bool)
-    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
+        with np.load(path) as file:
+            state = dict(file)
+        done = int(state["done"])
+        if not all(job.result(t).is_file() for t in range(done)):
+            return 0  # someone took results away: the filter needs the frames before
+        over_time.restore(state)
+        removed.pixels, removed.worst = state["pixels"], state["worst"]
+    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
         raise PipelineError(f"{path}: is damaged: delete it and run again with --resume") from error
-    if noted != shape or not all(job.result(t).is_file() for t in range(done)):
-        return 0, None  # someone took results away: CRAF needs the frames before
-    return done, regions
+    return done

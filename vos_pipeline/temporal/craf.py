@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from vos_pipeline.settings import CRAFParameters
+from vos_pipeline.temporal.memory import restored
 
 
 class ConnectedRegionFilter:
@@ -32,12 +33,23 @@ class ConnectedRegionFilter:
         self.regions = first.astype(bool)
         self.parameters = parameters or CRAFParameters()
 
-    def step(self, scores: np.ndarray) -> np.ndarray:
-        """Filter the scores (K, H, W) of the next frame: same shape and dtype, 0 outside the kept regions."""
+    def step(self, scores: np.ndarray, frame: np.ndarray | None = None) -> np.ndarray:
+        """Filter the scores (K, H, W) of the next frame: same shape and dtype, 0 outside the kept regions.
+
+        ``frame`` is what other filters look at; CRAF does not.
+        """
         filtered, self.regions = craf_step(scores, self.regions, self.parameters)
         if self.parameters.previous == "labelled":
             self.regions = _labelled(filtered, self.regions)
         return filtered
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The memory, for :meth:`restore`."""
+        return {"regions": self.regions}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from the memory of a filter with objects and frames of the same number and size."""
+        self.regions = restored(state["regions"], self.regions)
 
 
 def _labelled(scores: np.ndarray, regions: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from vos_pipeline.settings import FlowFilterParameters
+from vos_pipeline.temporal.memory import restored
 from vos_pipeline.temporal.optical_flow import OpticalFlow
 
 NOBODY = -1  # the owner of a region that no object keeps
@@ -113,6 +114,22 @@ class FlowFilter:
                 self._move(of_object, owner == new, k, int(new), labels, filtered)
         self._remember(labels, carried, far)
         return filtered
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The memory, for :meth:`restore`."""
+        return {
+            "masks": self._masks,
+            "areas": self._areas,
+            "missing": self._missing,
+            "before": self._flow.before,
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from the memory of a filter with objects and frames of the same number and size."""
+        old = self.state()
+        new = {name: restored(state[name], memory) for name, memory in old.items()}
+        self._masks, self._areas, self._missing = new["masks"], new["areas"], new["missing"]
+        self._flow.before = new["before"]
 
     # --- steps 1 to 4 -----------------------------------------------------------------------------------------
 

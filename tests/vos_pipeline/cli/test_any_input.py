@@ -21,12 +21,12 @@ from spn_cases import tiny_refiner
 import spn
 from vos_pipeline import __main__ as cli
 from vos_pipeline.cli import commands
-from vos_pipeline.data import write_video
+from vos_pipeline.data import read_labels, write_video
 from vos_pipeline.pipeline import stages
 from vos_pipeline.settings import PRESETS
 
 SECONDS = 30  # after which a command is taken to hang
-EXAMPLES = {"demo": 15, "tables": 40}  # of the slow ones
+EXAMPLES = {"demo": 15, "tables": 40, "refine": 100}  # of the slow ones, and of masks of several kinds
 USUAL_EXAMPLES = 70
 
 
@@ -53,10 +53,22 @@ def inputs(tmp_path_factory):
         shutil.copytree(folder / "davis" / kind / "480p/pair", folder / name)
     for kind, name in (("JPEGImages", "all-frames"), ("Annotations", "all-masks")):
         shutil.copytree(folder / "davis" / kind / "480p", folder / name)
+    write_scores(folder)
     frames = np.zeros((4, 40, 64, 3), np.uint8)
     frames[:, 4:18, 6:24] = 200
     write_video(folder / "clip.mp4", frames)
     return folder
+
+
+def write_scores(folder):
+    """The masks as scores: arrays, and a folder for each object."""
+    for path in sorted((folder / "masks").iterdir()):
+        scores = np.stack([read_labels(path) == k for k in (1, 2)]) * np.uint8(255)
+        (folder / "arrays").mkdir(exist_ok=True)
+        np.savez(folder / f"arrays/{path.stem}.npz", scores=scores)
+        for k in (1, 2):
+            (folder / f"objects/{k}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(scores[k - 1]).save(folder / f"objects/{k}/{path.name}")
 
 
 # --- spoiling -----------------------------------------------------------------------------------------------
@@ -219,7 +231,10 @@ SET = usually([], ["--set", "train"], ["--set", "../x"], ["--set", "ghost"])
 NAMES = usually(
     [], *(["--sequences", *names] for names in (["pair"], ["pair", "pair"], ["../x"], ["single", "ä"]))
 )
-FOLDERS = [["--frames", "frames", "--masks", "masks"], ["--frames", "all-frames", "--masks", "all-masks"]]
+FOLDERS = [
+    *(["--frames", "frames", "--masks", masks] for masks in ("masks", "arrays", "objects")),
+    ["--frames", "all-frames", "--masks", "all-masks"],
+]
 NUMBERS = ["0", "-1", "nan", "1e9", "", "ä", "1.5"]
 
 
@@ -332,7 +347,7 @@ READ = {
     "demo": (),
     "davis": ("davis",),
     "segment": ("frames", "masks", *["clip.mp4"] * 8),
-    "refine": ("frames", "masks", "all-frames/pair", "all-masks"),
+    "refine": ("frames", "masks", "arrays", "objects", "all-frames/pair", "all-masks"),
     "tables": ("davis",),
     "train-foreground": ("davis",),
     "train-spn": ("frames", "masks"),
