@@ -70,7 +70,7 @@ class FirstFrame:
 
 
 def check_frame(name: str, frame: np.ndarray, size: tuple[int, ...] | None = None) -> None:
-    """TypeError or ValueError that names the argument unless it is uint8 RGB (H, W, 3), of ``size`` if that is given."""
+    """TypeError or ValueError that names the argument unless it is uint8 RGB (H, W, 3), of a size if one is given."""
     shape = "(H, W, 3)" if size is None else f"(H, W, 3) = {(*size, 3)}"
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
         what = getattr(frame, "dtype", type(frame).__name__)

@@ -19,9 +19,8 @@ from vos_pipeline.training import Compute, Ranks, load_average
 
 def initial_foreground(preset: Preset, pretrained: bool = True) -> ForegroundNet:
     """The foreground net before any training; ``pretrained=False`` leaves ImageNet weights out whatever the preset."""
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay their own
-        torch.manual_seed(preset.seed)
-        return ForegroundNet(preset.backbone, pretrained=preset.pretrained and pretrained)
+    torch.manual_seed(preset.seed)
+    return ForegroundNet(preset.backbone, pretrained=preset.pretrained and pretrained)
 
 
 def load_foreground(checkpoint: Path, preset: Preset, compute: Compute = Compute()) -> ForegroundNet:

@@ -146,49 +146,53 @@ def _refine_sequence(
         removed.count(t, before, after)
         _save_state(job, t + 1, over_time, removed)
         progress.update()
-    if removed.is_much:
-        t, share = int(removed.worst[0]), removed.worst[1]
+    if removed.share > Removed.MUCH:
         progress.clear()
         warn(
             f"{job.out}: the {filter_name} filter removed {removed.share:.0%} of what the masks mark, most in frame "
-            f"{job.result(t).stem} ({share:.0%}); --filter none keeps everything"
+            f"{job.result(removed.worst_frame).stem} ({removed.worst_share:.0%}); --filter none keeps everything"
         )
 
 
 class Removed:
-    """What a filter takes away from the labels of a video, in pixels. What it gives to another object is not counted."""
+    """What a filter takes from a video's labels, in pixels. What it gives to another object is not counted."""
 
     MUCH = 0.05
 
     def __init__(self) -> None:
-        self.pixels = np.zeros(2, np.int64)  # marked before, removed
-        self.worst = np.zeros(2)  # frame, share
+        self.marked, self.pixels = 0, 0
+        self.worst_frame, self.worst_share = 0, 0.0
 
     def count(self, t: int, before: np.ndarray, after: np.ndarray) -> None:
         """One frame's labels before and after the filter."""
-        marked, left = np.count_nonzero(before), np.count_nonzero(after)
-        self.pixels += marked, marked - left
-        share = 1 - left / max(marked, 1)
-        if marked and share > self.worst[1]:
-            self.worst[:] = t, share
+        marked, left = int(np.count_nonzero(before)), int(np.count_nonzero(after))
+        self.marked, self.pixels = self.marked + marked, self.pixels + marked - left
+        share = 1 - left / marked if marked else 0.0
+        if share > self.worst_share:
+            self.worst_frame, self.worst_share = t, share
 
     @property
     def share(self) -> float:
         """Removed pixels over marked pixels, of all frames."""
-        return float(self.pixels[1] / max(self.pixels[0], 1))
+        return self.pixels / max(self.marked, 1)
 
-    @property
-    def is_much(self) -> bool:
-        """Whether a user should look."""
-        return self.share > self.MUCH
+    def state(self) -> np.ndarray:
+        """The counts, for :meth:`restore`."""
+        return np.array([self.marked, self.pixels, self.worst_frame, self.worst_share], np.float64)
+
+    def restore(self, state: np.ndarray) -> None:
+        """Go on from counts."""
+        self.marked, self.pixels, self.worst_frame = (int(value) for value in state[:3])
+        self.worst_share = float(state[3])
 
 
 # --- what an interrupted run leaves -------------------------------------------------------------------------
 
 
 def _save_state(job: _Job, done: int, over_time: TemporalFilter, removed: Removed) -> None:
+    memory: dict[str, Any] = over_time.state()
     with replacing(job.out / STATE) as file:
-        np.savez_compressed(file, done=done, pixels=removed.pixels, worst=removed.worst, **over_time.state())
+        np.savez_compressed(file, done=done, removed=removed.state(), **memory)
 
 
 def _load_state(job: _Job, over_time: TemporalFilter, removed: Removed) -> int:
@@ -203,7 +207,7 @@ def _load_state(job: _Job, over_time: TemporalFilter, removed: Removed) -> int:
         if not all(job.result(t).is_file() for t in range(done)):
             return 0  # someone took results away: the filter needs the frames before
         over_time.restore(state)
-        removed.pixels, removed.worst = state["pixels"], state["worst"]
-    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
+        removed.restore(state["removed"])
+    except (OSError, ValueError, KeyError, EOFError, TypeError, IndexError, BadZipFile, zlib.error) as error:
         raise PipelineError(f"{path}: is damaged: delete it and run again with --resume") from error
     return done

@@ -96,7 +96,10 @@ class Segmenter:
         self._compute = Compute(join_process_group(device), self.preset.precision, self.preset.compile)
         self.object_ids, self.size = first.object_ids, first_mask.shape
         self.final = FINAL[self.preset.filter]
-        self.nets = nets or _tuned_nets(first, self.preset, self._compute, foreground)
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # new nets draw their weights; the caller's numbers stay their own
+            self.nets = nets or _tuned_nets(first, self.preset, self._compute, foreground)
         objects = np.stack([first_mask == k for k in self.object_ids])
         self._craf = ConnectedRegionFilter(objects, self.preset.craf)
         self._flow = FlowFilter(first_frame, objects, self.preset.flow)
@@ -163,10 +166,8 @@ def _tuned_nets(
     else:
         start = load_foreground(Path(foreground), preset, compute)
     tuned = tune_foreground(start, [first], preset, None, compute)
-    instances = [
-        train_instance(tuned, first, objects, preset, None, compute)
-        for objects in instance_jobs(first, preset)
-    ]
+    jobs = instance_jobs(first, preset)
+    instances = [train_instance(tuned, first, objects, preset, None, compute) for objects in jobs]
     return VideoNets(tuned, instances, refiner)
 
 

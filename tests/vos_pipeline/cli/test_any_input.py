@@ -289,7 +289,11 @@ COMMANDS = {
             OUT,
         ),
         usually([], *(["--masks-hold", word] for word in ("labels", "scores", "labels", "scores", "x"))),
-        *(usually([], ["--no-craf"]), usually([], ["--tile", "256"], ["--tile", "1"]), DEVICE),
+        *(
+            usually([], ["--no-craf"], ["--filter", "craf"], ["--filter", "x"]),
+            usually([], ["--tile", "256"], ["--tile", "1"]),
+            DEVICE,
+        ),
     ),
     "tables": arguments(
         *("tables", usually("timing", "models", "challenge", "x"), "--data", path("davis"), "--out", OUT),
@@ -358,7 +362,7 @@ THEIRS = (
     *(
         "nets/foreground.pt",
         "nets/pair/foreground.pt",
-        "labels/craf/pair/00001.png",
+        "labels/flow/pair/00001.png",
         "seconds/pair.json",
         "report.html",
     ),

@@ -169,7 +169,7 @@ def test_ids_with_gaps(tiny_root, tmp_path, capsys):
     ]
     write_sequence_masks(tiny_root, truth)
     assert cli.main(davis(tiny_root, tmp_path / "out", "--sequences", "pair")) == 0
-    masks = tmp_path / "out/labels/craf"
+    masks = tmp_path / "out/labels/flow"
     np.testing.assert_array_equal(read_labels(masks / "pair/00000.png"), truth[0])
     assert all(set(np.unique(read_labels(p))) <= {0, 3, 254} for p in masks.glob("pair/*.png"))
     rows = (masks / "per-sequence_results-val.csv").read_text().splitlines()
@@ -185,7 +185,7 @@ def test_an_object_that_the_first_frame_lacks_is_not_asked_for(tiny_root, tmp_pa
     truth[0][truth[0] == 2] = 0
     write_sequence_masks(tiny_root, truth)
     assert cli.main(davis(tiny_root, tmp_path / "out", "--sequences", "pair")) == 0
-    masks = tmp_path / "out/labels/craf"
+    masks = tmp_path / "out/labels/flow"
     assert all(2 not in read_labels(path) for path in masks.glob("pair/*.png"))
     assert "pair_2" not in (masks / "per-sequence_results-val.csv").read_text()
 
@@ -195,7 +195,7 @@ def test_one_frame_of_a_set_is_its_own_result(tiny_root, tmp_path):
         for t in range(1, tiny.FRAMES):
             (tiny_root / f"{folder}/480p/pair/{t:05d}.{suffix}").unlink()
     assert cli.main(davis(tiny_root, tmp_path / "out")) == 0
-    (result,) = (tmp_path / "out/labels/craf/pair").iterdir()
+    (result,) = (tmp_path / "out/labels/flow/pair").iterdir()
     np.testing.assert_array_equal(
         read_labels(result), read_labels(tiny_root / "Annotations/480p/pair/00000.png")
     )
@@ -210,9 +210,9 @@ def test_many_objects(tiny_root, tmp_path, monkeypatch, model, count):
         labels[8 * y : 8 * y + 7, 8 * x : 8 * x + 7] = k + 1
     write_sequence_masks(tiny_root, [labels] * tiny.FRAMES)
     assert cli.main(davis(tiny_root, tmp_path / "out", "--sequences", "pair")) == 0
-    rows = (tmp_path / "out/labels/craf/per-sequence_results-val.csv").read_text().splitlines()
+    rows = (tmp_path / "out/labels/flow/per-sequence_results-val.csv").read_text().splitlines()
     assert len(rows) == count + 1 and rows[count].startswith(f"pair_{count},")
-    np.testing.assert_array_equal(read_labels(tmp_path / "out/labels/craf/pair/00000.png"), labels)
+    np.testing.assert_array_equal(read_labels(tmp_path / "out/labels/flow/pair/00000.png"), labels)
 
 
 # --- results that can not be scored -------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def assert_palette_masks(folder, sequence):
 def assert_outputs(out, sequences, text):
     for sequence in sequences:
         assert frame_count(out / "overlays" / f"{sequence.name}.mp4") == len(sequence)
-        assert_palette_masks(out / "labels/craf", sequence)
+        assert_palette_masks(out / "labels/flow", sequence)
     page = (out / "report.html").read_text()
     for stage in ("first mask repeated", "instance nets", "+ SPN", "+ CRAF"):
         assert stage in text and stage in page
@@ -92,7 +92,7 @@ def test_davis(fake_run, clips_root, tmp_path, capsys):
     assert call.resume and call.train_sequences is None
     text = capsys.readouterr().out
     assert_outputs(tmp_path, call.sequences, text)
-    final = tmp_path / "labels/craf"
+    final = tmp_path / "labels/flow"
     assert "submission-val.zip" in text and "global_results-val.csv" in text
     assert (final / "global_results-val.csv").read_text().startswith("J&F-Mean,")
     assert "val-01_3," in (final / "per-sequence_results-val.csv").read_text()
@@ -225,7 +225,7 @@ def test_segment_from_a_later_frame(fake_run, clips_root, tmp_path, fails):
     assert not fake_run
     assert cli.main([str(a) for a in (*segment, "--first-frame", "2")]) == 0
     assert fake_run[0].sequences[0].frame_paths == clip.frame_paths[2:]
-    assert [path.name for path in sorted((tmp_path / "labels/craf/val-00").iterdir())] == [
+    assert [path.name for path in sorted((tmp_path / "labels/flow/val-00").iterdir())] == [
         "00002.png",
         "00003.png",
         "00004.png",

@@ -43,7 +43,7 @@ def test_a_full_disk_keeps_what_is_finished(fails, tiny_root, tmp_path, monkeypa
         "device): finished work is kept, --resume goes on with it"
     )
     finished = files_in(out)
-    assert all(len(finished[Path(f"labels/craf/single/{t:05d}.png")]) for t in range(tiny.FRAMES))
+    assert all(len(finished[Path(f"labels/flow/single/{t:05d}.png")]) for t in range(tiny.FRAMES))
     assert not [path for path in finished if path.name.startswith(".")]
 
     monkeypatch.setattr(masks, "replacing", replacing)
@@ -107,7 +107,7 @@ INTERRUPTED = "error: interrupted: finished work is kept, --resume goes on with 
 def test_ctrl_c_while_segmenting(tiny_root, tmp_path):
     out = tmp_path / "out"
     process = start(davis(tiny_root, out))
-    wait_for(out / "labels/craf/pair/00001.png", process)
+    wait_for(out / "labels/flow/pair/00001.png", process)
     process.send_signal(signal.SIGINT)
     assert last_line(process) == INTERRUPTED
     finished = files_in(out)
@@ -117,7 +117,7 @@ def test_ctrl_c_while_segmenting(tiny_root, tmp_path):
     assert cli.main(davis(tiny_root, out, "--resume")) == 0
     after = files_in(out)
     assert all(after[path] == content for path, content in finished.items())
-    assert Path("labels/craf/pair/00003.png") in after
+    assert Path("labels/flow/pair/00003.png") in after
 
 
 @pytest.mark.slow

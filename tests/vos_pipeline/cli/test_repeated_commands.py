@@ -221,7 +221,7 @@ def test_results_are_not_removed_while_they_are_read(tiny_root, tmp_path, fails)
     out = tmp_path / "out"
     succeeds(segment(tiny_root, out))
     before = files_in(out)
-    mask = out / "labels/craf/single/00000.png"
+    mask = out / "labels/flow/single/00000.png"
     argv = segment(tiny_root, out)
     argv[argv.index("--mask") + 1] = mask
     why = fails([*argv, "--overwrite"])

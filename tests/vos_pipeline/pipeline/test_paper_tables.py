@@ -61,10 +61,11 @@ def test_ablation_has_our_rows_and_then_the_papers(root, tmp_path, capsys):
     header, *rows = read(tmp_path / "out" / "ablation.csv")
     assert header == ["", "J&F", "J", "J recall", "F", "F recall"]
     variants = ["-CRAF-SPN-FT", "-CRAF-SPN", "-CRAF", "full"]
-    assert [row[0] for row in rows] == [*variants, "first mask repeated", *(f"paper, {v}" for v in variants)]
+    ours = [*variants, "flow filter in place of CRAF", "first mask repeated"]
+    assert [row[0] for row in rows] == [*ours, *(f"paper, {v}" for v in variants)]
     # 18 columns wide, moved by 6 and 12: J = 12 / 24 and 6 / 30; the last frame is left out. 0.5 is not above 0.5.
-    assert float(rows[4][2]) == pytest.approx((12 / 24 + 6 / 30) / 2) and float(rows[4][3]) == 0
-    for row in rows[:5]:
+    assert float(rows[5][2]) == pytest.approx((12 / 24 + 6 / 30) / 2) and float(rows[5][3]) == 0
+    for row in rows[:6]:
         assert float(row[1]) == pytest.approx((float(row[2]) + float(row[4])) / 2)
     _, *objects = read(tmp_path / "out" / "ablation-per-object.csv")
     assert [row[0] for row in objects] == ["pair_1", "pair_2", "single_1"]
@@ -120,7 +121,7 @@ def test_timing_adds_up(root, tmp_path):
     make("timing", root, tmp_path / "out")
     _, *rows = read(tmp_path / "out" / "timing.csv")
     stages = ["foreground net", "instance net", "SPN", "CRAF"]
-    assert [row[0] for row in rows] == [*stages, "sum", "fine-tuning"]
+    assert [row[0] for row in rows] == [*stages, "sum", "flow filter in place of CRAF", "fine-tuning"]
     seconds = [float(row[1]) for row in rows]
     assert all(value > 0 for value in seconds)
     assert sum(seconds[:4]) == pytest.approx(seconds[4])
@@ -142,7 +143,11 @@ def test_the_challenge_gets_submissions_with_and_without_craf(root, tmp_path, ca
     assert "submission-without-craf.zip" in capsys.readouterr().out
     run = tmp_path / "out" / "challenge"
     assert list(json.loads((run / "run.json").read_text())["work"]["training data"]) == ["other"]
-    for file, stage in (("submission.zip", "craf"), ("submission-without-craf.zip", "spn")):
+    for file, stage in (
+        ("submission.zip", "craf"),
+        ("submission-without-craf.zip", "spn"),
+        ("submission-flow-filter.zip", "flow"),
+    ):
         with zipfile.ZipFile(tmp_path / "out" / file) as archive:
             assert sorted(archive.namelist()) == [
                 f"{name}/{t:05d}.png" for name in ("pair", "single") for t in range(4)
@@ -150,7 +155,13 @@ def test_the_challenge_gets_submissions_with_and_without_craf(root, tmp_path, ca
             expected = run / "labels" / stage / "pair" / "00002.png"
             assert archive.read("pair/00002.png") == expected.read_bytes()
     _, *rows = read(tmp_path / "out" / "challenge.csv")
-    assert [row[0] for row in rows] == ["-CRAF", "full", "paper, -CRAF", "paper, full"]
+    assert [row[0] for row in rows] == [
+        "-CRAF",
+        "full",
+        "flow filter in place of CRAF",
+        "paper, -CRAF",
+        "paper, full",
+    ]
 
 
 def test_a_table_is_made_again_without_a_run(root, tmp_path, monkeypatch):

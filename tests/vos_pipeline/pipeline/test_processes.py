@@ -11,7 +11,7 @@ import tiny
 import torch
 from davis_cases import files_in
 
-from vos_pipeline.pipeline import stages
+from vos_pipeline.pipeline import STAGES, stages
 from vos_pipeline.training.checkpoint import load_checkpoint
 
 # One thread for each, and the same packages as here, installed or not.
@@ -65,7 +65,7 @@ def undisturbed(root, tmp_path_factory):
     """What one process leaves behind, from a foreground net of random weights."""
     out = tmp_path_factory.mktemp("undisturbed")
     run_here(root, out, "--steps", STEPS)
-    assert len(labels(out)) == 4 * 2 * tiny.FRAMES
+    assert len(labels(out)) == len(STAGES) * 2 * tiny.FRAMES
     return out
 
 

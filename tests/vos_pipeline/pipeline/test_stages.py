@@ -16,7 +16,7 @@ from vos_pipeline.data import load_davis, read_image, read_labels, write_image, 
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.nets import initial_foreground, labels_from_scores
 from vos_pipeline.pipeline import STAGES, run_folder, stages
-from vos_pipeline.temporal import ConnectedRegionFilter
+from vos_pipeline.temporal import ConnectedRegionFilter, FlowFilter
 from vos_pipeline.training.checkpoint import load_checkpoint
 
 TINY, FRAMES = tiny.TINY, tiny.FRAMES
@@ -40,7 +40,7 @@ def run(root, out, **kwargs):
 
 def test_writes_the_labels_of_every_stage(root, tmp_path):
     result = run(root, tmp_path / "out")
-    assert list(result.stages) == ["first mask repeated", "instance nets", "+ SPN", "+ CRAF"]
+    assert list(result.stages) == ["first mask repeated", "instance nets", "+ SPN", "+ CRAF", "+ flow filter"]
     first = read_labels(root / "Annotations" / "480p" / "pair" / "00000.png")
     for stage in result.stages:
         files = sorted((result.label_dirs[stage] / "pair").glob("*"))
@@ -54,7 +54,13 @@ def test_writes_the_labels_of_every_stage(root, tmp_path):
 
 def test_table_has_the_scores_of_every_stage(root, tmp_path):
     rows = run(root, tmp_path / "out").table().rows
-    assert [row[0] for row in rows] == ["first mask repeated", "instance nets", "+ SPN", "+ CRAF"]
+    assert [row[0] for row in rows] == [
+        "first mask repeated",
+        "instance nets",
+        "+ SPN",
+        "+ CRAF",
+        "+ flow filter",
+    ]
     # 18 columns wide, moved by 6 and 12: J = 12 / 24 and 6 / 30; the last frame is left out.
     _, j, f, both, seconds = rows[0]
     assert j == pytest.approx((12 / 24 + 6 / 30) / 2)
@@ -71,21 +77,30 @@ def test_seconds_are_means_over_frames_and_objects(root, tmp_path):
         for name in ("single", "pair")
     }
     counts = {"single": (FRAMES - 1) * 1, "pair": (FRAMES - 1) * 2}
-    for part in ("foreground net", "first mask repeated", "instance nets", "+ SPN", "+ CRAF"):
+    for part in (
+        "foreground net",
+        "first mask repeated",
+        "instance nets",
+        "+ SPN",
+        "+ CRAF",
+        "+ flow filter",
+    ):
         total = sum(file["seconds"][part] for file in files.values())
         assert result.seconds[part] == pytest.approx(total / sum(counts.values()))
     assert 0 < result.seconds["foreground net"] < result.seconds["instance nets"]
 
 
 @pytest.mark.parametrize("joint", [True, False])
-def test_refined_scores_are_what_craf_was_given(root, tmp_path, joint):
+def test_refined_scores_are_what_the_filters_were_given(root, tmp_path, joint):
     preset = dataclasses.replace(TINY, joint=joint)
     result = run(root, tmp_path / "out", preset=preset)
     (sequence,) = load_davis(root, "2017", "val")
-    craf = ConnectedRegionFilter(np.stack([sequence.read_mask(0) == k for k in sequence.object_ids]))
+    first = np.stack([sequence.read_mask(0) == k for k in sequence.object_ids])
+    craf, flow = ConnectedRegionFilter(first), FlowFilter(sequence.read_frame(0), first)
     seen = []
     for t, scores in pipeline.refined_scores(tmp_path / "out", sequence, preset):
-        for stage, maps in (("+ SPN", scores), ("+ CRAF", craf.step(scores))):
+        followed = flow.step(scores, sequence.read_frame(t))
+        for stage, maps in (("+ SPN", scores), ("+ CRAF", craf.step(scores)), ("+ flow filter", followed)):
             labels = labels_from_scores(torch.from_numpy(maps), list(sequence.object_ids))
             assert np.array_equal(labels, read_labels(result.label_dirs[stage] / "pair" / f"{t:05d}.png"))
         seen.append(t)

@@ -1,0 +1,151 @@
+"""One video frame by frame: the labels of the commands, scores of every stage, arguments that are wrong."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+import vos_pipeline
+from vos_pipeline import pipeline
+from vos_pipeline.data import load_davis, read_labels
+from vos_pipeline.errors import PipelineError
+from vos_pipeline.pipeline import Segmenter, VideoNets, segmenter, stages
+from vos_pipeline.training.checkpoint import load_checkpoint
+
+TINY = tiny.TINY
+
+
+@pytest.fixture(autouse=True)
+def unrefined(monkeypatch):
+    for module in (stages, segmenter):
+        monkeypatch.setattr(module, "load_refiner", lambda name, device: tiny.Unrefined())
+
+
+@pytest.fixture
+def pair(tmp_path):
+    (sequence,) = load_davis(tiny.write_root(tmp_path / "davis"), "2017", "val")
+    return sequence
+
+
+def frames_of(sequence):
+    return [sequence.read_frame(t) for t in range(len(sequence))]
+
+
+def a_net(sequence, preset=TINY, **options):
+    return Segmenter(sequence.read_frame(0), sequence.read_mask(0), preset, "cpu", **options)
+
+
+@pytest.mark.parametrize("model", ["per-video", "per-object"])
+@pytest.mark.parametrize("chosen", ["none", "craf", "flow"])
+def test_labels_are_those_of_a_run(tmp_path, pair, chosen, model):
+    preset = dataclasses.replace(TINY, filter=chosen, model=model)
+    result = pipeline.run(tmp_path, [pair], tmp_path / "out", preset=preset, train_sequences=[])
+    one = a_net(pair, preset)
+    assert one.final == result.final and one.object_ids == (1, 2)
+    for t, frame in enumerate(frames_of(pair)[1:], 1):
+        expected = read_labels(result.label_dirs[result.final] / "pair" / f"{t:05d}.png")
+        labels = one.step(frame)
+        assert labels.dtype == np.uint8 and np.array_equal(labels, expected)
+
+
+def test_scores_of_every_stage(tmp_path, pair):
+    one, other = a_net(pair), a_net(pair)
+    for frame in frames_of(pair)[1:]:
+        scores = one.step_scores(frame)
+        assert list(scores) == ["instance nets", "+ SPN", "+ CRAF", "+ flow filter"]
+        for maps in scores.values():
+            assert maps.dtype == np.float32 and maps.shape == (2, 40, 64)
+            assert 0 <= maps.min() <= maps.max() <= 1
+        assert np.array_equal(one.labels(scores[one.final]), other.step(frame))
+    assert all(one.seconds[stage] > 0 for stage in (*scores, "foreground net"))
+
+
+@pytest.mark.parametrize(
+    ("change", "ids"),
+    [
+        (lambda mask: mask.astype(np.int64), (1, 2)),
+        (lambda mask: mask > 0, (1,)),
+        (lambda mask: np.where(mask == 2, 254, mask), (1, 254)),
+        (lambda mask: np.where(mask == 1, 255, mask), (2,)),  # void
+    ],
+)
+def test_labels_have_the_values_of_the_first_mask(pair, change, ids):
+    one = Segmenter(pair.read_frame(0), change(pair.read_mask(0)), TINY, "cpu")
+    assert one.object_ids == ids
+    assert set(np.unique(one.step(pair.read_frame(1)))) <= {0, *ids}
+
+
+def test_goes_on_from_a_trained_foreground_net(tmp_path, pair):
+    train = load_davis(tmp_path / "davis", "2016", "train")
+    pipeline.run(tmp_path, [pair], tmp_path / "out", preset=TINY, train_sequences=train)
+    net = tmp_path / "out" / "nets" / "foreground.pt"
+    untuned = dataclasses.replace(TINY, first_frames=dataclasses.replace(TINY.first_frames, steps=0))
+    weights = a_net(pair, untuned, foreground=net).nets.foreground.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in load_checkpoint(net)["average"].items())
+    with pytest.raises(PipelineError, match="there is no such net"):
+        a_net(pair, foreground=tmp_path / "none.pt")
+
+
+def test_nets_that_are_given_are_not_trained(pair, monkeypatch):
+    nets = a_net(pair).nets
+    monkeypatch.setattr(segmenter, "train_instance", None)
+    assert isinstance(nets, VideoNets)
+    assert a_net(pair, nets=nets).nets is nets
+
+
+def test_what_the_caller_has_is_left_alone(pair):
+    frame, mask, state = pair.read_frame(0), pair.read_mask(0), torch.get_rng_state()
+    before = frame.copy(), mask.copy()
+    Segmenter(frame, mask, TINY, "cpu").step(frame)
+    assert np.array_equal(frame, before[0]) and np.array_equal(mask, before[1])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_package_offers_it():
+    assert vos_pipeline.Segmenter is Segmenter
+
+
+FRAME, MASK = np.zeros((40, 64, 3), np.uint8), np.eye(40, 64, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("frame", "mask", "error", "message"),
+    [
+        (FRAME / 255, MASK, TypeError, "first_frame must be a numpy array, uint8 RGB (H, W, 3), got float64"),
+        (FRAME[..., 0], MASK, ValueError, "first_frame must be uint8 RGB (H, W, 3), got (40, 64)"),
+        (
+            torch.zeros(40, 64, 3),
+            MASK,
+            TypeError,
+            "first_frame must be a numpy array, uint8 RGB (H, W, 3), got ",
+        ),
+        (FRAME[:0], MASK[:0], ValueError, "first_frame must be uint8 RGB (H, W, 3), got (0, 64, 3)"),
+        (FRAME, MASK.T, ValueError, "first_mask must be (H, W) = (40, 64), got (64, 40)"),
+        (FRAME, MASK / 2, TypeError, "first_mask must be a numpy array of integers or bool, got float64"),
+        (FRAME, MASK.tolist(), TypeError, "first_mask must be a numpy array of integers or bool, got list"),
+        (FRAME, MASK * 0, ValueError, "first_mask must mark at least one object"),
+        (FRAME, MASK * np.uint8(255), ValueError, "first_mask must mark at least one object"),
+        (FRAME, -MASK.astype(int), ValueError, "first_mask must hold labels from 0 to 255, got -1 to 0"),
+        (
+            FRAME,
+            MASK.astype(int) * 300,
+            ValueError,
+            "first_mask must hold labels from 0 to 255, got 0 to 300",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(frame, mask, error, message):
+    with pytest.raises(error) as raised:
+        Segmenter(frame, mask, TINY, "cpu")
+    assert str(raised.value).startswith(message)
+
+
+def test_a_frame_of_another_size_is_named(pair):
+    one = a_net(pair)
+    with pytest.raises(
+        ValueError, match=r"frame must be uint8 RGB \(H, W, 3\) = \(40, 64, 3\), got \(20, 32, 3\)"
+    ):
+        one.step(pair.read_frame(1)[::2, ::2])
+    assert one.step(pair.read_frame(1)).shape == (40, 64)  # it goes on
