@@ -45,7 +45,7 @@ docs: $(VENV)/.built
 
 # Those that need nothing but benchmarks/results.
 figures: $(VENV)/.built
-	for name in architecture benchmarks refiner_table craf_choices readme; do $(BIN)/python -m docs.figures.$$name || exit; done
+	for name in architecture benchmarks refiner_table temporal_filters readme; do $(BIN)/python -m docs.figures.$$name || exit; done
 
 release-check: $(VENV)/.built
 	$(BIN)/python -m pytest -m release -s tests/release

@@ -1,1 +1,1 @@
-"""The pipeline: the speed of its evaluation, and the choices that CRAF leaves open."""
+"""The pipeline: the speed of its evaluation, and filters over time."""

@@ -21,7 +21,7 @@ PLACES = {
     "pipeline": (232, 118, "the stages in order"),
     "nets": (10, 196, "frame to score maps"),
     "refiner": (158, 196, "refined score maps"),
-    "temporal": (306, 196, "CRAF"),
+    "temporal": (306, 196, "CRAF, flow filter"),
     "report": (454, 196, "overlays, web page"),
     "training": (0, 274, "one loop for every net"),
     "evaluation": (306, 274, "J and F, tables"),

@@ -63,7 +63,7 @@ main(command.split())
 # stage. The clip was drawn, so its true masks are known:
 
 masks = [
-    cv2.imread(str(folder / f"out/labels/craf/clip/{t:05d}.png"), cv2.IMREAD_GRAYSCALE) > 0
+    cv2.imread(str(folder / f"out/labels/flow/clip/{t:05d}.png"), cv2.IMREAD_GRAYSCALE) > 0
     for t in range(FRAMES)
 ]
 overlap = [(mask & true).sum() / (mask | true).sum() for mask, true in zip(masks, truth, strict=True)]

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from docs.figures import architecture, benchmarks, craf_choices, four_triangles, refiner_table
+from docs.figures import architecture, benchmarks, four_triangles, refiner_table, temporal_filters
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -38,11 +38,12 @@ def test_tables_and_pictures_of_the_benchmarks(tmp_path, monkeypatch):
     assert {path.name for path in drawn} == {path.name for path in kept}
 
 
-def test_table_of_crafs_choices():
-    rows = json.loads(craf_choices.RECORD.read_text())["rows"]
-    assert craf_choices.TABLE.read_text() == craf_choices.table(rows), (
-        "run python -m docs.figures.craf_choices"
-    )
+def test_tables_of_filters_over_time():
+    rows = json.loads(temporal_filters.RECORD.read_text())["rows"]
+    for name, table in temporal_filters.tables(rows).items():
+        assert (temporal_filters.PAGES / name).read_text() == table, (
+            "run python -m docs.figures.temporal_filters"
+        )
 
 
 def test_table_of_the_refiner():
