@@ -34,7 +34,7 @@ class FlowFilter:
 
        .. math:: r_k = (\text{reach} + \text{growth} \cdot n_k) \sqrt{A_k}.
 
-    3. Object k is complete if its near regions with :math:`c_k \ge \text{own}` have an area of at least
+    3. Object k is complete if its regions with :math:`c_k \ge \text{own}` have an area of at least
        :math:`\text{complete} \cdot A_k` together. A region with :math:`c_k < \text{own}` that is not near, or whose
        object k is complete, goes to the other object j of the largest cover, if :math:`c_j \ge \text{other}` and no
        third object has the same cover. Any other region stays with object k if it is near, and is removed if not. An
@@ -141,7 +141,7 @@ class FlowFilter:
         if not near[1:].all():
             near |= regions.touched(self._within_reach(k, carried[k]), self._places)
             owners[~near] = NOBODY
-        complete = regions.areas[near & covered].sum() >= p.complete * self._areas[k]
+        complete = regions.areas[covered].sum() >= p.complete * self._areas[k]
         loose = ~covered & (~near | complete)
         if loose[1:].any():
             other = self._other_owner(k, regions, carried)
