@@ -253,7 +253,11 @@ def test_a_region_that_was_given_away_counts_for_the_new_object():
 
 # --- errors -------------------------------------------------------------------------------------------------
 
-FRAME, FIRST, SCORES = np.zeros((6, 8, 3), np.uint8), np.zeros((2, 6, 8), bool), np.zeros((2, 6, 8), np.float32)
+FRAME, FIRST, SCORES = (
+    np.zeros((6, 8, 3), np.uint8),
+    np.zeros((2, 6, 8), bool),
+    np.zeros((2, 6, 8), np.float32),
+)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +294,9 @@ def test_a_frame_of_another_size_is_named():
     ],
 )
 def test_bad_first_masks_are_named(first, says):
-    with pytest.raises(ValueError, match=r"^first must be bool \(K, H, W\) = \(K, 6, 8\).* 1 to 255, " + says):
+    with pytest.raises(
+        ValueError, match=r"^first must be bool \(K, H, W\) = \(K, 6, 8\).* 1 to 255, " + says
+    ):
         FlowFilter(FRAME, first)
 
 
