@@ -37,15 +37,16 @@ class FlowFilterParameters:
     side: int = 240
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "own", "other", "complete", "found", "rate"):
+        for name in ("own", "other", "complete", "found", "rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         for name in ("reach", "growth"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
-        if not 0 < self.missing <= 1:
-            raise ValueError(f"missing must be in (0, 1], got {self.missing}")
+        for name in ("threshold", "missing"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
         if self.connectivity not in (4, 8):
             raise ValueError(f"connectivity must be one of (4, 8), got {self.connectivity}")
-        if self.side < 1:
+        if not self.side >= 1:
             raise ValueError(f"side must be at least 1, got {self.side}")

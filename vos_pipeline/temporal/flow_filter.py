@@ -12,7 +12,10 @@ from vos_pipeline.temporal.memory import restored
 from vos_pipeline.temporal.optical_flow import OpticalFlow
 
 NOBODY = -1  # the owner of a region that no object keeps
+LARGEST_COUNT = 255  # of objects: labels are uint8, and 0 is the background
+FLOATS = (np.float16, np.float32, np.float64)
 Box = tuple[slice, slice]  # rows, columns
+Places = tuple[np.ndarray, np.ndarray]  # the row and the column of the flow that each row and column falls on
 
 
 class FlowFilter:
@@ -32,11 +35,12 @@ class FlowFilter:
 
        .. math:: r_k = (\text{reach} + \text{growth} \cdot n_k) \sqrt{A_k}.
 
-    3. Object k is complete if its near regions with :math:`c_k \ge \text{own}` have an area of at least
-       :math:`\text{complete} \cdot A_k` together. A region with :math:`c_k < \text{own}` goes to the object j of the
-       largest cover, if :math:`c_j \ge \text{other}` and the region is not near, or object k is complete. Any other
-       region stays with object k if it is near, and is removed if not. An object that would lose all of its regions
-       keeps the largest that no other object gets, if that has an area of at least :math:`\text{found} \cdot A_k`.
+    3. Object k is complete if its regions with :math:`c_k \ge \text{own}` have an area of at least
+       :math:`\text{complete} \cdot A_k` together. A region with :math:`c_k < \text{own}` that is not near, or whose
+       object k is complete, goes to the other object j of the largest cover, if :math:`c_j \ge \text{other}` and no
+       third object has the same cover. Any other region stays with object k if it is near, and is removed if not. An
+       object that would lose all of its regions keeps the largest that no other object gets, if that has an area of at
+       least :math:`\text{found} \cdot A_k`.
     4. With the area a of all regions of object k now, and :math:`m = \max(0, 1 - a / (\text{missing} \cdot A_k))`, or
        m = 1 for an object that kept a region that is not near,
 
@@ -46,12 +50,12 @@ class FlowFilter:
        where :math:`R_k` is the union of its regions. So an object that is hidden is looked for where it was last seen,
        moved along by the flow, and ever farther away.
 
-    An object that was not seen yet (:math:`A_k = 0`) keeps all of its regions. Steps 1 to 3 look at the frame before
-    alone, so the order of the objects does not matter.
+    An object that was not seen yet (:math:`A_k = 0`) keeps all of its regions, and :math:`A_k = a` when it appears.
+    Steps 1 to 3 look at the frame before alone, so the order of the objects matters only where their scores are equal.
 
     Args:
         first_frame: uint8 RGB (H, W, 3).
-        first: bool (K, H, W), the objects' masks in the first frame.
+        first: bool (K, H, W), the objects' masks in the first frame; at most 255 objects.
         parameters: the constants, see :class:`vos_pipeline.settings.FlowFilterParameters`.
 
     Complexity: O(K H W) per frame, and the optical flow, which takes a fixed number of pixels whatever H and W are.
@@ -70,16 +74,16 @@ class FlowFilter:
         self, first_frame: np.ndarray, first: np.ndarray, parameters: FlowFilterParameters | None = None
     ) -> None:
         _check_frame("first_frame", first_frame)
-        if first.ndim != 3 or not len(first) or first.shape[1:] != first_frame.shape[:2]:
-            height, width = first_frame.shape[:2]
-            raise ValueError(
-                f"first must be bool (K, H, W) = (K, {height}, {width}), K >= 1, got shape {first.shape}"
-            )
+        _check_first(first, first_frame.shape[:2])
         first = first.astype(bool)
         self.parameters = parameters or FlowFilterParameters()
         self.size = first.shape[1:]
         self._flow = OpticalFlow(first_frame, self.parameters.side)
-        self._scale = self._flow.size[0] / self.size[0], self._flow.size[1] / self.size[1]
+        rows, columns = (
+            np.arange(full) * small // full for full, small in zip(self.size, self._flow.size, strict=True)
+        )
+        self._places = rows, columns
+        self._pixels = rows[:, None] * self._flow.size[1] + columns
         self._masks = np.stack([self._small(mask) for mask in first])
         self._areas = first.sum((1, 2), dtype=np.float64)
         self._missing = np.zeros(len(first))
@@ -88,7 +92,7 @@ class FlowFilter:
         """Filter the scores of the next frame.
 
         Args:
-            scores: float (K, H, W) in [0, 1].
+            scores: float16, float32 or float64 (K, H, W) in [0, 1]. A pixel with a NaN belongs to no object.
             frame: uint8 RGB (H, W, 3).
 
         Returns:
@@ -98,9 +102,7 @@ class FlowFilter:
         Raises:
             ValueError: scores or a frame of another shape or dtype than the first frame and masks have.
         """
-        expected = (len(self._masks), *self.size)
-        if scores.shape != expected:
-            raise ValueError(f"scores must be (K, H, W) = {expected}, got shape {scores.shape}")
+        _check_scores(scores, (len(self._masks), *self.size))
         _check_frame("frame", frame, self.size)
         carried = self._carried(self._flow.step(frame))
         labels = _labels(scores, self.parameters.threshold)
@@ -149,16 +151,18 @@ class FlowFilter:
         """Steps 2 and 3: for each region of object k the object that gets it, or NOBODY."""
         p = self.parameters
         owners = np.full(len(regions.areas), k)
-        cover = regions.cover(carried[k], self._scale)
+        if not self._areas[k]:
+            return owners
+        cover = regions.cover(carried[k], self._places)
         covered, near = cover >= p.own, cover > 0
-        if not near[1:].all() and self._areas[k]:
-            near |= regions.touched(self._within_reach(k, carried[k]), self._scale)
+        if not near[1:].all():
+            near |= regions.touched(self._within_reach(k, carried[k]), self._places)
             owners[~near] = NOBODY
-        complete = regions.areas[near & covered].sum() >= p.complete * self._areas[k] > 0
+        complete = regions.areas[covered].sum() >= p.complete * self._areas[k]
         loose = ~covered & (~near | complete)
         if loose[1:].any():
-            best, largest = self._other_owner(k, regions, carried)
-            owners = np.where(loose & (largest >= p.other), best, owners)
+            other = self._other_owner(k, regions, carried)
+            owners = np.where(loose & (other != NOBODY), other, owners)
         owners[0] = k  # what is no region stays as it is
         return owners
 
@@ -171,36 +175,26 @@ class FlowFilter:
             owners[largest] = k
         return bool(kept)
 
-    def _other_owner(self, k: int, regions: _Regions, carried: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of each region of object k the other object of the largest cover, and that cover; 0 where two are equal."""
-        best, largest = np.full(len(regions.areas), k), np.zeros(len(regions.areas))
-        tie = np.zeros(len(regions.areas), bool)
+    def _other_owner(self, k: int, regions: _Regions, carried: np.ndarray) -> np.ndarray:
+        """For each region of object k the other object of the largest cover, or NOBODY if that is small or a tie."""
+        best, largest = np.full(len(regions.areas), NOBODY), np.zeros(len(regions.areas))
         for j, mask in enumerate(carried):
-            if j == k or not regions.meet(mask, self._scale):
+            if j == k or not regions.meet(mask, self._places):
                 continue
-            cover = regions.cover(mask, self._scale)
-            tie = np.where(cover > largest, False, tie | (cover == largest))
-            best, largest = np.where(cover > largest, j, best), np.maximum(largest, cover)
-        return best, np.where(tie, 0, largest)
+            cover = regions.cover(mask, self._places)
+            best = np.where(cover > largest, j, np.where(cover == largest, NOBODY, best))
+            largest = np.maximum(largest, cover)
+        return np.where(largest >= self.parameters.other, best, NOBODY)
 
     def _within_reach(self, k: int, mask: np.ndarray) -> np.ndarray:
         """bool (h, w): where the distance to the carried mask of object k is at most r_k."""
         p = self.parameters
-        reach = (p.reach + p.growth * self._missing[k]) * np.sqrt(
-            self._areas[k] * self._scale[0] * self._scale[1]
-        )
-        if not mask.any():
-            return np.ones(mask.shape, bool)
+        area = self._areas[k] * mask.size / self._pixels.size
+        reach = (p.reach + p.growth * self._missing[k]) * np.sqrt(area)
         return cv2.distanceTransform(1 - mask, cv2.DIST_L2, cv2.DIST_MASK_5) <= reach
 
     def _move(
-        self,
-        regions: _Regions,
-        which: np.ndarray,
-        k: int,
-        new: int,
-        labels: np.ndarray,
-        filtered: np.ndarray,
+        self, regions: _Regions, which: np.ndarray, k: int, new: int, labels: np.ndarray, filtered: np.ndarray
     ) -> None:
         """Take regions from object k and give them to another one, or to nobody."""
         pixels = which[regions.map]
@@ -228,10 +222,10 @@ class FlowFilter:
                 self._areas[k] = usual + p.rate * (area - usual)
 
     def _small(self, mask: np.ndarray) -> np.ndarray:
-        """A mask at the flow's size, uint8: every pixel that holds a bit of it, so that thin objects stay whole."""
-        height, width = self._flow.size
-        small = cv2.resize(mask.view(np.uint8) * 255, (width, height), interpolation=cv2.INTER_AREA)
-        return (small > 0).view(np.uint8)
+        """A mask at the flow's size, uint8: every pixel that a bit of it falls on, so that thin objects stay whole."""
+        small = np.zeros(self._flow.size, np.uint8)
+        small.reshape(-1)[self._pixels[mask]] = 1
+        return small
 
 
 @dataclass(frozen=True)
@@ -257,53 +251,75 @@ class _Regions:
         areas[0] = 0
         return cls(box, numbers, areas)
 
-    def cover(self, mask: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-        """Of each region the share that lies on a mask (h, w), ``scale`` times as large as the frame."""
-        count = np.bincount(self.map[self._sampled(mask, scale)], minlength=len(self.areas))
+    def cover(self, mask: np.ndarray, places: Places) -> np.ndarray:
+        """Of each region the share that lies on a mask of the flow's size."""
+        count = np.bincount(self.map[self._sampled(mask, places)], minlength=len(self.areas))
         count[0] = 0
         return count / np.maximum(self.areas, 1)
 
-    def touched(self, mask: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-        """Which regions have a pixel on a mask (h, w)."""
+    def touched(self, mask: np.ndarray, places: Places) -> np.ndarray:
+        """Which regions have a pixel on a mask of the flow's size."""
         touched = np.zeros(len(self.areas), bool)
-        touched[self.map[self._sampled(mask, scale)]] = True
+        touched[self.map[self._sampled(mask, places)]] = True
         return touched
 
-    def meet(self, mask: np.ndarray, scale: tuple[float, float]) -> bool:
-        """Whether the box holds a pixel of a mask (h, w): the others need no closer look."""
-        rows, columns = self._places(scale)
-        return bool(len(rows)) and bool(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].any())
+    def meet(self, mask: np.ndarray, places: Places) -> bool:
+        """Whether the box, which is not empty, holds a pixel of a mask: the others need no closer look."""
+        rows, columns = self._within(places)
+        return bool(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].any())
 
-    def _sampled(self, mask: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-        rows, columns = self._places(scale)
+    def _sampled(self, mask: np.ndarray, places: Places) -> np.ndarray:
+        rows, columns = self._within(places)
         return mask[rows][:, columns].astype(bool)
 
-    def _places(self, scale: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-        """The rows and columns of a mask that the box's rows and columns fall on."""
-        rows, columns = (
-            (np.arange(of.start, of.stop) * factor).astype(np.intp)
-            for of, factor in zip(self.box, scale, strict=True)
-        )
-        return rows, columns
+    def _within(self, places: Places) -> Places:
+        return places[0][self.box[0]], places[1][self.box[1]]
 
 
 def _labels(scores: np.ndarray, threshold: float) -> np.ndarray:
     """uint8 (H, W): k + 1 where object k has the largest score (the first of equal ones) and reaches the threshold."""
+    if scores.dtype == np.float16:  # NumPy compares these one by one
+        scores = scores.astype(np.float32)
     best, labels = scores[0].copy(), np.ones(scores.shape[1:], np.uint8)
     for k, score in enumerate(scores[1:], 1):
         # Labels rise with k, so the largest label of all objects that were ahead of those before them is the last one.
         ahead = cv2.compare(score, best, cv2.CMP_GT)
         cv2.max(labels, ahead & np.uint8(k + 1), labels)
-        cv2.max(best, score, best)
+        np.maximum(best, score, out=best)  # unlike OpenCV's, it passes every NaN on
     return np.where(best >= threshold, labels, np.uint8(0))
 
 
 def _check_frame(name: str, frame: np.ndarray, size: tuple[int, ...] | None = None) -> None:
     shape = f"(H, W, 3) = ({size[0]}, {size[1]}, 3)" if size else "(H, W, 3)"
     if (
-        frame.dtype != np.uint8
+        not isinstance(frame, np.ndarray)
+        or frame.dtype != np.uint8
         or frame.ndim != 3
         or frame.shape[2] != 3
         or frame.shape[:2] != (size or frame.shape[:2])
+        or not frame.size
     ):
-        raise ValueError(f"{name} must be uint8 RGB {shape}, got {frame.dtype} {frame.shape}")
+        raise ValueError(f"{name} must be uint8 RGB {shape}, got {_described(frame)}")
+
+
+def _check_first(first: np.ndarray, size: tuple[int, ...]) -> None:
+    if (
+        not isinstance(first, np.ndarray)
+        or first.dtype.kind not in "bui"
+        or first.ndim != 3
+        or not 1 <= len(first) <= LARGEST_COUNT
+        or first.shape[1:] != size
+    ):
+        raise ValueError(
+            f"first must be bool (K, H, W) = (K, {size[0]}, {size[1]}) with K from 1 to {LARGEST_COUNT}, "
+            f"got {_described(first)}"
+        )
+
+
+def _check_scores(scores: np.ndarray, shape: tuple[int, ...]) -> None:
+    if not isinstance(scores, np.ndarray) or scores.dtype not in FLOATS or scores.shape != shape:
+        raise ValueError(f"scores must be float (K, H, W) = {shape}, got {_described(scores)}")
+
+
+def _described(value: object) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
