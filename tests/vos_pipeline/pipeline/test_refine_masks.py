@@ -38,7 +38,7 @@ def drifting_squares(root, frames=6):
     for t in range(frames):
         labels = np.zeros((40, 64), np.uint8)
         labels[10:24, 6 + 7 * t : 20 + 7 * t], labels[16:34, 18 + 7 * t : 30 + 7 * t] = 1, 2
-        if t >= 3:
+        if t >= 4:
             labels[10:24, 6:20] = 1
         write_image(root / f"frames/{t}.png", np.full((40, 64, 3), 40 * t, np.uint8))
         write_labels(root / f"masks/{t}.png", labels)
@@ -53,12 +53,48 @@ def test_a_folder(identity_refiner, clips_root, tmp_path):
     frames, masks = clip.frame_paths[0].parent, tmp_path / "masks"
     for t, path in enumerate(clip.mask_paths):
         write_labels(masks / path.name, with_false_alarm(clip.read_mask(t)) if t == 3 else clip.read_mask(t))
-    assert cli.main(refine(frames, masks, tmp_path / "craf")) == 0
-    assert cli.main(refine(frames, masks, tmp_path / "plain", "--no-craf")) == 0
-    name = clip.mask_paths[3].name
-    assert read_labels(tmp_path / "plain" / name)[0, 0] == 1
-    assert read_labels(tmp_path / "craf" / name)[0, 0] == 0
-    assert len(list((tmp_path / "craf").glob("*.png"))) == 5
+    runs = {
+        "default": [],
+        "flow": ["--filter", "flow"],
+        "craf": ["--filter", "craf"],
+        "none": ["--filter", "none"],
+    }
+    for name, options in {**runs, "older": ["--no-craf"]}.items():
+        assert cli.main(refine(frames, masks, tmp_path / name, *options)) == 0
+    corner = {name: read_labels(tmp_path / name / clip.mask_paths[3].name)[0, 0] for name in (*runs, "older")}
+    assert corner == {"default": 0, "flow": 0, "craf": 0, "none": 1, "older": 1}
+    assert len(results(tmp_path / "default")) == 5
+    assert results(tmp_path / "default") == results(tmp_path / "flow")
+
+
+@pytest.mark.parametrize(("height", "said"), [(6, True), (1, False)])
+def test_what_a_filter_removes_is_said_when_it_is_much(identity_refiner, tmp_path, capsys, height, said):
+    frames, masks = drifting_squares(tmp_path, frames=3)
+    labels = read_labels(masks / "2.png")
+    labels[40 - height :, :14] = 1  # far from the first object
+    write_labels(masks / "2.png", labels)
+    assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
+    before, after = (
+        [np.count_nonzero(read_labels(folder / f"{t}.png")) for t in range(3)]
+        for folder in (masks, tmp_path / "out")
+    )
+    assert before[:2] == after[:2] and after[2] == before[2] - 14 * height
+    message = (
+        f"the flow filter removed {14 * height / sum(before):.0%} of what the masks mark, most in frame 2 "
+        f"({14 * height / before[2]:.0%}); --filter none keeps everything"
+    )
+    assert removed_of(capsys) == [message] * said
+    assert cli.main(refine(frames, masks, tmp_path / "all", "--filter", "none")) == 0
+    assert removed_of(capsys) == []
+
+
+def test_true_masks_of_real_frames_pass(identity_refiner, clips_root, tmp_path, capsys):
+    for clip in load_davis(clips_root):
+        frames, masks = clip.frame_paths[0].parent, clip.mask_paths[0].parent
+        assert cli.main(refine(frames, masks, tmp_path / clip.name)) == 0
+        for t, path in enumerate(clip.mask_paths):
+            assert np.array_equal(read_labels(tmp_path / clip.name / path.name), clip.read_mask(t))
+    assert removed_of(capsys) == []
 
 
 def test_many_sequences_and_late_objects(identity_refiner, clips_root, tmp_path):
@@ -302,23 +338,35 @@ def use(monkeypatch, refiner):
     return refiner
 
 
+def removed_of(capsys):
+    """What the command says that its filter removed."""
+    return [
+        line.partition(": ")[2].partition(": ")[2]
+        for line in capsys.readouterr().err.splitlines()
+        if "removed" in line
+    ]
+
+
 def results(folder):
     return {path.name: path.read_bytes() for path in folder.glob("*.png")}
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 5])
-def test_a_stopped_run_resumes_to_the_same_masks(monkeypatch, tmp_path, stop_at, fails):
+@pytest.mark.parametrize("chosen", ["craf", "flow"])
+def test_a_stopped_run_resumes_to_the_same_masks(monkeypatch, tmp_path, stop_at, chosen, fails, capsys):
     frames, masks = drifting_squares(tmp_path)
     use(monkeypatch, Smoothing())
-    assert cli.main(refine(frames, masks, tmp_path / "whole")) == 0
+    assert cli.main(refine(frames, masks, tmp_path / "whole", "--filter", chosen)) == 0
+    warned = removed_of(capsys)
 
     use(monkeypatch, Smoothing(stop_at))
-    assert "--resume goes on" in fails(refine(frames, masks, tmp_path / "parts"))
+    assert "--resume goes on" in fails(refine(frames, masks, tmp_path / "parts", "--filter", chosen))
     assert len(results(tmp_path / "parts")) == stop_at
     rest = use(monkeypatch, Smoothing())
-    assert cli.main(refine(frames, masks, tmp_path / "parts", "--resume")) == 0
+    assert cli.main(refine(frames, masks, tmp_path / "parts", "--resume", "--filter", chosen)) == 0
     assert rest.calls == 6 - stop_at
     assert results(tmp_path / "parts") == results(tmp_path / "whole")
+    assert warned and removed_of(capsys) == warned
 
 
 def test_a_finished_run_resumes_without_work(monkeypatch, tmp_path):
@@ -445,8 +493,9 @@ def test_a_result_that_is_gone_is_made_again(monkeypatch, tmp_path):
 def test_resuming_with_other_settings_is_refused(identity_refiner, tmp_path, fails):
     frames, masks = drifting_squares(tmp_path, frames=2)
     assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
-    message = fails(refine(frames, masks, tmp_path / "out", "--resume", "--no-craf"))
-    assert "out holds another run (different settings)" in message
+    for other in (["--no-craf"], ["--filter", "none"], ["--filter", "craf"]):
+        message = fails(refine(frames, masks, tmp_path / "out", "--resume", *other))
+        assert "out holds another run (different settings)" in message
 
 
 def test_results_hold_nothing_but_masks_and_notes(identity_refiner, tmp_path):
