@@ -19,7 +19,7 @@ class OpticalFlow:
     def __init__(self, first_frame: np.ndarray, side: int) -> None:
         height, width = first_frame.shape[:2]
         scale = min(1.0, side / min(height, width))
-        self.size = max(1, round(height * scale)), max(1, round(width * scale))
+        self.size = round(height * scale), round(width * scale)
         self.before = self._gray(first_frame)
         self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 

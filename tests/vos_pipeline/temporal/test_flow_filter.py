@@ -22,6 +22,11 @@ def test_the_mask_is_carried_against_the_flow_back(flow, kept):
     assert "".join(text[x] for x, text in enumerate(texts)) == kept
 
 
+def test_the_mask_is_carried_by_whole_pixels():
+    first, corner = ("a...", "....", "..aa", "..aa"), ("a...", "....", "....", "....")
+    assert Drawn(*first, flow=(0.4, 0.4), **EXACT).step(*corner) == "\n".join(corner)
+
+
 def test_rows_follow_the_second_component():
     first, above, below = ("..", "..", "aa", ".."), ("..", "a.", "..", ".."), ("..", "..", "..", "a.")
     assert Drawn(*first, flow=(0, 1), **EXACT).step(*above) == "\n".join(above)
@@ -135,6 +140,12 @@ def test_an_incomplete_object_loses_a_far_region_to_the_object_it_lies_on():
 def test_a_region_that_its_own_object_covers_stays(own, then):
     # A quarter of the middle region lies on b, the rest on a; b is complete without it.
     assert Drawn("aaaabbbb", objects=2, own=own, complete=0.5).step("abbbb.bb") == then
+
+
+def test_only_the_cover_by_other_objects_decides_who_gets_a_region():
+    # 3 of 5 columns lie on b, which is not enough for its own, and 2 on a; b is complete without it.
+    video = Drawn("aaaabbbb.bbb", objects=2, own=0.7, other=0.4, complete=0.4)
+    assert video.step("..bbbbb..bbb") == "..aaaaa..bbb"
 
 
 @pytest.mark.parametrize(("other", "then"), [(0.5, "aa.aa......bbbb"), (0.51, "aa.........bbbb")])

@@ -228,13 +228,15 @@ def test_any_number_of_objects(objects):
     np.testing.assert_array_equal(result, scores)
 
 
-@pytest.mark.parametrize(("size", "side"), [((11, 13), 5), ((59, 61), 1), ((270, 481), 60)])
+@pytest.mark.parametrize(("size", "side"), [((23, 27), 11), ((91, 91), 45), ((59, 61), 1), ((61, 59), 2)])
 def test_thin_objects_stay_whole_at_the_size_of_the_flow(size, side):
-    """Single pixels, which a mean over the area would lose."""
-    first = np.zeros((1, *size), bool)
-    first.reshape(-1)[np.random.default_rng(0).choice(first.size, 40, replace=False)] = True
+    """Single pixels, which lie nearly beside a pixel of the flow, or are next to nothing of its area."""
+    drawn = np.zeros(size, np.uint8)
+    drawn[2:20:2, 2:20:2] = 1
+    drawn[-1, 0] = drawn[-1, -1] = 2
     frame = np.zeros((*size, 3), np.uint8)
-    flow_filter = FlowFilter(frame, first, FlowFilterParameters(side=side, reach=0))
-    scores = first * np.float32(0.9)
+    constants = FlowFilterParameters(side=side, reach=0, growth=0, found=1)
+    flow_filter = FlowFilter(frame, masks_of(drawn, 2), constants)
+    scores = scores_of(drawn, 2)
     for _ in range(2):
         np.testing.assert_array_equal(flow_filter.step(scores, frame), scores)

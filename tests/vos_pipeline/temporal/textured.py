@@ -11,10 +11,10 @@ def texture(height, width, seed, sigma=1.5):
     return cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
 
 
-def translated(size, motion, seed=0):
+def translated(size, motion, seed=0, sigma=1.5):
     """Two frames: the scene of the second has moved by motion = (x, y) whole pixels."""
     (height, width), margin = size, max(map(abs, motion)) + 1
-    scene = texture(height + 2 * margin, width + 2 * margin, seed)
+    scene = texture(height + 2 * margin, width + 2 * margin, seed, sigma)
     return [
         np.ascontiguousarray(scene[margin - y : margin - y + height, margin - x : margin - x + width])
         for x, y in ((0, 0), motion)
