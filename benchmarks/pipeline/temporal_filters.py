@@ -1,4 +1,4 @@
-"""Filters over time on real video: J and F without one, with CRAF and the flow filter, and with other constants of both.
+"""Filters over time on real video: J and F without one, with CRAF, with the flow filter, and with other constants.
 
     python -m benchmarks.pipeline.temporal_filters --data ROOT --run OUT/full --coarse MASKS --json FILE
 
@@ -19,8 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch import nn
 
-from spn import SPNRefiner
 from vos_pipeline.data import Sequence, load_sets, read_labels
 from vos_pipeline.evaluation import Evaluation, ObjectScores, score_frame, scores_of_objects
 from vos_pipeline.nets import labels_from_scores, working_image
@@ -129,7 +129,7 @@ def go_through(sequence: Sequence, scores: Scores, trials: list[Trial], threshol
 
 
 @torch.inference_mode()
-def refined_masks(sequence: Sequence, masks: Path, refiner: SPNRefiner) -> Iterator[tuple[int, np.ndarray]]:
+def refined_masks(sequence: Sequence, masks: Path, refiner: nn.Module) -> Iterator[tuple[int, np.ndarray]]:
     """Another tool's masks of a sequence, refined by the SPN; resized where they have another size."""
     ids = np.array(sequence.object_ids)[:, None, None]
     for t in range(1, len(sequence)):

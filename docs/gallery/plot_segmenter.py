@@ -72,7 +72,9 @@ print({stage: f"{1e3 * seconds / len(results):.0f} ms" for stage, seconds in seg
 
 def overlap(labels, truth):
     """Mean intersection over union of the two objects."""
-    return np.mean([((labels == k) & (truth == k)).sum() / ((labels == k) | (truth == k)).sum() for k in (1, 2)])
+    return np.mean(
+        [((labels == k) & (truth == k)).sum() / ((labels == k) | (truth == k)).sum() for k in (1, 2)]
+    )
 
 
 for stage in scores:

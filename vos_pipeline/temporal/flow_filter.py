@@ -58,7 +58,7 @@ class FlowFilter:
         first: bool (K, H, W), the objects' masks in the first frame; at most 255 objects.
         parameters: the constants, see :class:`vos_pipeline.settings.FlowFilterParameters`.
 
-    Complexity: O(K H W) per frame, and the optical flow, which takes a fixed number of pixels whatever H and W are.
+    Complexity: O(K H W) per frame; the optical flow costs the same for frames of any size and one aspect ratio.
 
     Example:
         >>> frame = np.zeros((40, 80, 3), np.uint8)

@@ -88,12 +88,19 @@ def test_what_a_filter_removes_is_said_when_it_is_much(identity_refiner, tmp_pat
     assert removed_of(capsys) == []
 
 
-def test_true_masks_of_real_frames_pass(identity_refiner, clips_root, tmp_path, capsys):
+def test_true_masks_pass(identity_refiner, clips_root, tmp_path, capsys):
+    """Objects that cross and fall into pieces; CRAF loses the pieces."""
+    changed = {"flow": [], "craf": []}
     for clip in load_davis(clips_root):
         frames, masks = clip.frame_paths[0].parent, clip.mask_paths[0].parent
-        assert cli.main(refine(frames, masks, tmp_path / clip.name)) == 0
-        for t, path in enumerate(clip.mask_paths):
-            assert np.array_equal(read_labels(tmp_path / clip.name / path.name), clip.read_mask(t))
+        for chosen, pixels in changed.items():
+            out = tmp_path / chosen / clip.name
+            assert cli.main(refine(frames, masks, out, "--filter", chosen)) == 0
+            pixels += [
+                np.count_nonzero(read_labels(out / path.name) != clip.read_mask(t))
+                for t, path in enumerate(clip.mask_paths)
+            ]
+    assert sum(changed["flow"]) <= 10 < 50 <= sum(changed["craf"])
     assert removed_of(capsys) == []
 
 
