@@ -148,7 +148,7 @@ def sources(args: argparse.Namespace, preset: Preset) -> Iterator[tuple[str, lis
     if args.coarse:
         refiner = load_refiner(preset.chosen_refiner)
         found = [(s, args.coarse / s.name) for s in sequences if (args.coarse / s.name).is_dir()]
-        yield COARSE, [(s, refined_masks(s, masks, refiner)) for s, masks in found]
+        yield args.name, [(s, refined_masks(s, masks, refiner)) for s, masks in found]
 
 
 def main() -> None:
@@ -158,6 +158,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="a DAVIS root")
     parser.add_argument("--run", type=Path, metavar="DIR", help="a run that is done")
     parser.add_argument("--coarse", type=Path, metavar="MASKS", help="masks of another tool")
+    parser.add_argument(
+        "--name", default=COARSE, help="what the tables call those masks (default: %(default)s)"
+    )
     parser.add_argument("--sets", nargs="+", default=["2017/val"], metavar="YEAR/SET")
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these of the sets")
     parser.add_argument("--preset", default="small", help="that of the run")

@@ -1,4 +1,4 @@
-"""Writes the tables of filters over time in docs/_generated from benchmarks/results/temporal_filters.json.
+"""Writes the tables of filters over time in docs/_generated from benchmarks/results/temporal_filters*.json.
 
 python -m docs.figures.temporal_filters
 """
@@ -11,10 +11,15 @@ from pathlib import Path
 from benchmarks.tables import markdown
 
 ROOT = Path(__file__).parents[2]
-RECORD = ROOT / "benchmarks" / "results" / "temporal_filters.json"
+RECORDS = [ROOT / "benchmarks" / "results" / f"temporal_filters{part}.json" for part in ("", "_sparse")]
 PAGES = ROOT / "docs" / "_generated"
 FILTERS = ("no filter", "CRAF", "flow filter")
 MEANS = ("J&F", "J", "F")
+
+
+def rows() -> list[dict]:
+    """Those of all records: the whole sequences, and the ones of which every fifth frame is at hand."""
+    return [row for record in RECORDS for row in json.loads(record.read_text())["rows"]]
 
 
 def of_sequences(rows: list[dict]) -> str:
@@ -53,5 +58,5 @@ def tables(rows: list[dict]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    for name, table in tables(json.loads(RECORD.read_text())["rows"]).items():
+    for name, table in tables(rows()).items():
         (PAGES / name).write_text(table)

@@ -39,8 +39,7 @@ def test_tables_and_pictures_of_the_benchmarks(tmp_path, monkeypatch):
 
 
 def test_tables_of_filters_over_time():
-    rows = json.loads(temporal_filters.RECORD.read_text())["rows"]
-    for name, table in temporal_filters.tables(rows).items():
+    for name, table in temporal_filters.tables(temporal_filters.rows()).items():
         assert (temporal_filters.PAGES / name).read_text() == table, (
             "run python -m docs.figures.temporal_filters"
         )
