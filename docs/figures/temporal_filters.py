@@ -12,6 +12,7 @@ from benchmarks.tables import markdown
 
 ROOT = Path(__file__).parents[2]
 RECORDS = [ROOT / "benchmarks" / "results" / f"temporal_filters{part}.json" for part in ("", "_sparse")]
+TIMES = ROOT / "benchmarks" / "results" / "filter_times.json"
 PAGES = ROOT / "docs" / "_generated"
 FILTERS = ("no filter", "CRAF", "flow filter")
 MEANS = ("J&F", "J", "F")
@@ -48,9 +49,17 @@ def of_choices(rows: list[dict], name: str) -> str:
     return markdown(("", *(f"J&F, {source}" for source in sources)), lines, words=1) + "\n"
 
 
+def of_times(rows: list[dict]) -> str:
+    """Milliseconds per frame for each number of objects."""
+    names = ("flow filter, ms", "CRAF, ms")
+    lines = ([str(row["objects"]), *(f"{row[name]:.0f}" for name in names)] for row in rows)
+    return markdown(("objects", *names), lines, words=0) + "\n"
+
+
 def tables(rows: list[dict]) -> dict[str, str]:
     """Name of each page to its table."""
     return {
+        "filter_times.md": of_times(json.loads(TIMES.read_text())["rows"]),
         "temporal_filters.md": of_sequences(rows),
         "craf_choices.md": of_choices(rows, "CRAF"),
         "flow_choices.md": of_choices(rows, "flow filter"),
