@@ -3,7 +3,7 @@
 from vos_pipeline.data.coarse import CoarseSequence, mask_folders
 from vos_pipeline.data.davis import has_train_set, load_davis, load_sets, load_train_set, load_truth
 from vos_pipeline.data.decoding import decoded_files, frame_rate
-from vos_pipeline.data.first_frame import FirstFrame, MaskedVideo, check_frame
+from vos_pipeline.data.first_frame import FirstFrame, MaskedVideo, check_frame, described
 from vos_pipeline.data.folders import has_images, list_files, list_images, listing
 from vos_pipeline.data.frames import load_frames
 from vos_pipeline.data.images import image_size, read_image, upright, write_image
@@ -27,6 +27,7 @@ __all__ = [
     "clip_files",
     "davis_palette",
     "decoded_files",
+    "described",
     "frame_rate",
     "has_images",
     "has_score_arrays",

@@ -34,7 +34,7 @@ class FirstFrame:
         mask: integer or bool (H, W); 0 is background, 1 to 254 are objects, 255 is void, which is made background.
 
     Raises:
-        TypeError, ValueError: an array of another dtype or shape, labels out of range, no object.
+        ValueError: an array of another dtype or shape, labels out of range, no object.
     """
 
     frame: np.ndarray
@@ -43,11 +43,15 @@ class FirstFrame:
 
     def __post_init__(self) -> None:
         check_frame("first_frame", self.frame)
-        if not isinstance(self.mask, np.ndarray) or self.mask.dtype.kind not in "iub":
-            what = getattr(self.mask, "dtype", type(self.mask).__name__)
-            raise TypeError(f"first_mask must be a numpy array of integers or bool, got {what}")
-        if self.mask.shape != self.frame.shape[:2]:
-            raise ValueError(f"first_mask must be (H, W) = {self.frame.shape[:2]}, got {self.mask.shape}")
+        size = self.frame.shape[:2]
+        if (
+            not isinstance(self.mask, np.ndarray)
+            or self.mask.dtype.kind not in "iub"
+            or self.mask.shape != size
+        ):
+            raise ValueError(
+                f"first_mask must be integers or bool (H, W) = {size}, got {described(self.mask)}"
+            )
         if self.mask.min() < 0 or self.mask.max() > VOID:
             raise ValueError(
                 f"first_mask must hold labels from 0 to {VOID}, got {self.mask.min()} to {self.mask.max()}"
@@ -70,11 +74,19 @@ class FirstFrame:
 
 
 def check_frame(name: str, frame: np.ndarray, size: tuple[int, ...] | None = None) -> None:
-    """TypeError or ValueError that names the argument unless it is uint8 RGB (H, W, 3), of a size if one is given."""
-    shape = "(H, W, 3)" if size is None else f"(H, W, 3) = {(*size, 3)}"
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
-        what = getattr(frame, "dtype", type(frame).__name__)
-        raise TypeError(f"{name} must be a numpy array, uint8 RGB {shape}, got {what}")
-    wrong_size = size is not None and frame.shape[:2] != tuple(size)
-    if frame.ndim != 3 or frame.shape[2] != 3 or not frame.size or wrong_size:
-        raise ValueError(f"{name} must be uint8 RGB {shape}, got {frame.shape}")
+    """ValueError that names the argument, unless the frame is uint8 RGB (H, W, 3), of a size if one is given."""
+    shape = f"(H, W, 3) = ({size[0]}, {size[1]}, 3)" if size else "(H, W, 3)"
+    if (
+        not isinstance(frame, np.ndarray)
+        or frame.dtype != np.uint8
+        or frame.ndim != 3
+        or frame.shape[2] != 3
+        or frame.shape[:2] != (size or frame.shape[:2])
+        or not frame.size
+    ):
+        raise ValueError(f"{name} must be uint8 RGB {shape}, got {described(frame)}")
+
+
+def described(value: object) -> str:
+    """An argument in a message: dtype and shape of an array, else the type."""
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__

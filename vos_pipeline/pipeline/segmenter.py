@@ -70,7 +70,7 @@ class Segmenter:
         seconds: what each stage took so far.
 
     Raises:
-        TypeError, ValueError: a frame or mask of another dtype or shape, no object in the mask.
+        ValueError: a frame or mask of another dtype or shape, no object in the mask.
         PipelineError: no such preset, refiner or net.
 
     Example:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from vos_pipeline.data import check_frame, described
 from vos_pipeline.settings import FlowFilterParameters
 from vos_pipeline.temporal.memory import restored
 from vos_pipeline.temporal.optical_flow import OpticalFlow
@@ -73,7 +74,7 @@ class FlowFilter:
     def __init__(
         self, first_frame: np.ndarray, first: np.ndarray, parameters: FlowFilterParameters | None = None
     ) -> None:
-        _check_frame("first_frame", first_frame)
+        check_frame("first_frame", first_frame)
         _check_first(first, first_frame.shape[:2])
         first = first.astype(bool)
         self.parameters = parameters or FlowFilterParameters()
@@ -103,7 +104,7 @@ class FlowFilter:
             ValueError: scores or a frame of another shape or dtype than the first frame and masks have.
         """
         _check_scores(scores, (len(self._masks), *self.size))
-        _check_frame("frame", frame, self.size)
+        check_frame("frame", frame, self.size)
         carried = self._carried(self._flow.step(frame))
         labels = _labels(scores, self.parameters.threshold)
         regions = [_Regions.of(labels, k + 1, self.parameters.connectivity) for k in range(len(scores))]
@@ -289,19 +290,6 @@ def _labels(scores: np.ndarray, threshold: float) -> np.ndarray:
     return np.where(best >= threshold, labels, np.uint8(0))
 
 
-def _check_frame(name: str, frame: np.ndarray, size: tuple[int, ...] | None = None) -> None:
-    shape = f"(H, W, 3) = ({size[0]}, {size[1]}, 3)" if size else "(H, W, 3)"
-    if (
-        not isinstance(frame, np.ndarray)
-        or frame.dtype != np.uint8
-        or frame.ndim != 3
-        or frame.shape[2] != 3
-        or frame.shape[:2] != (size or frame.shape[:2])
-        or not frame.size
-    ):
-        raise ValueError(f"{name} must be uint8 RGB {shape}, got {_described(frame)}")
-
-
 def _check_first(first: np.ndarray, size: tuple[int, ...]) -> None:
     if (
         not isinstance(first, np.ndarray)
@@ -312,14 +300,10 @@ def _check_first(first: np.ndarray, size: tuple[int, ...]) -> None:
     ):
         raise ValueError(
             f"first must be bool (K, H, W) = (K, {size[0]}, {size[1]}) with K from 1 to {LARGEST_COUNT}, "
-            f"got {_described(first)}"
+            f"got {described(first)}"
         )
 
 
 def _check_scores(scores: np.ndarray, shape: tuple[int, ...]) -> None:
     if not isinstance(scores, np.ndarray) or scores.dtype not in FLOATS or scores.shape != shape:
-        raise ValueError(f"scores must be float (K, H, W) = {shape}, got {_described(scores)}")
-
-
-def _described(value: object) -> str:
-    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise ValueError(f"scores must be float (K, H, W) = {shape}, got {described(scores)}")

@@ -111,33 +111,23 @@ FRAME, MASK = np.zeros((40, 64, 3), np.uint8), np.eye(40, 64, dtype=np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("frame", "mask", "error", "message"),
+    ("frame", "mask", "message"),
     [
-        (FRAME / 255, MASK, TypeError, "first_frame must be a numpy array, uint8 RGB (H, W, 3), got float64"),
-        (FRAME[..., 0], MASK, ValueError, "first_frame must be uint8 RGB (H, W, 3), got (40, 64)"),
-        (
-            torch.zeros(40, 64, 3),
-            MASK,
-            TypeError,
-            "first_frame must be a numpy array, uint8 RGB (H, W, 3), got ",
-        ),
-        (FRAME[:0], MASK[:0], ValueError, "first_frame must be uint8 RGB (H, W, 3), got (0, 64, 3)"),
-        (FRAME, MASK.T, ValueError, "first_mask must be (H, W) = (40, 64), got (64, 40)"),
-        (FRAME, MASK / 2, TypeError, "first_mask must be a numpy array of integers or bool, got float64"),
-        (FRAME, MASK.tolist(), TypeError, "first_mask must be a numpy array of integers or bool, got list"),
-        (FRAME, MASK * 0, ValueError, "first_mask must mark at least one object"),
-        (FRAME, MASK * np.uint8(255), ValueError, "first_mask must mark at least one object"),
-        (FRAME, -MASK.astype(int), ValueError, "first_mask must hold labels from 0 to 255, got -1 to 0"),
-        (
-            FRAME,
-            MASK.astype(int) * 300,
-            ValueError,
-            "first_mask must hold labels from 0 to 255, got 0 to 300",
-        ),
+        (FRAME / 255, MASK, "first_frame must be uint8 RGB (H, W, 3), got float64 (40, 64, 3)"),
+        (FRAME[..., 0], MASK, "first_frame must be uint8 RGB (H, W, 3), got uint8 (40, 64)"),
+        (torch.zeros(40, 64, 3), MASK, "first_frame must be uint8 RGB (H, W, 3), got Tensor"),
+        (FRAME[:0], MASK[:0], "first_frame must be uint8 RGB (H, W, 3), got uint8 (0, 64, 3)"),
+        (FRAME, MASK.T, "first_mask must be integers or bool (H, W) = (40, 64), got uint8 (64, 40)"),
+        (FRAME, MASK / 2, "first_mask must be integers or bool (H, W) = (40, 64), got float64 (40, 64)"),
+        (FRAME, MASK.tolist(), "first_mask must be integers or bool (H, W) = (40, 64), got list"),
+        (FRAME, MASK * 0, "first_mask must mark at least one object"),
+        (FRAME, MASK * np.uint8(255), "first_mask must mark at least one object"),
+        (FRAME, -MASK.astype(int), "first_mask must hold labels from 0 to 255, got -1 to 0"),
+        (FRAME, MASK.astype(int) * 300, "first_mask must hold labels from 0 to 255, got 0 to 300"),
     ],
 )
-def test_wrong_arguments_are_named(frame, mask, error, message):
-    with pytest.raises(error) as raised:
+def test_wrong_arguments_are_named(frame, mask, message):
+    with pytest.raises(ValueError) as raised:
         Segmenter(frame, mask, TINY, "cpu")
     assert str(raised.value).startswith(message)
 
@@ -145,7 +135,7 @@ def test_wrong_arguments_are_named(frame, mask, error, message):
 def test_a_frame_of_another_size_is_named(pair):
     one = a_net(pair)
     with pytest.raises(
-        ValueError, match=r"frame must be uint8 RGB \(H, W, 3\) = \(40, 64, 3\), got \(20, 32, 3\)"
+        ValueError, match=r"frame must be uint8 RGB \(H, W, 3\) = \(40, 64, 3\), got uint8 \(20, 32, 3\)"
     ):
         one.step(pair.read_frame(1)[::2, ::2])
     assert one.step(pair.read_frame(1)).shape == (40, 64)  # it goes on
