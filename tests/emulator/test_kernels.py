@@ -150,8 +150,16 @@ def test_one_stage(dtype: torch.dtype):
             assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
-@pytest.mark.parametrize("width", [40, 42, 37], ids=lambda width: f"width {width}")
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+# Lines of 40 begin at whole vectors in every dtype; how those of 42 and 37 begin depends on the bytes of an element.
+@pytest.mark.parametrize(
+    ("dtype", "width"),
+    [
+        *((dtype, width) for dtype in (torch.float32, torch.bfloat16) for width in (40, 42, 37)),
+        (torch.float64, 37),
+        (torch.float16, 42),
+    ],
+    ids=str,
+)
 def test_planes_on_chip_change_no_bit(dtype: torch.dtype, width: int):
     """None, the running sum alone, with x, with x and who won, with grad too: the backward pass gives the same."""
     case = Case(21, width, channels=4, gate_groups=2, source_groups=1, dtype=dtype)

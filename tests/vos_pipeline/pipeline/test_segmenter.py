@@ -37,8 +37,9 @@ def a_net(sequence, preset=TINY, **options):
     return Segmenter(sequence.read_frame(0), sequence.read_mask(0), preset, "cpu", **options)
 
 
-@pytest.mark.parametrize("model", ["per-video", "per-object"])
-@pytest.mark.parametrize("chosen", ["none", "craf", "flow"])
+@pytest.mark.parametrize(
+    ("chosen", "model"), [("none", "per-video"), ("craf", "per-object"), ("flow", "per-object")]
+)
 def test_labels_are_those_of_a_run(tmp_path, pair, chosen, model):
     preset = dataclasses.replace(TINY, filter=chosen, model=model)
     result = pipeline.run(tmp_path, [pair], tmp_path / "out", preset=preset, train_sequences=[])
