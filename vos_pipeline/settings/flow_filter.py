@@ -31,7 +31,7 @@ class FlowFilterParameters:
     missing: float = 0.5
     own: float = 0.25
     other: float = 0.3
-    complete: float = 0.7
+    complete: float = 0.8
     found: float = 0.1
     rate: float = 0.1
     side: int = 240
