@@ -70,7 +70,7 @@ def test_a_folder(identity_refiner, clips_root, tmp_path):
 
 def test_an_unknown_filter_leaves_the_folder_free(identity_refiner, tmp_path):
     frames, masks = drifting_squares(tmp_path, frames=2)
-    with pytest.raises(ValueError, match="filter_name must be one of .*'flow'.*, got 'median'"):
+    with pytest.raises(ValueError, match=r"filter_name must be one of .*'flow'.*, got 'median'"):
         refine_masks(frames, masks, tmp_path / "out", filter_name="median")
     assert not (tmp_path / "out").exists()
 

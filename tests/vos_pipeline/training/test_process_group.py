@@ -49,7 +49,7 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch, gpu, device):
 @pytest.mark.parametrize(
     ("gpus", "device", "why"),
     [
-        (0, "cuda", "no CUDA device for cuda on this machine or in this torch: use device cpu"),
+        (0, "cuda", "no CUDA device for cuda on this machine or in this torch: give device cpu"),
         (2, "cuda:2", "no device cuda:2: this machine has 2, from cuda:0 to cuda:1"),
         (2, "gpu", "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
     ],
