@@ -9,6 +9,7 @@ from vos_pipeline import __main__ as cli
 from vos_pipeline import pipeline
 from vos_pipeline.data import make_clips, write_labels
 from vos_pipeline.pipeline import STAGES, RunFolder, RunResult, stages
+from vos_pipeline.pipeline.stage_names import FINAL
 from vos_pipeline.settings import PRESETS
 
 
@@ -32,7 +33,8 @@ def fake_run(monkeypatch):
             for sequence in sequences:
                 for path in sequence.frame_paths:
                     write_labels(folder / sequence.name / f"{path.stem}.png", sequence.read_mask(0))
-        return RunResult(label_dirs, dict.fromkeys(STAGES, 0.25), sequences)
+        final = FINAL[options["preset"].filter]
+        return RunResult(label_dirs, dict.fromkeys(STAGES, 0.25), sequences, final)
 
     monkeypatch.setattr(pipeline, "run", run)
     return calls

@@ -154,7 +154,7 @@ def _run(
 
     first = process_rank()[0] == 0
     if first:  # known before any work, so that nothing is in their way after it
-        OutputFolder(args.out).add(pipeline.output_files(sequences, preset, davis_set))
+        OutputFolder(args.out).add(pipeline.output_files(sequences, davis_set))
     result = pipeline.run(
         root,
         sequences,
@@ -251,15 +251,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def _device(name: str) -> str:
-    import torch
+    from vos_pipeline.training import check_device
 
-    if name in ("auto", "cpu"):
-        return name
-    if not torch.cuda.is_available():
-        raise PipelineError(
-            f"no CUDA device for --device {name} on this machine or in this torch: give --device cpu"
-        )
-    index, count = torch.device(name).index or 0, torch.cuda.device_count()
-    if index >= count:
-        raise PipelineError(f"no device {name}: this machine has {count}, from cuda:0 to cuda:{count - 1}")
+    check_device(name)
     return name

@@ -16,7 +16,6 @@ from vos_pipeline.files import replacing
 from vos_pipeline.pipeline.run_folder import RunResult
 from vos_pipeline.pipeline.stage_names import FINAL, FOLDERS
 from vos_pipeline.report import ReportData, SequenceReport, write_overlay_video, write_report
-from vos_pipeline.settings import Preset
 
 
 def write_outputs(
@@ -43,15 +42,16 @@ def write_outputs(
     print(f"report      {write_report(out / 'report.html', report_data(sequences, result, title))}")
 
 
-def output_files(sequences: list[Sequence], preset: Preset, davis_set: str | None = None) -> Iterator[str]:
-    """What :func:`write_outputs` writes for a run of that preset, relative to its folder."""
+def output_files(sequences: list[Sequence], davis_set: str | None = None) -> Iterator[str]:
+    """What :func:`write_outputs` writes with any filter, relative to the run's folder."""
     yield "report.html"
     for sequence in sequences:
         yield f"overlays/{sequence.name}.mp4"
     if davis_set is not None:
         yield _submission(davis_set)
-        for name in score_files(davis_set):
-            yield f"labels/{FOLDERS[FINAL[preset.filter]]}/{name}"
+        for final in FINAL.values():  # `evaluate` may write them before a run with that filter does
+            for name in score_files(davis_set):
+                yield f"labels/{FOLDERS[final]}/{name}"
 
 
 def write_submission(path: Path, sequences: list[Sequence], labels: Path) -> Path:

@@ -20,7 +20,7 @@ from vos_pipeline.nets import labels_from_scores, working_image
 from vos_pipeline.output_folder import KIND, REFINED_MASKS, OutputFolder
 from vos_pipeline.pipeline.refine_folders import folders_to_refine
 from vos_pipeline.refiner import load_refiner, refiner_identity
-from vos_pipeline.settings import CRAFParameters, FlowFilterParameters
+from vos_pipeline.settings import FILTERS, CRAFParameters, FlowFilterParameters
 from vos_pipeline.temporal import TemporalFilter, make_filter
 from vos_pipeline.training import first_rank_first, join_process_group, my_share, wait_for_all
 
@@ -64,7 +64,10 @@ def refine_masks(
         PipelineError: masks that do not fit their frames (before any work is done), no such refiner, results that would
             lie among the frames or masks, ``out`` holds results or other files and neither ``resume`` nor ``overwrite``
             is given, or ``resume`` with other settings, frames or masks than before.
+        ValueError: no such filter.
     """
+    if filter_name not in FILTERS:  # before the folder of results is claimed for it
+        raise ValueError(f"filter_name must be one of {FILTERS}, got {filter_name!r}")
     jobs = [
         _Job(CoarseSequence.open(images, coarse, masks_hold), results)
         for images, coarse, results in folders_to_refine(frames, masks, out)
@@ -149,7 +152,7 @@ def _refine_sequence(
     if removed.share > Removed.MUCH:
         progress.clear()
         warn(
-            f"{job.out}: the {filter_name} filter removed {removed.share:.0%} of what the masks mark, most in frame "
+            f"{job.out}: the {filter_name} filter removed {removed.share:.0%} of the refined masks, most in frame "
             f"{job.result(removed.worst_frame).stem} ({removed.worst_share:.0%}); --filter none keeps everything"
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vos_pipeline.data import FirstFrame, MaskedVideo, check_frame
+from vos_pipeline.errors import PipelineError
 from vos_pipeline.nets import (
     ForegroundNet,
     foreground_mask,
@@ -71,7 +72,7 @@ class Segmenter:
 
     Raises:
         ValueError: a frame or mask of another dtype or shape, no object in the mask.
-        PipelineError: no such preset, refiner or net.
+        PipelineError: no such preset, device, refiner or net.
 
     Example:
         >>> segmenter = Segmenter(frames[0], first_mask)  # doctest: +SKIP
@@ -164,11 +165,24 @@ def _tuned_nets(
     if foreground is None:
         start = compute.place(initial_foreground(preset)).eval()
     else:
-        start = load_foreground(Path(foreground), preset, compute)
+        start = _given_foreground(Path(foreground), preset, compute)
     tuned = tune_foreground(start, [first], preset, None, compute)
     jobs = instance_jobs(first, preset)
     instances = [train_instance(tuned, first, objects, preset, None, compute) for objects in jobs]
     return VideoNets(tuned, instances, refiner)
+
+
+def _given_foreground(path: Path, preset: Preset, compute: Compute) -> ForegroundNet:
+    """A net from a file of the caller's, which no message should tell them to delete."""
+    remedy = "give the foreground.pt that 'train foreground' or a run of the same preset left"
+    if not path.is_file():
+        raise PipelineError(f"{path}: no such file; {remedy}")
+    try:
+        return load_foreground(path, preset, compute)
+    except PipelineError as error:
+        raise PipelineError(
+            f"{path}: is damaged or no foreground net of preset {preset.name}; {remedy}"
+        ) from error
 
 
 def _array(scores: Tensor) -> np.ndarray:
@@ -180,15 +194,16 @@ class _Clock:
 
     def __init__(self, device: str) -> None:
         self.seconds = dict.fromkeys((FOREGROUND, INSTANCE, SPN, CRAF, FLOW), 0.0)
-        # A GPU returns before it is done.
-        self.finish: Callable[[], None] = (
-            torch.cuda.synchronize if device.startswith("cuda") else lambda: None
-        )
+        self.device = device
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        self.finish()
+        self._wait()
         start = time.perf_counter()
         yield
-        self.finish()
+        self._wait()
         self.seconds[stage] += time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self.device.startswith("cuda"):  # a GPU returns before it is done
+            torch.cuda.synchronize(self.device)

@@ -10,11 +10,11 @@ class FlowFilterParameters:
     """The constants of :class:`vos_pipeline.temporal.FlowFilter`, whose docstring gives the equations.
 
     Args:
-        threshold: pixels with a score of at least this belong to the object.
+        threshold: a pixel belongs to the object of the largest score if that is at least this.
         connectivity: 8 or 4 neighbors make a region.
         reach: how far from an object's carried mask its regions may lie, in square roots of its usual area.
         growth: how much the reach grows per frame in which the object is missing, in the same unit.
-        missing: an object is missing to the degree that its area is below this share of its usual area.
+        missing: an object whose area is below this share of its usual area is partly missing, and wholly at area 0.
         own: a region is covered by its own object's carried mask from this share of its pixels on.
         other: a region may go to another object whose carried mask covers at least this share of its pixels.
         complete: an object needs no further region once its covered ones have this share of its usual area.

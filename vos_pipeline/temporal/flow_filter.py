@@ -25,9 +25,9 @@ class FlowFilter:
     CRAF keeps one connected region per object, so it loses an object that falls into several. This filter keeps every
     region that lies near the object's carried mask, and gives a region that lies on another object to that one.
 
-    For each object k it remembers a mask :math:`B_k`, the object's usual area :math:`A_k` in pixels and how long the
-    object has been missing, :math:`n_k` (in frames, 0 for an object in full view). In frame t, with the optical flow
-    f from frame t back to frame t - 1:
+    For each object k it remembers a mask :math:`B_k`, the object's usual area :math:`A_k` in pixels, and how long the
+    object has been missing, :math:`n_k` (in frames; 0 while its area is at least :math:`\text{missing} \cdot A_k`).
+    In frame t, with the optical flow f from frame t back to frame t - 1:
 
     1. Carry the mask: :math:`C_k(x) = B_k(x + f(x))`, or :math:`C_k = B_k` where nothing of it is left in the frame.
     2. A region R of object k is a connected set of pixels that have the label k, as in
@@ -37,11 +37,11 @@ class FlowFilter:
        .. math:: r_k = (\text{reach} + \text{growth} \cdot n_k) \sqrt{A_k}.
 
     3. Object k is complete if its regions with :math:`c_k \ge \text{own}` have an area of at least
-       :math:`\text{complete} \cdot A_k` together. A region with :math:`c_k < \text{own}` that is not near, or whose
-       object k is complete, goes to the other object j of the largest cover, if :math:`c_j \ge \text{other}` and no
-       third object has the same cover. Any other region stays with object k if it is near, and is removed if not. An
-       object that would lose all of its regions keeps the largest that no other object gets, if that has an area of at
-       least :math:`\text{found} \cdot A_k`.
+       :math:`\text{complete} \cdot A_k` together. Region R of object k is loose if :math:`c_k(R) < \text{own}` and,
+       besides, R is not near or object k is complete. A loose region goes to the other object j of the largest cover,
+       if :math:`c_j(R) \ge \text{other}` and no third object has the same cover. Of the regions that go to no other
+       object, those that are near stay with object k, and the rest are removed. If no region is left to object k, it
+       keeps the largest of the removed ones, if that has an area of at least :math:`\text{found} \cdot A_k`.
     4. With the area a of all regions of object k now, and :math:`m = \max(0, 1 - a / (\text{missing} \cdot A_k))`, or
        m = 1 for an object that kept a region that is not near,
 
@@ -52,14 +52,16 @@ class FlowFilter:
        moved along by the flow, and ever farther away.
 
     An object that was not seen yet (:math:`A_k = 0`) keeps all of its regions, and :math:`A_k = a` when it appears.
-    Steps 1 to 3 look at the frame before alone, so the order of the objects matters only where their scores are equal.
+    Steps 1 to 3 use only what was remembered after frame t - 1, so the order of the objects matters only where their
+    scores are equal.
 
     Args:
         first_frame: uint8 RGB (H, W, 3).
         first: bool (K, H, W), the objects' masks in the first frame; at most 255 objects.
         parameters: the constants, see :class:`vos_pipeline.settings.FlowFilterParameters`.
 
-    Complexity: O(K H W) per frame; the optical flow costs the same for frames of any size and one aspect ratio.
+    Complexity: O(K H W) per frame where few regions lie on other objects, and at most O(K^2 H W). The optical flow
+    costs the same for frames of any size and one aspect ratio.
 
     Example:
         >>> frame = np.zeros((40, 80, 3), np.uint8)

@@ -4,6 +4,7 @@ from vos_pipeline.training.compute import Compute
 from vos_pipeline.training.process_group import (
     Ranks,
     all_ranks,
+    check_device,
     first_rank_first,
     join_process_group,
     mean_over_ranks,
@@ -19,6 +20,7 @@ __all__ = [
     "Ranks",
     "Trainer",
     "all_ranks",
+    "check_device",
     "first_rank_first",
     "is_finished",
     "join_process_group",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,13 +37,30 @@ class Ranks:
     group: Any = None
 
 
+def check_device(device: str) -> None:
+    """PipelineError unless it is "auto", "cpu" or a CUDA device of this machine."""
+    if device in ("auto", "cpu"):
+        return
+    if not isinstance(device, str) or not re.fullmatch(r"cuda(:\d{1,3})?", device, re.ASCII):
+        raise PipelineError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
+    if not torch.cuda.is_available():
+        raise PipelineError(f"no CUDA device for {device} on this machine or in this torch: give device cpu")
+    index, count = torch.device(device).index or 0, torch.cuda.device_count()
+    if index >= count:
+        raise PipelineError(f"no device {device}: this machine has {count}, from cuda:0 to cuda:{count - 1}")
+
+
 def join_process_group(device: str) -> str:
     """Join the ranks that ``torchrun`` started, if it did.
 
     Returns:
         The device of this rank: "cpu", "cuda:N" with the local rank for N, or, without ``torchrun``, the device given.
         "auto" is CUDA where there is a GPU.
+
+    Raises:
+        PipelineError: no such device, or more ranks than GPUs.
     """
+    check_device(device)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if "RANK" not in os.environ:

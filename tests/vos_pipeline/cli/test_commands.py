@@ -52,7 +52,7 @@ def assert_outputs(out, sequences, text):
         assert frame_count(out / "overlays" / f"{sequence.name}.mp4") == len(sequence)
         assert_palette_masks(out / "labels/flow", sequence)
     page = (out / "report.html").read_text()
-    for stage in ("first mask repeated", "instance nets", "+ SPN", "+ CRAF"):
+    for stage in ("first mask repeated", "instance nets", "+ SPN", "+ CRAF", "+ flow filter"):
         assert stage in text and stage in page
     assert str(out / "overlays") in text and str(out / "report.html") in text
     assert "0.250" in text
@@ -92,7 +92,7 @@ def test_davis(fake_run, clips_root, tmp_path, capsys):
     assert call.resume and call.train_sequences is None
     text = capsys.readouterr().out
     assert_outputs(tmp_path, call.sequences, text)
-    final = tmp_path / "labels/flow"
+    final = tmp_path / "labels/craf"  # the preset ends with it
     assert "submission-val.zip" in text and "global_results-val.csv" in text
     assert (final / "global_results-val.csv").read_text().startswith("J&F-Mean,")
     assert "val-01_3," in (final / "per-sequence_results-val.csv").read_text()
@@ -193,7 +193,7 @@ def test_a_submission_lacks_no_mask(fake_run, fails, clips_root, tmp_path, monke
 
     def leave_one_out(*args, **options):
         result = run(*args, **options)
-        (result.label_dirs["+ CRAF"] / "val-01/00004.png").unlink()  # the last frame is not scored
+        (result.label_dirs[result.final] / "val-01/00004.png").unlink()  # the last frame is not scored
         return result
 
     monkeypatch.setattr(pipeline, "run", leave_one_out)

@@ -69,6 +69,19 @@ def test_a_finished_command_resumes_to_the_same_files(tiny_root, tmp_path, comma
     assert kept and all(files_in(out)[path] == before[path] for path in kept)
 
 
+def test_the_filter_may_change_after_its_labels_were_scored(tiny_root, tmp_path):
+    out = tmp_path / "out"
+    succeeds(davis(tiny_root, out))
+    labels = {path: data for path, data in files_in(out).items() if path.suffix in (".png", ".pt")}
+    for name, folder in (("craf", "craf"), ("none", "spn")):
+        scores = ["evaluate", "--data", tiny_root, "--results", out / "labels" / folder]
+        succeeds([*scores, "--sequences", "single"])
+        succeeds([*davis(tiny_root, out), "--resume", "--filter", name])
+        assert {path: files_in(out)[path] for path in labels} == labels
+    succeeds([*davis(tiny_root, out), "--overwrite"])
+    assert {path.parent.name for path in files_in(out) if path.suffix == ".csv"} == {"flow"}
+
+
 @pytest.mark.parametrize("other", [segment, train_foreground, train_spn, refine])
 @COMMANDS
 def test_another_command_does_not_go_on(tiny_root, tmp_path, fails, command, other):

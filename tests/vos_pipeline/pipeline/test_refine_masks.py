@@ -9,6 +9,7 @@ from PIL import Image
 import spn
 from vos_pipeline import __main__ as cli
 from vos_pipeline.data import load_davis, read_labels, write_image, write_labels
+from vos_pipeline.pipeline import refine_masks
 
 
 class Identity(torch.nn.Module):
@@ -67,6 +68,13 @@ def test_a_folder(identity_refiner, clips_root, tmp_path):
     assert results(tmp_path / "default") == results(tmp_path / "flow")
 
 
+def test_an_unknown_filter_leaves_the_folder_free(identity_refiner, tmp_path):
+    frames, masks = drifting_squares(tmp_path, frames=2)
+    with pytest.raises(ValueError, match=r"filter_name must be one of .*'flow'.*, got 'median'"):
+        refine_masks(frames, masks, tmp_path / "out", filter_name="median")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("height", "said"), [(6, True), (1, False)])
 def test_what_a_filter_removes_is_said_when_it_is_much(identity_refiner, tmp_path, capsys, height, said):
     frames, masks = drifting_squares(tmp_path, frames=3)
@@ -80,7 +88,7 @@ def test_what_a_filter_removes_is_said_when_it_is_much(identity_refiner, tmp_pat
     )
     assert before[:2] == after[:2] and after[2] == before[2] - 14 * height
     message = (
-        f"the flow filter removed {14 * height / sum(before):.0%} of what the masks mark, most in frame 2 "
+        f"the flow filter removed {14 * height / sum(before):.0%} of the refined masks, most in frame 2 "
         f"({14 * height / before[2]:.0%}); --filter none keeps everything"
     )
     assert removed_of(capsys) == [message] * said

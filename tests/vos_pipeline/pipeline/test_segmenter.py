@@ -1,6 +1,8 @@
 """One video frame by frame: the labels of the commands, scores of every stage, arguments that are wrong."""
 
+import copy
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -85,8 +87,41 @@ def test_goes_on_from_a_trained_foreground_net(tmp_path, pair):
     untuned = dataclasses.replace(TINY, first_frames=dataclasses.replace(TINY.first_frames, steps=0))
     weights = a_net(pair, untuned, foreground=net).nets.foreground.state_dict()
     assert all(torch.equal(weights[name], value) for name, value in load_checkpoint(net)["average"].items())
-    with pytest.raises(PipelineError, match="there is no such net"):
-        a_net(pair, foreground=tmp_path / "none.pt")
+
+
+def test_a_foreground_file_that_is_of_no_use_is_named(tmp_path, pair):
+    damaged, other = tmp_path / "damaged.pt", tmp_path / "other.pt"
+    damaged.write_bytes(b"no net")
+    torch.save({"average": {"weight": torch.ones(1)}}, other)
+    for path, why in (
+        (tmp_path / "none.pt", "no such file"),
+        (tmp_path, "no such file"),
+        (damaged, "is damaged or no foreground net of preset tiny"),
+        (other, "is damaged or no foreground net of preset tiny"),
+    ):
+        with pytest.raises(PipelineError) as raised:
+            a_net(pair, foreground=path)
+        message = str(raised.value)
+        assert message.startswith(f"{path}: {why}; give the foreground.pt that ")
+        assert "delete" not in message  # it is the caller's
+
+
+@pytest.mark.parametrize("device", ["gpu", "mps", "", None, "cuda:", torch.device("cpu")])
+def test_a_device_that_is_no_device_is_named(device):
+    with pytest.raises(PipelineError, match="device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got "):
+        Segmenter(FRAME, MASK, TINY, device)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["deepcopy", "pickle"]
+)
+def test_a_copy_goes_on_by_itself(pair, copied):
+    one = a_net(pair)
+    frames = frames_of(pair)
+    one.step(frames[1])
+    other = copied(one)
+    expected = [one.step(frame) for frame in frames[2:]]
+    assert all(np.array_equal(other.step(f), e) for f, e in zip(frames[2:], expected, strict=True))
 
 
 def test_nets_that_are_given_are_not_trained(pair, monkeypatch):

@@ -46,6 +46,22 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch, gpu, device):
     assert join_process_group("auto") == device
 
 
+@pytest.mark.parametrize(
+    ("gpus", "device", "why"),
+    [
+        (0, "cuda", "no CUDA device for cuda on this machine or in this torch: give device cpu"),
+        (2, "cuda:2", "no device cuda:2: this machine has 2, from cuda:0 to cuda:1"),
+        (2, "gpu", "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
+    ],
+)
+def test_a_device_that_is_not_there(monkeypatch, gpus, device, why):
+    monkeypatch.setattr(process_group.torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(process_group.torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(PipelineError) as raised:
+        join_process_group(device)
+    assert str(raised.value) == why
+
+
 def test_more_ranks_than_gpus(monkeypatch):
     for name, value in (("RANK", "2"), ("LOCAL_RANK", "2")):
         monkeypatch.setenv(name, value)
