@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from drawings import masks_of, scores_of
-from textured import Scene
+from textured import Scene, translated
 
 from vos_pipeline.temporal import FlowFilter, FlowFilterParameters
 
@@ -141,3 +141,17 @@ def test_frames_smaller_and_larger_than_the_flow(side):
     video = Video([PARTS, SOLID], (10, 10), (50, 100), side=side)
     for t in range(1, 6):
         video.assert_kept((10 + 3 * t, 10 + 4 * t), (50, 100 - 4 * t))
+
+
+def test_a_restored_filter_knows_the_frame_before():
+    before, now = translated((64, 96), (12, 0))  # farther than a region may lie from its place
+    first = np.zeros((1, 64, 96), bool)
+    first[0, 30:34, 30:34] = True
+    one, other = FlowFilter(now, first), FlowFilter(now, first)
+    one.step(first.astype(np.float32), before)
+    other.restore(one.state())
+    scores = np.roll(first, 12, 2).astype(np.float32)
+    scores[0, 30:34, 70:80] = 1  # larger: what would be kept if the flow were lost
+    expected = one.step(scores, now)
+    assert expected[0, 31, 43] == 1 and expected[0, 31, 75] == 0
+    np.testing.assert_array_equal(other.step(scores, now), expected)
