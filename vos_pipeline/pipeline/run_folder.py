@@ -19,8 +19,9 @@ from vos_pipeline.pipeline.stage_names import FINAL, FLOW, FOLDERS, PARTS, STAGE
 from vos_pipeline.refiner import refiner_identity
 from vos_pipeline.settings import Preset
 
-# The SPN is noted by its weights; the filter chooses among stages that are made whichever it is.
-NOT_NOTED = ("refiner", "filter")
+# The SPN is noted by its weights; the filter chooses among stages that are made whichever it is. The flow filter's constants
+# have a note of their own: nets do not depend on them, and a run that has none yet, of an older version, can be resumed.
+NOT_NOTED = ("refiner", "filter", "flow")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class RunFolder:
         constants = {name: value for name, value in asdict(preset).items() if name not in NOT_NOTED}
         folder.identify("refiner", refiner_identity(preset.chosen_refiner))
         folder.identify("preset", constants)
+        folder.identify("flow filter", asdict(preset.flow))
         folder.identify("training data", {s.name: s.fingerprint() for s in train_sequences})
         given = {sequence.name: sequence.first_fingerprint() for sequence in sequences}
         if preset.joint:  # one net is tuned on the first frames of all of them

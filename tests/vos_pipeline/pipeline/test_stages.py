@@ -156,6 +156,23 @@ def test_first_frames_are_learned_from_what_the_train_set_taught(root, tmp_path,
     assert not all(torch.equal(start[name], value) for name, value in trained.items())
 
 
+def test_a_run_of_a_version_without_the_flow_filter_is_resumed_from_its_nets(root, tmp_path):
+    out = tmp_path / "out"
+    run(root, out)
+    whole = files_in(out / "labels")
+    note = json.loads((out / "run.json").read_text())
+    del note["work"]["flow filter"]
+    (out / "run.json").write_text(json.dumps(note))
+    for file in (out / "labels" / "flow" / "pair").iterdir():
+        file.unlink()
+    nets = files_in(out / "nets")
+    run(root, out, resume=True)
+    assert files_in(out / "labels") == whole and files_in(out / "nets") == nets
+    other = dataclasses.replace(TINY, flow=dataclasses.replace(TINY.flow, reach=1.0))
+    with pytest.raises(PipelineError, match=r"holds another run \(different flow filter\)"):
+        run(root, out, resume=True, preset=other)
+
+
 @pytest.mark.parametrize("stage", ["foreground", "first_frames", "instance"])
 @pytest.mark.parametrize("joint", [True, False])
 def test_a_stage_of_no_steps(root, tmp_path, stage, joint):
