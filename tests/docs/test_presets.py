@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vos_pipeline.pipeline import paper_figures
-from vos_pipeline.settings import PRESETS
+from vos_pipeline.settings import PRESETS, FlowFilterParameters
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "pipeline.md").read_text()
@@ -60,3 +60,25 @@ def test_the_challenges_figures():
     without, full = paper_figures.CHALLENGE["-CRAF"], paper_figures.CHALLENGE["full"]
     assert figures[:5] == [without.j, without.f, full.j, full.f, full.j_and_f]
     assert tuple(figures[5:]) == paper_figures.CHALLENGE_RANKING
+
+
+def test_what_the_flow_filter_does_is_told_with_its_constants():
+    section = " ".join(
+        PAGE.partition("What the flow filter does")[2].partition("CRAF keeps one region")[0].split()
+    )
+    flow = FlowFilterParameters()
+    assert f"within a distance of {flow.reach} √A" in section
+    assert f"at least {flow.other:.0%}".replace("%", " %") in section
+    assert (
+        (flow.own, flow.missing) == (0.25, 0.5)
+        and "less than a quarter" in section
+        and "less than half of A" in section
+    )
+    assert f"make up {flow.complete:.0%} of A".replace("%", " %") in section
+    assert f"has {flow.found:.0%} of A".replace("%", " %") in section
+    assert {preset.flow for preset in PRESETS.values()} == {flow}
+    assert {name: preset.filter for name, preset in PRESETS.items()} == {
+        "paper": "craf",
+        "small": "flow",
+        "demo": "flow",
+    }
