@@ -19,8 +19,8 @@ from vos_pipeline.pipeline.stage_names import FINAL, FLOW, FOLDERS, PARTS, STAGE
 from vos_pipeline.refiner import refiner_identity
 from vos_pipeline.settings import Preset
 
-# The SPN is noted by its weights; the filter chooses among stages that are made whichever it is. The flow filter's constants
-# have a note of their own: nets do not depend on them, and a run that has none yet, of an older version, can be resumed.
+# The SPN is noted by its weights; the filter chooses among stages that are made whichever it is. The flow filter's
+# constants have a note of their own: nets do not depend on them, and a run of a version without them can be resumed.
 NOT_NOTED = ("refiner", "filter", "flow")
 
 
