@@ -65,6 +65,7 @@ sphinx_gallery_conf = {
             "plot_depth_completion.py",
             "plot_token_mixing.py",
             "plot_segment_video.py",
+            "plot_segmenter.py",
         ]
     ),
     "abort_on_example_error": True,

@@ -40,7 +40,7 @@ class VideoNets:
 
     Args:
         foreground: tells foreground from background.
-        instances: one net for each of :func:`vos_pipeline.nets.instance_jobs`.
+        instances: one net for each of ``vos_pipeline.nets.instance_jobs``.
         refiner: the SPN.
     """
 
@@ -72,7 +72,7 @@ class Segmenter:
 
     Raises:
         ValueError: a frame or mask of another dtype or shape, no object in the mask.
-        PipelineError: no such preset, device, refiner or net.
+        vos_pipeline.errors.PipelineError: no such preset, device, refiner or net.
 
     Example:
         >>> segmenter = Segmenter(frames[0], first_mask)  # doctest: +SKIP

@@ -31,7 +31,7 @@ class FlowFilter:
 
     1. Carry the mask: :math:`C_k(x) = B_k(x + f(x))`, or :math:`C_k = B_k` where nothing of it is left in the frame.
     2. A region R of object k is a connected set of pixels that have the label k, as in
-       :func:`vos_pipeline.nets.labels_from_scores`. Its cover by object j is :math:`c_j(R) = |R \cap C_j| / |R|`. It is
+       ``vos_pipeline.nets.labels_from_scores``. Its cover by object j is :math:`c_j(R) = |R \cap C_j| / |R|`. It is
        near if its distance to :math:`C_k` is at most
 
        .. math:: r_k = (\text{reach} + \text{growth} \cdot n_k) \sqrt{A_k}.
