@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vos_pipeline.data import FirstFrame, MaskedVideo, check_frame
+from vos_pipeline.data import FirstFrame, MaskedVideo, check_frame, described
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.nets import (
     ForegroundNet,
@@ -151,7 +151,13 @@ class Segmenter:
 
         Args:
             scores: (K, H, W), of any stage.
+
+        Raises:
+            ValueError: scores of another shape.
         """
+        expected = (len(self.object_ids), *self.size)
+        if scores.shape != expected:
+            raise ValueError(f"scores must be (K, H, W) = {expected}, got {described(scores)}")
         return labels_from_scores(
             torch.from_numpy(scores), self.object_ids, self.preset.score_threshold
         ).numpy()

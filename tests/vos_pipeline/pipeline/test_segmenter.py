@@ -175,3 +175,12 @@ def test_a_frame_of_another_size_is_named(pair):
     ):
         one.step(pair.read_frame(1)[::2, ::2])
     assert one.step(pair.read_frame(1)).shape == (40, 64)  # it goes on
+
+
+def test_scores_of_another_shape_are_named(pair):
+    one = a_net(pair)
+    scores = one.step_scores(pair.read_frame(1))["+ SPN"]
+    with pytest.raises(
+        ValueError, match=r"scores must be \(K, H, W\) = \(2, 40, 64\), got float32 \(1, 40, 64\)"
+    ):
+        one.labels(scores[:1])
