@@ -2,10 +2,9 @@
 
 from vos_pipeline.settings.augmentation import Affine, Augmentation
 from vos_pipeline.settings.craf import CRAFParameters
-from vos_pipeline.settings.filters import FILTERS
 from vos_pipeline.settings.flow_filter import FlowFilterParameters
 from vos_pipeline.settings.masks import MASKS_HOLD, SMALLEST_SCORE
-from vos_pipeline.settings.presets import MODELS, PRESETS, TABLES, Preset, get_preset
+from vos_pipeline.settings.presets import FILTERS, MODELS, PRESETS, TABLES, Preset, get_preset
 from vos_pipeline.settings.refiner import FORMS, GUIDANCES, SMALLEST_TILE, SPN_PRESETS, SPNTraining
 from vos_pipeline.settings.schedule import PRECISIONS, NetSchedule, Schedule
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.settings.augmentation import Affine, Augmentation
 from vos_pipeline.settings.craf import CRAFParameters
-from vos_pipeline.settings.filters import FILTERS
 from vos_pipeline.settings.flow_filter import FlowFilterParameters
 from vos_pipeline.settings.schedule import PRECISIONS, NetSchedule, check_choice
 
 MODELS = ("per-video", "per-object")  # section 5.2, table 1
+FILTERS = ("none", "craf", "flow")  # over time; section 4.2 has the second
 TABLES = ("models", "ablation", "timing", "challenge")  # of the paper: 1 to 4
 
 
