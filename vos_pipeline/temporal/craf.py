@@ -21,6 +21,8 @@ class ConnectedRegionFilter:
         first: bool (K, H, W), the objects' masks in the first frame.
 
     Example:
+        >>> import numpy as np
+        >>> from vos_pipeline.temporal import ConnectedRegionFilter
         >>> first = np.zeros((1, 4, 8), bool); first[0, 1:3, 1:3] = True
         >>> scores = first.astype(np.float32); scores[0, 0, 7] = 0.9  # a false alarm far away
         >>> float(ConnectedRegionFilter(first).step(scores)[0, 0, 7])

@@ -64,6 +64,8 @@ class FlowFilter:
     costs the same for frames of any size and one aspect ratio.
 
     Example:
+        >>> import numpy as np
+        >>> from vos_pipeline.temporal import FlowFilter
         >>> frame = np.zeros((40, 80, 3), np.uint8)
         >>> first = np.zeros((1, 40, 80), bool); first[0, 10:30, 10:30] = True
         >>> scores = first.astype(np.float32); scores[0, 5:9, 70:74] = 0.9  # a false alarm far away
