@@ -122,7 +122,7 @@ def _claimed(args: argparse.Namespace, kind: str, *inputs: Path) -> Iterator[Out
     """Join the ranks; the first one gets the folder ``--out``, claimed, before the others run the block."""
     from vos_pipeline.training import first_rank_first, join_process_group
 
-    args.device = join_process_group(_device(args.device))
+    args.device = join_process_group(args.device)
     with first_rank_first() as first:
         folder = OutputFolder(args.out) if first else None
         if folder:
@@ -180,7 +180,7 @@ def refine(args: argparse.Namespace) -> None:
         weights=args.refiner,
         filter_name=args.filter,
         tile=args.tile,
-        device=_device(args.device),
+        device=args.device,
         resume=args.resume,
         overwrite=args.overwrite,
     )
@@ -202,7 +202,7 @@ def tables(args: argparse.Namespace) -> None:
         sequences,
         args.out,
         _pipeline_preset(args),
-        _device(args.device),
+        args.device,
         overwrite=args.overwrite,
         train_sequences=_train_sequences(args.data, train_sets, args.year, sequences),
     )
@@ -231,7 +231,6 @@ def train_foreground(args: argparse.Namespace) -> None:
 def train_spn(args: argparse.Namespace) -> None:
     from vos_pipeline.cli.train_spn import train_spn
 
-    args.device = _device(args.device)
     train_spn(args)
 
 
@@ -248,10 +247,3 @@ def evaluate(args: argparse.Namespace) -> None:
         warn(f"{args.results}: are the masks to score against; no CSV files are written among them")
         return
     scores.write(args.results, set_name)  # last: what was computed is shown where nothing can be written
-
-
-def _device(name: str) -> str:
-    from vos_pipeline.training import check_device
-
-    check_device(name)
-    return name

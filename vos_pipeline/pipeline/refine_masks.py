@@ -22,7 +22,7 @@ from vos_pipeline.pipeline.refine_folders import folders_to_refine
 from vos_pipeline.refiner import load_refiner, refiner_identity
 from vos_pipeline.settings import FILTERS, CRAFParameters, FlowFilterParameters
 from vos_pipeline.temporal import TemporalFilter, make_filter
-from vos_pipeline.training import first_rank_first, join_process_group, my_share, wait_for_all
+from vos_pipeline.training import check_device, first_rank_first, join_process_group, my_share, wait_for_all
 
 STATE = ".refine.npz"  # in every folder of results: how far it is, and the filter's memory
 CONSTANTS = {"craf": CRAFParameters, "flow": FlowFilterParameters}
@@ -68,6 +68,7 @@ def refine_masks(
     """
     if filter_name not in FILTERS:  # before the folder of results is claimed for it
         raise ValueError(f"filter_name must be one of {FILTERS}, got {filter_name!r}")
+    check_device(device)  # before all masks are read
     jobs = [
         _Job(CoarseSequence.open(images, coarse, masks_hold), results)
         for images, coarse, results in folders_to_refine(frames, masks, out)
