@@ -30,6 +30,8 @@ struct Problem {
   int64_t source_groups;  // G_s, 0 in SPN form
 
   SPN_HD int64_t plane() const { return height * width; }
+  SPN_HD int64_t gate_size() const { return channels / gate_groups; }  // channels that share gates
+  SPN_HD int64_t source_size() const { return source_groups ? channels / source_groups : 1; }
   SPN_HD Sweep sweep(int d) const { return make_sweep(static_cast<Direction>(first_direction + d), height, width); }
 
   // Values that the checkpoints of sweep d take, for one channel of one sample.

@@ -1,109 +1,51 @@
 // The backward pass over whole planes: every sweep's blocks from the last to the first, each recomputed from its
-// checkpoint. Tasks and the choice of separate planes are those of forward.h, but a task owns whole groups of channels,
-// because gradients of shared gates add up over them. A gradient that is not wanted costs nothing; where that is the
-// gates', the hidden lines need not be recomputed.
+// checkpoint. Sets of planes and separate planes are those of forward.h, but a task owns whole groups of planes, because
+// gradients of shared gates add up over them. A gradient that is not wanted costs nothing; where that is the gates', the
+// hidden lines need not be recomputed.
 #pragma once
 
+#include "gradients.h"
 #include "planes.h"
 #include "tasks.h"
 
 namespace spn {
 namespace SPN_CPU_CAPABILITY {
 
-// dL/dh of sweep d, for the block's lines.
-template <typename S, typename T>
-void gather_grad(const BackwardArgs& b, int64_t n, int64_t c, int d, const Sweep& s, const Block& block, T* lines,
-                 int64_t stride) {
-  const S* grad = static_cast<const S*>(b.grad);
-  const int64_t offset = (n * b.channels + c) * b.plane();
-  if (b.merge == Merge::none) {
-    grad += ((n * b.directions + d) * b.channels + c) * b.plane();
-    gather_lines(s, block, lines, stride, Read<S, T>{grad});
-  } else if (b.merge == Merge::max) {
-    gather_lines(s, block, lines, stride,
-                 ReadWhereWinner<S, T>{grad + offset, b.winner + offset, static_cast<int8_t>(d)});
-  } else {
-    gather_lines(s, block, lines, stride, ReadScaled<S, T>{grad + offset, merge_scale<T>(b)});
-  }
-}
-
-// Gradient lines of something that several channels in a row share, and their sum over these channels.
-template <typename T>
-struct SharedGradient {
-  T* lines;  // of the channel at hand
-
-  SharedGradient(Slot slot, Slot total, int64_t size)
-      : lines(scratch<T>(slot, size)), total_slot_(total), size_(size) {}
-
-  // Takes the channel's lines in; the group's sum once its last channel is in, null before.
-  const T* add(bool first, bool last) {
-    if (first && last) return lines;
-    T* total = scratch<T>(total_slot_, size_);
-    if (first) {
-      std::copy_n(lines, size_, total);
-    } else {
-      for (int64_t i = 0; i < size_; ++i) total[i] += lines[i];
-    }
-    return last ? total : nullptr;
-  }
-
- private:
-  Slot total_slot_;
-  int64_t size_;
-};
-
-// Whether the gates' gradients are better written past the caches: they are most of what this pass writes.
-template <typename S>
-bool streams_gate_gradients(const BackwardArgs& b) {
-  constexpr int64_t kLargest = int64_t{16} << 20;  // bytes that may well stay in the caches
-  const int64_t planes = b.batch * b.directions * 3 * b.gate_groups;
-  const bool whole_lines =
-      b.width % kLanes<S> == 0 && reinterpret_cast<uintptr_t>(b.grad_gates) % SPN_VECTOR_BYTES == 0;
-  return kStreams && b.grad_gates && std::is_same_v<S, StateOf<S>> && whole_lines &&
-         planes * b.plane() * static_cast<int64_t>(sizeof(S)) > kLargest;
-}
-
-// The adjoint of sweep d over channels c0 .. c1 - 1; `store(c, sweep, block, lines, stride)` takes grad_x.
-template <typename S, typename Store>
-void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, int d, Store store) {
+// The adjoint of sweep d over planes begin .. end - 1; `store(q, block, lines)` takes grad_x.
+template <typename S, typename Inputs, typename Store>
+void backward_sweep(const BackwardArgs& b, Inputs& inputs, int64_t begin, int64_t end, int d, Store store) {
   using T = StateOf<S>;
   const Beside beside = b.grad_gates ? Beside::all : b.grad_source ? Beside::lambda : Beside::nothing;
-  const LineKernels<T> kernels = line_kernels<T>(b.normalize, b.source != nullptr, beside);
-  const Sweep s = b.sweep(d);
-  constexpr int64_t lines = kBlockLines<S>;
-  const int64_t stride = padded(s.positions), size = lines * stride;
+  const LineKernels<T> kernels =
+      line_kernels<Inputs::kApart, T>(inputs.gates().still_to_do(), b.source != nullptr, beside);
+  const Sweep& s = inputs.sweep;
+  constexpr int64_t lines = Inputs::kLines;
+  const int64_t stride = inputs.stride, size = lines * stride, values = s.positions * Inputs::kApart;
   T* hidden = scratch<T>(Slot::hidden, size);
   T* grads = scratch<T>(Slot::grad, size);
   T* grads_x = scratch<T>(Slot::grad_x, size);
-  SharedGradient<T> grad_gates(Slot::grad_gates, Slot::grad_gates_total, 3 * size);
-  SharedGradient<T> grad_lambda(Slot::grad_source, Slot::grad_source_total, size);
-  T* entering = scratch<T>(Slot::entering, s.positions);
-  T* sent = scratch<T>(Slot::sent, 3 * sent_stride(s.positions));
-  T* carries = scratch<T>(Slot::carry, (c1 - c0) * stride);
-  std::fill_n(sent, 3 * sent_stride(s.positions), T(0));
-  std::fill_n(carries, (c1 - c0) * stride, T(0));
+  GateGradients<S, Inputs> grad_gates(b, inputs, begin, end, d);
+  SourceGradients<S, Inputs> grad_source(b, inputs, begin, end, d);
+  T* entering = scratch<T>(Slot::entering, stride);
+  T* sent = scratch<T>(Slot::sent, 3 * sent_stride(values));
+  const int64_t carried = (end - begin + Inputs::kPlanes - 1) / Inputs::kPlanes * stride;
+  T* carries = scratch<T>(Slot::carry, carried);
+  std::fill_n(sent, 3 * sent_stride(values), T(0));
+  std::fill_n(carries, carried, T(0));
+  const T* checkpoints = static_cast<const T*>(b.checkpoints) + b.checkpoint_offset(d);
   const int64_t checkpoint_stride = b.checkpoint_offset(b.directions);
-  BlockInputs<S> inputs(b, b.reads_x() ? b.x : nullptr, b.gates, b.source, n, d, lines);
-  const auto gate_plane = [&](int64_t c, int tap) {
-    return static_cast<S*>(b.grad_gates) + b.gate_plane(n, d, tap, c) * b.plane();
-  };
-  const bool streams = streams_gate_gradients<S>(b);
-  // A gate gradient that no other channel adds to goes where it belongs at once, if that is laid out like a line.
-  const bool direct =
-      b.grad_gates && !streams && std::is_same_v<S, T> && s.position_stride == 1 && b.gate_groups == b.channels;
 
   for (int64_t t0 = (s.lines - 1) / lines * lines; t0 >= 0; t0 -= lines) {
     const Block block{t0, std::min(lines, s.lines - t0), -lines};
-    for (int64_t c = c0; c < c1; ++c) {
-      const bool new_gates = enters_group(b, b.gate_groups, c, c0);
-      const bool new_source = enters_group(b, b.source_groups, c, c0);
-      inputs.gather(block, c, new_gates, new_source);
-      gather_grad<S, T>(b, n, c, d, s, block, grads, stride);
+    T* carry = carries;
+    for (int64_t q = begin; q < end; q += Inputs::kPlanes, carry += stride) {
+      inputs.gather(block, q);
+      with_result_gradient<S>(b, d, [&](auto access_of) { inputs.gather_by(block, q, access_of, grads); });
 
       // Line i needs h of the line before it: the checkpoint, then the lines recomputed from it.
       if (t0 > 0 && b.reads_hidden()) {
-        const T* saved = static_cast<const T*>(b.checkpoints) + (n * b.channels + c) * checkpoint_stride;
-        std::copy_n(saved + b.checkpoint_offset(d) + (t0 / kCheckpointLines - 1) * s.positions, s.positions, entering);
+        const T* saved = checkpoints + q * checkpoint_stride + (t0 / kCheckpointLines - 1) * s.positions;
+        inputs.load_line(saved, q, checkpoint_stride, entering);
       }
       const auto previous = [&](int64_t i) -> const T* {
         return i > 0 ? hidden + (i - 1) * stride : (t0 > 0 ? entering : nullptr);
@@ -112,79 +54,106 @@ void backward_sweep(const BackwardArgs& b, int64_t n, int64_t c0, int64_t c1, in
         kernels.forward(inputs.line(i, previous(i)), hidden + i * stride);
       }
       for (int64_t i = block.count - 1; i >= 0; --i) {
-        const auto gate_line = [&](int tap) {
-          return direct ? reinterpret_cast<T*>(gate_plane(c, tap) + s.offset(t0 + i, 0))
-                        : grad_gates.lines + tap * size + i * stride;
-        };
-        const LineGradients<T> out{
-            grads_x + i * stride, {gate_line(0), gate_line(1), gate_line(2)}, grad_lambda.lines + i * stride};
-        kernels.backward(inputs.line(i, previous(i)), grads + i * stride, carries + (c - c0) * stride, sent + kPadding,
-                         out);
+        const LineGradients<T> out{grads_x + i * stride, grad_gates.line(block, q, i), grad_source.line(i)};
+        kernels.backward(inputs.line(i, previous(i)), grads + i * stride, carry, sent + kPadding, out);
       }
 
-      if (b.grad_x) store(c, s, block, grads_x, stride);
-      const T* gate_lines = nullptr;
-      if (b.grad_gates && !direct) gate_lines = grad_gates.add(new_gates, leaves_group(b, b.gate_groups, c, c1));
-      for (int tap = 0; gate_lines && tap < 3; ++tap) {
-        if (streams) {
-          scatter_lines(s, block, gate_lines + tap * size, stride, Stream<T>{reinterpret_cast<T*>(gate_plane(c, tap))});
-        } else {
-          scatter_lines(s, block, gate_lines + tap * size, stride, Assign<S, T>{gate_plane(c, tap), T(1)});
-        }
-      }
-      if (streams) finish_streams();
-      if (!b.grad_source) continue;
-      if (const T* lines = grad_lambda.add(new_source, leaves_group(b, b.source_groups, c, c1))) {
-        S* plane = static_cast<S*>(b.grad_source) + b.source_plane(n, d, c) * b.plane();
-        scatter_lines(s, block, lines, stride, Assign<S, T>{plane, T(1)});
-      }
+      if (b.grad_x) store(q, block, grads_x);
+      if (b.grad_gates) grad_gates.store(block, q);
+      if (b.grad_source) grad_source.store(block, q);
     }
   }
 }
 
+// Where the sweeps' shares of grad_x add up: in grad_x itself, or in scratch where it is of a narrower dtype.
 template <typename S>
-void backward_merged(const BackwardArgs& b, int64_t task, const GroupTasks& tasks) {
+class AddedPlanes {
+ public:
+  using Inputs = PlaneInputs<S>;
   using T = StateOf<S>;
-  int64_t n, c0, c1;
-  tasks.range(task, n, c0, c1);
-  const int64_t plane = b.plane();
-  S* grad_x = static_cast<S*>(b.grad_x) + (n * b.channels + c0) * plane;
-  T* total;
-  if constexpr (std::is_same_v<S, T>) {
-    total = grad_x;
-  } else {
-    total = scratch<T>(Slot::plane, tasks.size * plane);
+
+  AddedPlanes(const BackwardArgs& b, int64_t begin, int64_t end)
+      : b_(b), begin_(begin), size_((end - begin) * b.plane()), out_(static_cast<S*>(b.grad_x) + begin * b.plane()) {
+    if constexpr (std::is_same_v<S, T>) {
+      total_ = out_;
+    } else {
+      total_ = scratch<T>(Slot::plane, size_);
+    }
   }
+
+  void take(const Inputs& inputs, int d, int64_t q, const Block& block, const T* lines) {
+    T* target = total_ + (q - begin_) * b_.plane();
+    if (d == 0) {
+      scatter_lines(inputs.sweep, block, lines, inputs.stride, Assign<T, T>{target, T(1)});
+    } else {
+      scatter_lines(inputs.sweep, block, lines, inputs.stride, Add<T>{target, T(1)});
+    }
+  }
+
+  void finish() {
+    if constexpr (!std::is_same_v<S, T>) {
+      round_values(total_, size_, out_);
+      release_large_scratch();
+    }
+  }
+
+ private:
+  const BackwardArgs& b_;
+  int64_t begin_, size_;
+  S* out_;
+  T* total_;
+};
+
+// Where those of sets of planes do: side by side.
+template <typename S>
+class AddedSets {
+ public:
+  using Inputs = SetInputs<S>;
+  using T = StateOf<S>;
+
+  AddedSets(const BackwardArgs& b, int64_t begin, int64_t end) : b_(b), begin_(begin), end_(end) {
+    constexpr int64_t n = Inputs::kPlanes;
+    total_ = scratch<T>(Slot::plane, (end - begin + n - 1) / n * n * b.plane());
+  }
+
+  void take(const Inputs& inputs, int d, int64_t q, const Block& block, const T* lines) {
+    T* target = total_ + (q - begin_) * b_.plane();
+    if (d == 0) {
+      scatter_vectors(inputs.sweep, block, lines, Assign<T, T>{target, T(1)});
+    } else {
+      scatter_vectors(inputs.sweep, block, lines, Add<T>{target, T(1)});
+    }
+  }
+
+  void finish() { separate_planes<T>(b_, total_, begin_, end_, static_cast<S*>(b_.grad_x)); }
+
+ private:
+  const BackwardArgs& b_;
+  int64_t begin_, end_;
+  T* total_;
+};
+
+template <typename S, typename Added>
+void backward_added(const BackwardArgs& b, int64_t begin, int64_t end) {
+  using Inputs = typename Added::Inputs;
+  const auto x = Inputs::planes_of(b, b.reads_x() ? b.x : nullptr, begin, end);
+  Added added(b, begin, end);
   for (int d = 0; d < b.directions; ++d) {
-    backward_sweep<S>(b, n, c0, c1, d,
-                      [&](int64_t c, const Sweep& s, const Block& block, const T* lines, int64_t stride) {
-                        T* target = total + (c - c0) * plane;
-                        if (d == 0) {
-                          scatter_lines(s, block, lines, stride, Assign<T, T>{target, T(1)});
-                        } else {
-                          scatter_lines(s, block, lines, stride, Add<T>{target, T(1)});
-                        }
-                      });
+    Inputs inputs(b, x, b.gates, b.source, begin, end, d);
+    backward_sweep<S>(b, inputs, begin, end, d, [&](int64_t q, const Block& block, const auto* lines) {
+      added.take(inputs, d, q, block, lines);
+    });
   }
-  if constexpr (!std::is_same_v<S, T>) {
-    round_values(total, tasks.size * plane, grad_x);
-    release_large_scratch();
-  }
+  added.finish();
 }
 
-// One sweep by itself: its share of grad_x, if that is wanted, into a plane of its own.
-template <typename S>
-void backward_separate(const BackwardArgs& b, int64_t task, const GroupTasks& tasks, void* separate) {
-  using T = StateOf<S>;
-  const int d = direction_of_task(task % b.directions);
-  int64_t n, c0, c1;
-  tasks.range(task / b.directions, n, c0, c1);
-  const int64_t first = (d * b.batch + n) * b.channels;
-  backward_sweep<S>(b, n, c0, c1, d,
-                    [&](int64_t c, const Sweep& s, const Block& block, const T* lines, int64_t stride) {
-                      T* plane = static_cast<T*>(separate) + (first + c) * b.plane();
-                      scatter_lines(s, block, lines, stride, Assign<T, T>{plane, T(1)});
-                    });
+// One sweep by itself: its share of grad_x, if that is wanted, into the planes at plane_of(q).
+template <typename S, typename Inputs, typename PlaneOf>
+void backward_apart(const BackwardArgs& b, int64_t begin, int64_t end, int d, PlaneOf plane_of) {
+  Inputs inputs(b, Inputs::planes_of(b, b.reads_x() ? b.x : nullptr, begin, end), b.gates, b.source, begin, end, d);
+  backward_sweep<S>(b, inputs, begin, end, d, [&](int64_t q, const Block& block, const auto* lines) {
+    inputs.put(block, q, lines, plane_of);
+  });
 }
 
 // Values begin .. end - 1 of grad_x, from the sweeps' separate planes, in the order of the directions.
@@ -200,17 +169,35 @@ void add_separate(const BackwardArgs& b, const void* separate, int64_t begin, in
   }
 }
 
-template <typename S>
-void backward(const BackwardArgs& b, void* separate) {
-  const GroupTasks tasks(b);
+// `separate` is null, or (D, N, C, H, W) in the state's dtype.
+template <typename S, typename Added>
+void backward(const BackwardArgs& b, const PlaneTasks& tasks, void* separate) {
+  using T = StateOf<S>;
   if (b.grad_x && !separate) {
-    for_tasks(tasks.count, [&](int64_t task) { backward_merged<S>(b, task, tasks); });
+    for_tasks(tasks, 1, [&](int64_t begin, int64_t end, int64_t) { backward_added<S, Added>(b, begin, end); });
     return;
   }
-  for_tasks(tasks.count * b.directions, [&](int64_t task) { backward_separate<S>(b, task, tasks, separate); });
-  if (b.grad_x) {
-    for_pieces(b.batch * b.channels * b.plane(),
-               [&](int64_t begin, int64_t end) { add_separate<S>(b, separate, begin, end); });
+  const int64_t plane = b.plane(), size = b.batch * b.channels * plane;
+  for_tasks(tasks, b.directions, [&](int64_t begin, int64_t end, int64_t i) {
+    const int d = b.directions > 1 ? direction_of_task(i) : 0;
+    T* planes = static_cast<T*>(separate) + d * size;
+    backward_apart<S, typename Added::Inputs>(b, begin, end, d, [&](int64_t q) { return planes + q * plane; });
+  });
+  if (b.grad_x) for_pieces(size, [&](int64_t begin, int64_t end) { add_separate<S>(b, separate, begin, end); });
+}
+
+template <typename S>
+PlaneTasks backward_tasks(const Problem& problem) {
+  constexpr int64_t n = kLanes<StateOf<S>>;
+  return takes_sets_backward(problem, n) ? backward_set_tasks(problem, n) : backward_plane_tasks(problem);
+}
+
+template <typename S>
+void backward(const BackwardArgs& b, void* separate) {
+  if (takes_sets_backward(b, kLanes<StateOf<S>>)) {
+    backward<S, AddedSets<S>>(b, backward_tasks<S>(b), separate);
+  } else {
+    backward<S, AddedPlanes<S>>(b, backward_tasks<S>(b), separate);
   }
 }
 

@@ -11,13 +11,21 @@ namespace SPN_CPU_CAPABILITY {
 #define SPN_STRING(name) SPN_QUOTE(name)
 
 template <typename Visit>
-void with_dtype(DType dtype, Visit visit) {
+auto with_dtype(DType dtype, Visit visit) {
   switch (dtype) {
     case DType::float32: return visit(float{});
     case DType::float64: return visit(double{});
     case DType::float16: return visit(torch::headeronly::Half{});
-    case DType::bfloat16: return visit(torch::headeronly::BFloat16{});
+    default: return visit(torch::headeronly::BFloat16{});
   }
+}
+
+inline int64_t count_forward_tasks(const Problem& problem) {
+  return with_dtype(problem.dtype, [&](auto zero) { return forward_tasks<decltype(zero)>(problem).count; });
+}
+
+inline int64_t count_backward_tasks(const Problem& problem) {
+  return with_dtype(problem.dtype, [&](auto zero) { return backward_tasks<decltype(zero)>(problem).count; });
 }
 
 inline void run_forward(const ForwardArgs& f, void* separate) {
@@ -28,7 +36,8 @@ inline void run_backward(const BackwardArgs& b, void* separate) {
   with_dtype(b.dtype, [&](auto zero) { backward<decltype(zero)>(b, separate); });
 }
 
-extern const CpuKernels kernels = {SPN_STRING(SPN_CPU_CAPABILITY), run_forward, run_backward};
+extern const CpuKernels kernels = {SPN_STRING(SPN_CPU_CAPABILITY), count_forward_tasks, count_backward_tasks,
+                                   run_forward, run_backward};
 
 }  // namespace SPN_CPU_CAPABILITY
 }  // namespace spn

@@ -1,8 +1,8 @@
 // The forward pass over whole planes.
 //
-// A task owns some channels of one sample. It walks each sweep in blocks of kBlockLines lines: gather the block's
-// gates and input so that positions are contiguous, step through the lines, scatter the result to where it belongs.
-// Gates that several channels share are gathered once for all of them.
+// A task owns some planes. It walks each sweep in blocks of lines: gather the block's gates and input so that positions
+// are contiguous, step through the lines, put the result where it belongs. Small planes are worked on in sets that lie
+// side by side (interleave.h), others one by one.
 //
 // Where there are fewer tasks than threads, every sweep becomes a task of its own with a plane of its own, and the
 // planes are merged afterwards in the order of the directions: results do not depend on the number of threads.
@@ -14,92 +14,133 @@
 namespace spn {
 namespace SPN_CPU_CAPABILITY {
 
-// Sweep d over channels c0 .. c1 - 1; `store(c, sweep, block, lines, stride)` takes each finished block.
-template <typename S, typename Store>
-void forward_sweep(const ForwardArgs& f, int64_t n, int64_t c0, int64_t c1, int d, Store store) {
-  using T = StateOf<S>;
-  const auto forward_line = line_kernels<T>(f.normalize, f.source != nullptr, Beside::nothing).forward;
-  const Sweep s = f.sweep(d);
-  const int64_t stride = padded(s.positions);
-  constexpr int64_t lines = kBlockLines<S>;
+// Sweep d over planes begin .. end - 1; `store(q, block, lines)` takes each finished block.
+template <typename Inputs, typename Store>
+void forward_sweep(const ForwardArgs& f, Inputs& inputs, int64_t begin, int64_t end, int d, Store store) {
+  using T = typename Inputs::T;
+  const auto forward_line =
+      line_kernels<Inputs::kApart, T>(inputs.gates().still_to_do(), f.source != nullptr, Beside::nothing).forward;
+  const Sweep& s = inputs.sweep;
+  const int64_t stride = inputs.stride, values = s.positions * Inputs::kApart;
+  constexpr int64_t lines = Inputs::kLines;
   T* hidden = scratch<T>(Slot::hidden, lines * stride);
-  T* carries = scratch<T>(Slot::carry, (c1 - c0) * stride);
+  T* carries = scratch<T>(Slot::carry, (end - begin + Inputs::kPlanes - 1) / Inputs::kPlanes * stride);
+  T* checkpoints = static_cast<T*>(f.checkpoints) + f.checkpoint_offset(d);
   const int64_t checkpoint_stride = f.checkpoint_offset(f.directions);
-  BlockInputs<S> inputs(f, f.x, f.gates, f.source, n, d, lines);
 
   for (int64_t t0 = 0; t0 < s.lines; t0 += lines) {
     const Block block{t0, std::min(lines, s.lines - t0), lines};
-    for (int64_t c = c0; c < c1; ++c) {
-      inputs.gather(block, c, enters_group(f, f.gate_groups, c, c0), enters_group(f, f.source_groups, c, c0));
-      T* carry = carries + (c - c0) * stride;
+    T* carry = carries;
+    for (int64_t q = begin; q < end; q += Inputs::kPlanes, carry += stride) {
+      inputs.gather(block, q);
       const T* previous = t0 == 0 ? nullptr : carry;
       for (int64_t i = 0; i < block.count; ++i) {
         forward_line(inputs.line(i, previous), hidden + i * stride);
         previous = hidden + i * stride;
       }
-      std::copy_n(previous, s.positions, carry);
+      std::copy_n(previous, values, carry);
       for (int64_t t = t0 + kCheckpointLines; f.checkpoints && t <= t0 + block.count && t < s.lines;
            t += kCheckpointLines) {
-        T* saved = static_cast<T*>(f.checkpoints) + (n * f.channels + c) * checkpoint_stride + f.checkpoint_offset(d);
-        std::copy_n(hidden + (t - 1 - t0) * stride, s.positions, saved + (t / kCheckpointLines - 1) * s.positions);
+        T* saved = checkpoints + q * checkpoint_stride + (t / kCheckpointLines - 1) * s.positions;
+        inputs.save_line(hidden + (t - 1 - t0) * stride, q, saved, checkpoint_stride);
       }
-      store(c, s, block, hidden, stride);
+      store(q, block, hidden);
     }
   }
 }
 
+// Where the sweeps of planes meet: in the result itself, or in scratch where it is of a narrower dtype, so that they
+// merge in the state's precision and are rounded once.
 template <typename S>
-void forward_unmerged(const ForwardArgs& f, int64_t task, const ChannelTasks& tasks) {
+class MergedPlanes {
+ public:
+  using Inputs = PlaneInputs<S>;
   using T = StateOf<S>;
-  int64_t n, c0, c1;
-  tasks.range(f, task / f.directions, n, c0, c1);
-  const int d = static_cast<int>(task % f.directions);
-  S* planes = static_cast<S*>(f.out) + (n * f.directions + d) * f.channels * f.plane();
-  forward_sweep<S>(f, n, c0, c1, d, [&](int64_t c, const Sweep& s, const Block& b, const T* h, int64_t stride) {
-    scatter_lines(s, b, h, stride, Assign<S, T>{planes + c * f.plane(), T(1)});
-  });
-}
 
-template <typename S>
-void forward_merged(const ForwardArgs& f, int64_t task, const ChannelTasks& tasks) {
-  using T = StateOf<S>;
-  int64_t n, c0, c1;
-  tasks.range(f, task, n, c0, c1);
-  const int64_t plane = f.plane(), offset = (n * f.channels + c0) * plane;
-  S* out = static_cast<S*>(f.out) + offset;
-  uint8_t* winner = f.winner ? f.winner + offset : nullptr;
-  if (winner) std::fill_n(winner, (c1 - c0) * plane, uint8_t{0});
-  // Narrow dtypes merge in the state's precision and are rounded once, at the end.
-  T* merged;
-  if constexpr (std::is_same_v<S, T>) {
-    merged = out;
-  } else {
-    merged = scratch<T>(Slot::plane, (c1 - c0) * plane);
+  MergedPlanes(const ForwardArgs& f, int64_t begin, int64_t end)
+      : f_(f), begin_(begin), size_((end - begin) * f.plane()), out_(static_cast<S*>(f.out) + begin * f.plane()) {
+    if constexpr (std::is_same_v<S, T>) {
+      merged_ = out_;
+    } else {
+      merged_ = scratch<T>(Slot::plane, size_);
+    }
+    winner_ = f.winner ? f.winner + begin * f.plane() : nullptr;
+    if (winner_) std::fill_n(winner_, size_, uint8_t{0});
   }
+
+  void take(const Inputs& inputs, int d, int64_t q, const Block& block, const T* lines) {
+    const int64_t o = (q - begin_) * f_.plane();
+    with_merge(f_, d, merged_ + o, winner_ ? winner_ + o : nullptr,
+               [&](auto write) { scatter_lines(inputs.sweep, block, lines, inputs.stride, write); });
+  }
+
+  void finish() {
+    if constexpr (!std::is_same_v<S, T>) {
+      round_values(merged_, size_, out_);
+      release_large_scratch();
+    }
+  }
+
+ private:
+  const ForwardArgs& f_;
+  int64_t begin_, size_;
+  S* out_;
+  T* merged_;
+  uint8_t* winner_;
+};
+
+// Where those of sets of planes meet: side by side.
+template <typename S>
+class MergedSets {
+ public:
+  using Inputs = SetInputs<S>;
+  using T = StateOf<S>;
+
+  MergedSets(const ForwardArgs& f, int64_t begin, int64_t end) : f_(f), begin_(begin), end_(end) {
+    constexpr int64_t n = Inputs::kPlanes;
+    const int64_t size = (end - begin + n - 1) / n * n * f.plane();
+    merged_ = scratch<T>(Slot::plane, size);
+    winner_ = f.winner ? scratch<uint8_t>(Slot::winner_sets, size) : nullptr;
+    if (winner_) std::fill_n(winner_, size, uint8_t{0});
+  }
+
+  void take(const Inputs& inputs, int d, int64_t q, const Block& block, const T* lines) {
+    const int64_t o = (q - begin_) * f_.plane();
+    with_merge(f_, d, merged_ + o, winner_ ? winner_ + o : nullptr,
+               [&](auto write) { scatter_vectors(inputs.sweep, block, lines, write); });
+  }
+
+  void finish() {
+    separate_planes<T>(f_, merged_, begin_, end_, static_cast<S*>(f_.out));
+    if (winner_) separate_planes<T>(f_, winner_, begin_, end_, f_.winner);
+  }
+
+ private:
+  const ForwardArgs& f_;
+  int64_t begin_, end_;
+  T* merged_;
+  uint8_t* winner_;
+};
+
+template <typename Merged>
+void forward_merged(const ForwardArgs& f, int64_t begin, int64_t end) {
+  using Inputs = typename Merged::Inputs;
+  const auto x = Inputs::planes_of(f, f.x, begin, end);
+  Merged merged(f, begin, end);
   for (int d = 0; d < f.directions; ++d) {
-    forward_sweep<S>(f, n, c0, c1, d, [&](int64_t c, const Sweep& s, const Block& b, const T* h, int64_t stride) {
-      const int64_t o = (c - c0) * plane;
-      with_merge(f, d, merged + o, winner ? winner + o : nullptr,
-                 [&](auto write) { scatter_lines(s, b, h, stride, write); });
-    });
+    Inputs inputs(f, x, f.gates, f.source, begin, end, d);
+    forward_sweep(f, inputs, begin, end, d,
+                  [&](int64_t q, const Block& block, const auto* lines) { merged.take(inputs, d, q, block, lines); });
   }
-  if constexpr (!std::is_same_v<S, T>) {
-    round_values(merged, (c1 - c0) * plane, out);
-    release_large_scratch();
-  }
+  merged.finish();
 }
 
-// One sweep into a plane of its own: `separate` is (D, N, C, H, W) in the state's dtype.
-template <typename S>
-void forward_separate(const ForwardArgs& f, int64_t task, const ChannelTasks& tasks, void* separate) {
-  using T = StateOf<S>;
-  int64_t n, c0, c1;
-  tasks.range(f, task / f.directions, n, c0, c1);
-  const int d = direction_of_task(task % f.directions);
-  T* planes = static_cast<T*>(separate) + (d * f.batch + n) * f.channels * f.plane();
-  forward_sweep<S>(f, n, c0, c1, d, [&](int64_t c, const Sweep& s, const Block& b, const T* h, int64_t stride) {
-    scatter_lines(s, b, h, stride, Assign<T, T>{planes + c * f.plane(), T(1)});
-  });
+// One sweep, into the planes at plane_of(q).
+template <typename Inputs, typename PlaneOf>
+void forward_apart(const ForwardArgs& f, int64_t begin, int64_t end, int d, PlaneOf plane_of) {
+  Inputs inputs(f, Inputs::planes_of(f, f.x, begin, end), f.gates, f.source, begin, end, d);
+  forward_sweep(f, inputs, begin, end, d,
+                [&](int64_t q, const Block& block, const auto* lines) { inputs.put(block, q, lines, plane_of); });
 }
 
 // Values begin .. end - 1 of the merged map, from the sweeps' separate planes, in the order of the directions.
@@ -123,17 +164,44 @@ void merge_separate(const ForwardArgs& f, const void* separate, int64_t begin, i
   if constexpr (!std::is_same_v<S, T>) round_values(merged, count, out);
 }
 
+// `separate` is null, or (D, N, C, H, W) in the state's dtype.
+template <typename S, typename Merged>
+void forward(const ForwardArgs& f, const PlaneTasks& tasks, void* separate) {
+  using Inputs = typename Merged::Inputs;
+  using T = StateOf<S>;
+  const int64_t plane = f.plane();
+  if (f.merge == Merge::none) {
+    for_tasks(tasks, f.directions, [&](int64_t begin, int64_t end, int64_t d) {
+      forward_apart<Inputs>(f, begin, end, static_cast<int>(d), [&](int64_t q) {
+        const int64_t n = q / f.channels, c = q % f.channels;
+        return static_cast<S*>(f.out) + ((n * f.directions + d) * f.channels + c) * plane;
+      });
+    });
+  } else if (!separate) {
+    for_tasks(tasks, 1, [&](int64_t begin, int64_t end, int64_t) { forward_merged<Merged>(f, begin, end); });
+  } else {
+    for_tasks(tasks, f.directions, [&](int64_t begin, int64_t end, int64_t i) {
+      const int d = direction_of_task(i);
+      T* planes = static_cast<T*>(separate) + d * f.batch * f.channels * plane;
+      forward_apart<Inputs>(f, begin, end, d, [&](int64_t q) { return planes + q * plane; });
+    });
+    for_pieces(f.batch * f.channels * plane,
+               [&](int64_t begin, int64_t end) { merge_separate<S>(f, separate, begin, end); });
+  }
+}
+
+template <typename S>
+PlaneTasks forward_tasks(const Problem& problem) {
+  constexpr int64_t n = kLanes<StateOf<S>>;
+  return takes_sets(problem, n) ? forward_set_tasks(problem, n) : forward_plane_tasks(problem);
+}
+
 template <typename S>
 void forward(const ForwardArgs& f, void* separate) {
-  const ChannelTasks tasks(f);
-  if (f.merge == Merge::none) {
-    for_tasks(tasks.count * f.directions, [&](int64_t task) { forward_unmerged<S>(f, task, tasks); });
-  } else if (!separate) {
-    for_tasks(tasks.count, [&](int64_t task) { forward_merged<S>(f, task, tasks); });
+  if (takes_sets(f, kLanes<StateOf<S>>)) {
+    forward<S, MergedSets<S>>(f, forward_tasks<S>(f), separate);
   } else {
-    for_tasks(tasks.count * f.directions, [&](int64_t task) { forward_separate<S>(f, task, tasks, separate); });
-    for_pieces(f.batch * f.channels * f.plane(),
-               [&](int64_t begin, int64_t end) { merge_separate<S>(f, separate, begin, end); });
+    forward<S, MergedPlanes<S>>(f, forward_tasks<S>(f), separate);
   }
 }
 

@@ -1,4 +1,7 @@
-// One line of the recurrence and of its adjoint: loops over positions that the compiler vectorises.
+// One line of the recurrence and of its adjoint: loops that the compiler vectorises.
+//
+// kApart is the distance between neighbouring positions of a line, in values: 1 for a line of one plane, kLanes for a
+// line of kLanes planes side by side (interleave.h), whose vectors hold one position of every plane.
 #pragma once
 
 #include "../problem.h"
@@ -9,13 +12,13 @@ namespace SPN_CPU_CAPABILITY {
 
 constexpr int64_t kPadding = 16;  // values; keeps lines of a power of two apart in the cache
 
-inline int64_t padded(int64_t positions) {
-  return (positions + kPadding - 1) / kPadding * kPadding + kPadding;
+inline int64_t padded(int64_t values) {
+  return (values + kPadding - 1) / kPadding * kPadding + kPadding;
 }
 
-// Lines of what a step sends back need a zero on both sides, so they lie further apart.
-inline int64_t sent_stride(int64_t positions) {
-  return padded(positions) + kPadding;
+// Lines of what a step sends back need zeros on both sides, so they lie further apart.
+inline int64_t sent_stride(int64_t values) {
+  return padded(values) + kPadding;
 }
 
 template <typename T>
@@ -29,7 +32,7 @@ struct TapLines {
 // beside its ends are read but do not count.
 template <typename T>
 struct LineInputs {
-  int64_t positions;
+  int64_t values;  // positions times kApart
   TapLines<const T> gates;
   const T* x;
   const T* lambda;  // null in SPN form
@@ -45,24 +48,39 @@ struct LineGradients {
   T* lambda;
 };
 
-template <typename T>
-SPN_HD Taps<T> taps_of(const T* line, int64_t j, bool has_minus, bool has_plus) {
-  return {has_minus ? line[j - 1] : T(0), line[j], has_plus ? line[j + 1] : T(0)};
+template <int kApart, typename T>
+SPN_HD Taps<T> taps_of(const T* line, int64_t i, bool has_minus, bool has_plus) {
+  return {has_minus ? line[i - kApart] : T(0), line[i], has_plus ? line[i + kApart] : T(0)};
 }
 
-// Calls f(j, has_minus, has_plus) for every position. The long loop treats the two ends, where a tap is missing, like
-// the rest, so that it runs over whole aligned vectors; then they are done over.
-template <typename F>
-SPN_HD void for_positions(int64_t positions, F f) {
+// Calls f(i, has_minus, has_plus) for every value of a line. Where an end is one value, the long loop treats it like
+// the rest, so that it runs over whole aligned vectors; then the ends are done over.
+template <int kApart, typename F>
+SPN_HD void for_values(int64_t values, F f) {
+  if constexpr (kApart == 1) {
 #pragma GCC ivdep
-  for (int64_t j = 0; j < positions; ++j) f(j, true, true);
-  f(int64_t{0}, false, positions > 1);
-  if (positions > 1) f(positions - 1, true, false);
+    for (int64_t i = 0; i < values; ++i) f(i, true, true);
+    f(int64_t{0}, false, values > 1);
+    if (values > 1) f(values - 1, true, false);
+  } else {
+    const int64_t last = values - kApart;
+    if (last == 0) {
+#pragma GCC ivdep
+      for (int64_t i = 0; i < kApart; ++i) f(i, false, false);
+      return;
+    }
+#pragma GCC ivdep
+    for (int64_t i = 0; i < kApart; ++i) f(i, false, true);
+#pragma GCC ivdep
+    for (int64_t i = kApart; i < last; ++i) f(i, true, true);
+#pragma GCC ivdep
+    for (int64_t i = last; i < last + kApart; ++i) f(i, true, false);
+  }
 }
 
 template <typename T>
 SPN_HD void prefetch_later_line(const LineInputs<T>& in) {
-  for (int64_t j = in.ahead; j < in.ahead + in.positions; j += 64 / static_cast<int64_t>(sizeof(T))) {
+  for (int64_t j = in.ahead; j < in.ahead + in.values; j += 64 / static_cast<int64_t>(sizeof(T))) {
     prefetch_far(in.gates.minus + j);
     prefetch_far(in.gates.zero + j);
     prefetch_far(in.gates.plus + j);
@@ -70,20 +88,20 @@ SPN_HD void prefetch_later_line(const LineInputs<T>& in) {
   }
 }
 
-template <Normalize kMode, bool kSource, typename T>
+template <Normalize kMode, bool kSource, int kApart, typename T>
 void forward_line(const LineInputs<T>& in, T* __restrict h) {
   const T* __restrict x = in.x;
   const T* __restrict lambda = in.lambda;
   const T* __restrict previous = in.previous;
   if (!previous) {
-    for (int64_t j = 0; j < in.positions; ++j) h[j] = kSource ? lambda[j] * x[j] : x[j];
+    for (int64_t i = 0; i < in.values; ++i) h[i] = kSource ? lambda[i] * x[i] : x[i];
     return;
   }
   const TapLines<const T> gates = in.gates;
   if (in.ahead) prefetch_later_line(in);
-  for_positions(in.positions, [=](int64_t j, bool has_minus, bool has_plus) __attribute__((always_inline)) {
-    const Taps<T> p = normalize<kMode>(gates.at(j), has_minus, has_plus);
-    h[j] = step<kSource>(x[j], kSource ? lambda[j] : T(0), p, taps_of(previous, j, has_minus, has_plus));
+  for_values<kApart>(in.values, [=](int64_t i, bool has_minus, bool has_plus) __attribute__((always_inline)) {
+    const Taps<T> p = normalize<kMode>(gates.at(i), has_minus, has_plus);
+    h[i] = step<kSource>(x[i], kSource ? lambda[i] : T(0), p, taps_of<kApart>(previous, i, has_minus, has_plus));
   });
 }
 
@@ -91,10 +109,10 @@ void forward_line(const LineInputs<T>& in, T* __restrict h) {
 // `grad` is dh of this line, `carry` the sum: what line t + 1 sent back on entry, what this line sends to t - 1 on
 // exit. `sent` holds three lines of p_k a, sent_stride apart, each with a zero before and after it. Without kGates only
 // whether `previous` is null counts, and without kLambda too x is not read.
-template <Normalize kMode, bool kSource, bool kGates, bool kLambda, typename T>
+template <Normalize kMode, bool kSource, bool kGates, bool kLambda, int kApart, typename T>
 void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restrict carry, T* __restrict sent,
                    const LineGradients<T>& out) {
-  const int64_t positions = in.positions;
+  const int64_t values = in.values;
   const T* __restrict x = in.x;
   const T* __restrict lambda = in.lambda;
   const T* __restrict previous = in.previous;
@@ -105,39 +123,67 @@ void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restr
   T* __restrict grad_plus = out.gates.plus;
   if (!previous) {
 #pragma GCC ivdep
-    for (int64_t j = 0; j < positions; ++j) {
-      const T a = grad[j] + carry[j];
-      grad_x[j] = kSource ? lambda[j] * a : a;
-      if (kLambda) grad_lambda[j] = x[j] * a;
-      if (kGates) grad_minus[j] = grad_zero[j] = grad_plus[j] = T(0);
+    for (int64_t i = 0; i < values; ++i) {
+      const T a = grad[i] + carry[i];
+      grad_x[i] = kSource ? lambda[i] * a : a;
+      if (kLambda) grad_lambda[i] = x[i] * a;
+      if (kGates) grad_minus[i] = grad_zero[i] = grad_plus[i] = T(0);
     }
     return;
   }
   const TapLines<const T> gates = in.gates;
   T* __restrict sent_minus = sent;
-  T* __restrict sent_zero = sent + sent_stride(positions);
-  T* __restrict sent_plus = sent + 2 * sent_stride(positions);
-  for_positions(positions, [=](int64_t j, bool has_minus, bool has_plus) __attribute__((always_inline)) {
-    const T a = grad[j] + carry[j];
-    const Taps<T> g = gates.at(j);
+  T* __restrict sent_zero = sent + sent_stride(values);
+  T* __restrict sent_plus = sent + 2 * sent_stride(values);
+  for_values<kApart>(values, [=](int64_t i, bool has_minus, bool has_plus) __attribute__((always_inline)) {
+    const T a = grad[i] + carry[i];
+    const Taps<T> g = gates.at(i);
     const Taps<T> p = normalize<kMode>(g, has_minus, has_plus);
-    grad_x[j] = input_adjoint<kSource>(a, kSource ? lambda[j] : T(0), p);
-    if (kLambda) grad_lambda[j] = x[j] * a;
+    grad_x[i] = input_adjoint<kSource>(a, kSource ? lambda[i] : T(0), p);
+    if (kLambda) grad_lambda[i] = x[i] * a;
     if (kGates) {
-      const Taps<T> h = taps_of(previous, j, has_minus, has_plus);
-      const Taps<T> dp = gate_adjoint<kSource>(a, x[j], h, has_minus, has_plus);
+      const Taps<T> h = taps_of<kApart>(previous, i, has_minus, has_plus);
+      const Taps<T> dp = gate_adjoint<kSource>(a, x[i], h, has_minus, has_plus);
       const Taps<T> dg = normalize_adjoint<kMode>(g, p, dp, has_minus, has_plus);
-      grad_minus[j] = dg.minus;
-      grad_zero[j] = dg.zero;
-      grad_plus[j] = dg.plus;
+      grad_minus[i] = dg.minus;
+      grad_zero[i] = dg.zero;
+      grad_plus[i] = dg.plus;
     }
-    sent_minus[j] = p.minus * a;
-    sent_zero[j] = p.zero * a;
-    sent_plus[j] = p.plus * a;
+    sent_minus[i] = p.minus * a;
+    sent_zero[i] = p.zero * a;
+    sent_plus[i] = p.plus * a;
   });
   // Position j of line t - 1 is tap k of position j - k.
 #pragma GCC ivdep
-  for (int64_t j = 0; j < positions; ++j) carry[j] = sent_minus[j + 1] + sent_zero[j] + sent_plus[j - 1];
+  for (int64_t i = 0; i < values; ++i) carry[i] = sent_minus[i + kApart] + sent_zero[i] + sent_plus[i - kApart];
+}
+
+// p of a line that several channels share: zero where a tap does not exist.
+template <Normalize kMode, typename T>
+void normalize_line(TapLines<const T> gates, int64_t positions, TapLines<T> weights) {
+  T* __restrict minus = weights.minus;
+  T* __restrict zero = weights.zero;
+  T* __restrict plus = weights.plus;
+  for_values<1>(positions, [=](int64_t j, bool has_minus, bool has_plus) __attribute__((always_inline)) {
+    const Taps<T> p = normalize<kMode>(gates.at(j), has_minus, has_plus);
+    minus[j] = p.minus;
+    zero[j] = p.zero;
+    plus[j] = p.plus;
+  });
+}
+
+// dL/dg of such a line from dL/dp, in its place.
+template <Normalize kMode, typename T>
+void normalize_adjoint_line(TapLines<const T> gates, TapLines<const T> weights, int64_t positions,
+                            TapLines<T> gradient) {
+  // Not for_values: done over, the ends would read what they have written.
+#pragma GCC ivdep
+  for (int64_t j = 0; j < positions; ++j) {
+    const Taps<T> dg = normalize_adjoint<kMode>(gates.at(j), weights.at(j), Taps<T>(gradient.at(j)), j > 0, j + 1 < positions);
+    gradient.minus[j] = dg.minus;
+    gradient.zero[j] = dg.zero;
+    gradient.plus[j] = dg.plus;
+  }
 }
 
 template <typename T>
@@ -146,33 +192,50 @@ struct LineKernels {
   void (*backward)(const LineInputs<T>&, const T*, T*, T*, const LineGradients<T>&);
 };
 
+template <typename T>
+struct GateKernels {
+  void (*normalize)(TapLines<const T>, int64_t, TapLines<T>);
+  void (*adjoint)(TapLines<const T>, TapLines<const T>, int64_t, TapLines<T>);
+};
+
+template <typename T>
+GateKernels<T> gate_kernels(Normalize mode) {
+  switch (mode) {
+    case Normalize::abs: return {normalize_line<Normalize::abs, T>, normalize_adjoint_line<Normalize::abs, T>};
+    case Normalize::unit: return {normalize_line<Normalize::unit, T>, normalize_adjoint_line<Normalize::unit, T>};
+    case Normalize::sigmoid:
+      return {normalize_line<Normalize::sigmoid, T>, normalize_adjoint_line<Normalize::sigmoid, T>};
+    default: return {normalize_line<Normalize::none, T>, normalize_adjoint_line<Normalize::none, T>};
+  }
+}
+
 // What a backward kernel computes beside the gradient of x. With that of gates it computes all, so that the compiler
 // cannot round it in another way; the lines are in the cache.
 enum class Beside : int { nothing, lambda, all };
 
-template <Normalize kMode, bool kSource, typename T>
+template <Normalize kMode, bool kSource, int kApart, typename T>
 LineKernels<T> line_kernels_for(Beside beside) {
-  constexpr auto forward = forward_line<kMode, kSource, T>;
+  constexpr auto forward = forward_line<kMode, kSource, kApart, T>;
   switch (beside) {
-    case Beside::all: return {forward, backward_line<kMode, kSource, true, kSource, T>};
-    case Beside::lambda: return {forward, backward_line<kMode, kSource, false, kSource, T>};
-    default: return {forward, backward_line<kMode, kSource, false, false, T>};
+    case Beside::all: return {forward, backward_line<kMode, kSource, true, kSource, kApart, T>};
+    case Beside::lambda: return {forward, backward_line<kMode, kSource, false, kSource, kApart, T>};
+    default: return {forward, backward_line<kMode, kSource, false, false, kApart, T>};
   }
 }
 
-template <bool kSource, typename T>
+template <bool kSource, int kApart, typename T>
 LineKernels<T> line_kernels_for(Normalize mode, Beside beside) {
   switch (mode) {
-    case Normalize::none: return line_kernels_for<Normalize::none, kSource, T>(beside);
-    case Normalize::abs: return line_kernels_for<Normalize::abs, kSource, T>(beside);
-    case Normalize::unit: return line_kernels_for<Normalize::unit, kSource, T>(beside);
-    default: return line_kernels_for<Normalize::sigmoid, kSource, T>(beside);
+    case Normalize::none: return line_kernels_for<Normalize::none, kSource, kApart, T>(beside);
+    case Normalize::abs: return line_kernels_for<Normalize::abs, kSource, kApart, T>(beside);
+    case Normalize::unit: return line_kernels_for<Normalize::unit, kSource, kApart, T>(beside);
+    default: return line_kernels_for<Normalize::sigmoid, kSource, kApart, T>(beside);
   }
 }
 
-template <typename T>
+template <int kApart, typename T>
 LineKernels<T> line_kernels(Normalize mode, bool source, Beside beside) {
-  return source ? line_kernels_for<true, T>(mode, beside) : line_kernels_for<false, T>(mode, beside);
+  return source ? line_kernels_for<true, kApart, T>(mode, beside) : line_kernels_for<false, kApart, T>(mode, beside);
 }
 
 }  // namespace SPN_CPU_CAPABILITY

@@ -1,7 +1,9 @@
-// A task's view of the arrays: blocks of lines of a plane, and the gates and source that several channels share.
+// What one block of a sweep's lines reads. A task's planes are among the N C planes of x, counted through: plane q is
+// channel q % C of sample q / C.
 #pragma once
 
 #include "access.h"
+#include "interleave.h"
 #include "line_kernels.h"
 #include "lines.h"
 #include "scratch.h"
@@ -12,11 +14,7 @@ namespace SPN_CPU_CAPABILITY {
 template <typename S>
 using StateOf = std::conditional_t<std::is_same_v<S, double>, double, float>;
 
-// Lines that the forward pass works on together: as many as make a horizontal sweep's strip a cache line wide.
-template <typename S>
-constexpr int64_t kBlockLines = std::max<int64_t>(64 / sizeof(S), kCheckpointLines);
-
-// A block's lines as rows of contiguous positions.
+// Lines as rows of contiguous values.
 template <typename T>
 struct LineBlock {
   const T* data;
@@ -35,70 +33,310 @@ LineBlock<T> gather_plane(const S* plane, const Sweep& s, const Block& block, T*
   return {scratch, padded(s.positions)};
 }
 
-// True where channel c starts a new run of channels that share one of `groups` planes, or the task starts.
-inline bool enters_group(const Problem& problem, int64_t groups, int64_t c, int64_t first) {
-  return groups && (c == first || c % (problem.channels / groups) == 0);
+// Where plane q's gates, and its source, begin in their arrays.
+inline int64_t gate_offset(const Problem& problem, int64_t q, int d, int tap) {
+  return problem.gate_plane(q / problem.channels, d, tap, q % problem.channels) * problem.plane();
+}
+inline int64_t source_offset(const Problem& problem, int64_t q, int d) {
+  return problem.source_plane(q / problem.channels, d, q % problem.channels) * problem.plane();
 }
 
-inline bool leaves_group(const Problem& problem, int64_t groups, int64_t c, int64_t end) {
-  return groups && (c + 1 == end || (c + 1) % (problem.channels / groups) == 0);
+// Whether plane q is the first, or the last, of those planes of begin .. end - 1 that share what `size` planes share.
+inline bool enters_group(int64_t size, int64_t q, int64_t begin) {
+  return q == begin || q % size == 0;
+}
+inline bool leaves_group(int64_t size, int64_t q, int64_t end) {
+  return q + 1 == end || (q + 1) % size == 0;
 }
 
-// What one block of sweep d of sample n reads, for one channel after the other.
+// The gates of a block, as lines. Those that several planes share are gathered and normalised once for all of them.
 template <typename S>
-class BlockInputs {
+class BlockGates {
  public:
   using T = StateOf<S>;
 
-  BlockInputs(const Problem& problem, const void* x, const void* gates, const void* source, int64_t n, int d,
-              int64_t lines)
+  BlockGates(const Problem& problem, const void* gates, int d, int64_t lines, bool shared)
       : problem_(problem),
-        x_(static_cast<const S*>(x)),
         gates_(static_cast<const S*>(gates)),
-        source_(static_cast<const S*>(source)),
-        n_(n),
         d_(d),
         sweep_(problem.sweep(d)),
         size_(lines * padded(sweep_.positions)),
-        gates_scratch_(scratch<T>(Slot::gates, 3 * size_)),
-        source_scratch_(scratch<T>(Slot::source, size_)),
-        x_scratch_(scratch<T>(Slot::input, size_)) {}
+        normalizes_(shared && problem.normalize != Normalize::none),
+        raw_scratch_(scratch<T>(Slot::gates, 3 * size_)),
+        weights_scratch_(normalizes_ ? scratch<T>(Slot::weights, 3 * size_) : nullptr) {}
 
-  // Gates and source are gathered only where channel c enters another group than the channel before it. A null x is
-  // not gathered, and its lines are not to be read.
-  void gather(const Block& block, int64_t c, bool new_gates, bool new_source) {
-    if (new_gates) {
-      for (int tap = 0; tap < 3; ++tap) {
-        const S* plane = gates_ + problem_.gate_plane(n_, d_, tap, c) * problem_.plane();
-        taps_[tap] = gather_plane<S, T>(plane, sweep_, block, gates_scratch_ + tap * size_);
-      }
+  // How the steps are to normalise what lines() gives them.
+  Normalize still_to_do() const { return normalizes_ ? Normalize::none : problem_.normalize; }
+
+  void gather(const Block& block, int64_t q) {
+    for (int tap = 0; tap < 3; ++tap) {
+      const S* plane = gates_ + gate_offset(problem_, q, d_, tap);
+      raw_[tap] = gather_plane<S, T>(plane, sweep_, block, raw_scratch_ + tap * size_);
     }
-    if (new_source) {
-      const S* plane = source_ + problem_.source_plane(n_, d_, c) * problem_.plane();
-      lambda_ = gather_plane<S, T>(plane, sweep_, block, source_scratch_);
-    }
-    if (!x_) return;
-    const S* plane = x_ + (n_ * problem_.channels + c) * problem_.plane();
-    input_ = gather_plane<S, T>(plane, sweep_, block, x_scratch_);
+    if (!normalizes_) return;
+    const auto normalize = gate_kernels<T>(problem_.normalize).normalize;
+    for (int64_t i = 0; i < block.count; ++i) normalize(raw(i), sweep_.positions, weights(i));
   }
 
-  LineInputs<T> line(int64_t i, const T* previous) const {
-    return {sweep_.positions, {taps_[0][i], taps_[1][i], taps_[2][i]},
-            input_[i],        source_ ? lambda_[i] : nullptr,
-            previous,         lines_lie_in_memory() ? kLinesAhead * sweep_.line_stride : 0};
+  TapLines<const T> lines(int64_t i) const {
+    if (!normalizes_) return raw(i);
+    const TapLines<T> p = weights(i);
+    return {p.minus, p.zero, p.plus};
+  }
+
+  // dL/dg from dL/dp where the gates were normalised here; `gradient` is laid out as the three arrays of lines are.
+  void adjoint(const Block& block, T* gradient, int64_t stride, int64_t tap_stride) const {
+    if (!normalizes_) return;
+    const auto adjoint = gate_kernels<T>(problem_.normalize).adjoint;
+    // Line 0 of a sweep has no taps: its gradient stays zero whatever its gates are.
+    for (int64_t i = block.first == 0 ? 1 : 0; i < block.count; ++i) {
+      T* line = gradient + i * stride;
+      adjoint(raw(i), lines(i), sweep_.positions, {line, line + tap_stride, line + 2 * tap_stride});
+    }
   }
 
  private:
-  bool lines_lie_in_memory() const { return std::is_same_v<S, T> && sweep_.position_stride == 1; }
+  TapLines<const T> raw(int64_t i) const { return {raw_[0][i], raw_[1][i], raw_[2][i]}; }
+  TapLines<T> weights(int64_t i) const {
+    T* line = weights_scratch_ + i * padded(sweep_.positions);
+    return {line, line + size_, line + 2 * size_};
+  }
 
   const Problem& problem_;
-  const S *x_, *gates_, *source_;
-  int64_t n_;
+  const S* gates_;
   int d_;
   Sweep sweep_;
   int64_t size_;
+  bool normalizes_;
+  T *raw_scratch_, *weights_scratch_;
+  LineBlock<T> raw_[3];
+};
+
+// A block of one plane after the other, as lines of its positions.
+template <typename S>
+class PlaneInputs {
+ public:
+  using T = StateOf<S>;
+  static constexpr int kApart = 1, kPlanes = 1;
+  // As many lines as make a horizontal sweep's strip a cache line wide.
+  static constexpr int64_t kLines = std::max<int64_t>(64 / sizeof(S), kCheckpointLines);
+
+  // What the constructor takes as x, from the array x; null stays null.
+  static const S* planes_of(const Problem&, const void* x, int64_t, int64_t) { return static_cast<const S*>(x); }
+
+  PlaneInputs(const Problem& problem, const S* x, const void* gates, const void* source, int64_t begin, int64_t, int d)
+      : sweep(problem.sweep(d)),
+        stride(padded(sweep.positions)),
+        problem_(problem),
+        x_(x),
+        source_(static_cast<const S*>(source)),
+        begin_(begin),
+        d_(d),
+        gates_(problem, gates, d, kLines, problem.gate_size() > 1),
+        source_scratch_(scratch<T>(Slot::source, kLines * stride)),
+        x_scratch_(scratch<T>(Slot::input, kLines * stride)) {}
+
+  const Sweep sweep;
+  const int64_t stride;  // from a line to the next one in scratch
+
+  const BlockGates<S>& gates() const { return gates_; }
+
+  // Gates and source are gathered only where plane q enters another group than the plane before it. A null x is not
+  // gathered, and its lines are not to be read.
+  void gather(const Block& block, int64_t q) {
+    if (enters_group(problem_.gate_size(), q, begin_)) gates_.gather(block, q);
+    if (source_ && enters_group(problem_.source_size(), q, begin_)) {
+      lambda_ = gather_plane<S, T>(source_ + source_offset(problem_, q, d_), sweep, block, source_scratch_);
+    }
+    if (x_) input_ = gather_plane<S, T>(x_ + q * problem_.plane(), sweep, block, x_scratch_);
+  }
+
+  // Plane q's lines, read by access_of(q).
+  template <typename AccessOf>
+  void gather_by(const Block& block, int64_t q, AccessOf access_of, T* lines) const {
+    gather_lines(sweep, block, lines, stride, access_of(q));
+  }
+
+  LineInputs<T> line(int64_t i, const T* previous) const {
+    return {sweep.positions, gates_.lines(i), input_[i], source_ ? lambda_[i] : nullptr,
+            previous,        lines_lie_in_memory() ? kLinesAhead * sweep.line_stride : 0};
+  }
+
+  // The lines of a block to where they belong in the plane at plane_of(q).
+  template <typename PlaneOf>
+  void put(const Block& block, int64_t q, const T* lines, PlaneOf plane_of) const {
+    using To = std::remove_pointer_t<decltype(plane_of(q))>;
+    scatter_lines(sweep, block, lines, stride, Assign<To, T>{plane_of(q), T(1)});
+  }
+
+  void save_line(const T* line, int64_t, T* to, int64_t) const { std::copy_n(line, sweep.positions, to); }
+  void load_line(const T* from, int64_t, int64_t, T* line) const { std::copy_n(from, sweep.positions, line); }
+
+ private:
+  bool lines_lie_in_memory() const {
+    return std::is_same_v<S, T> && sweep.position_stride == 1 && gates_.still_to_do() == problem_.normalize;
+  }
+
+  const Problem& problem_;
+  const S *x_, *source_;
+  int64_t begin_;
+  int d_;
+  BlockGates<S> gates_;
+  T *source_scratch_, *x_scratch_;
+  LineBlock<T> lambda_{}, input_{};
+};
+
+// The planes of a task side by side, a set of kPlanes after the other.
+template <typename S, typename T = StateOf<S>>
+T* interleaved_planes(Slot slot, const Problem& problem, const S* planes, int64_t begin, int64_t end) {
+  constexpr int64_t n = kLanes<T>;
+  T* sets = scratch<T>(slot, (end - begin + n - 1) / n * n * problem.plane());
+  const Window whole{0, 1, problem.plane(), problem.plane(), 0, problem.plane(), 1};
+  for (int64_t q = begin; q < end; q += n) {
+    const int64_t count = std::min(n, end - q);
+    const auto read = per_lane<T>([&](int64_t l) { return Read<S, T>{planes + (q + l) * problem.plane()}; });
+    interleave<T>(whole, problem.plane(), read.lane, count, 0, sets + (q - begin) * problem.plane());
+  }
+  return sets;
+}
+
+// And back: planes[q] = sets[...] for planes begin .. end - 1.
+template <typename T, typename From, typename S>
+void separate_planes(const Problem& problem, const From* sets, int64_t begin, int64_t end, S* planes) {
+  constexpr int64_t n = kLanes<T>;
+  const Window whole{0, 1, problem.plane(), problem.plane(), 0, problem.plane(), 1};
+  for (int64_t q = begin; q < end; q += n) {
+    const auto write = per_lane<T>([&](int64_t l) { return Assign<S, T>{planes + (q + l) * problem.plane(), T(1)}; });
+    deinterleave<T>(whole, sets + (q - begin) * problem.plane(), std::min(n, end - q), 1, write.lane);
+  }
+}
+
+// A block of kPlanes planes at a time, as lines of vectors; `x` holds them interleaved, a set after the other.
+template <typename S>
+class SetInputs {
+ public:
+  using T = StateOf<S>;
+  static constexpr int kApart = kLanes<T>, kPlanes = kLanes<T>;
+  static constexpr int64_t kLines = kCheckpointLines;
+
+  static const T* planes_of(const Problem& problem, const void* x, int64_t begin, int64_t end) {
+    return x ? interleaved_planes<S>(Slot::input_sets, problem, static_cast<const S*>(x), begin, end) : nullptr;
+  }
+
+  SetInputs(const Problem& problem, const T* x, const void* gates, const void* source, int64_t begin, int64_t end,
+            int d)
+      : sweep(problem.sweep(d)),
+        stride(sweep.positions * kPlanes),
+        problem_(problem),
+        x_(x),
+        gates_(static_cast<const S*>(gates)),
+        source_(static_cast<const S*>(source)),
+        begin_(begin),
+        end_(end),
+        d_(d),
+        size_(kLines * stride),
+        shares_(problem.gate_size() > kPlanes),
+        shared_(problem, gates, d, shares_ ? kLines : 0, shares_),
+        gates_scratch_(scratch<T>(Slot::set_gates, 3 * size_)),
+        source_scratch_(scratch<T>(Slot::source, size_)),
+        x_scratch_(scratch<T>(Slot::input, size_)) {}
+
+  const Sweep sweep;
+  const int64_t stride;
+
+  const BlockGates<S>& gates() const { return shared_; }
+  bool shares_gates() const { return shares_; }  // all sets of this task do, and their lanes
+  int64_t count(int64_t q) const { return std::min<int64_t>(kPlanes, end_ - q); }
+
+  void gather(const Block& block, int64_t q) {
+    if (shares_) {
+      if (q == begin_) gather_shared(block);
+    } else {
+      // The three taps of a block, then those of the next block or direction.
+      const int64_t tap_stride = problem_.gate_groups * problem_.plane(), next = block.first + block.next;
+      const bool more = next >= 0 && next < sweep.lines;
+      const int64_t back = more ? block.next * sweep.line_stride - 2 * tap_stride : tap_stride;
+      for (int tap = 0; tap < 3; ++tap) {
+        const auto access_of = [&](int64_t p) { return Read<S, T>{gates_ + gate_offset(problem_, p, d_, tap)}; };
+        gather_by(block, q, access_of, gates_scratch_ + tap * size_, tap < 2 ? tap_stride : back);
+      }
+    }
+    if (source_) {
+      const auto access_of = [&](int64_t p) { return Read<S, T>{source_ + source_offset(problem_, p, d_)}; };
+      gather_by(block, q, access_of, source_scratch_);
+    }
+    if (!x_) return;
+    const T* plane = x_ + (q - begin_) * problem_.plane();
+    if (sweep.position_stride == 1) {
+      input_ = {plane + sweep.offset(block.first, 0) * kPlanes, sweep.line_stride * kPlanes};
+    } else {
+      gather_vectors(sweep, block, plane, x_scratch_);
+      input_ = {x_scratch_, stride};
+    }
+  }
+
+  template <typename AccessOf>
+  void gather_by(const Block& block, int64_t q, AccessOf access_of, T* lines, int64_t ahead = 0) const {
+    const int64_t last = q + count(q) - 1;
+    const auto read = per_lane<T>([&](int64_t l) { return access_of(std::min(q + l, last)); });
+    interleave<T>(window_of(sweep, block), problem_.plane(), read.lane, count(q), ahead, lines);
+  }
+
+  LineInputs<T> line(int64_t i, const T* previous) const {
+    const T* gates = gates_scratch_ + i * stride;
+    const T* lambda = source_ ? source_scratch_ + i * stride : nullptr;
+    return {stride, {gates, gates + size_, gates + 2 * size_}, input_[i], lambda, previous, 0};
+  }
+
+  template <typename PlaneOf>
+  void put(const Block& block, int64_t q, const T* lines, PlaneOf plane_of) const {
+    put_sums(block, q, lines, 1, plane_of);
+  }
+
+  // Where `size` neighbouring planes share one, their sum.
+  template <typename PlaneOf>
+  void put_sums(const Block& block, int64_t q, const T* lines, int64_t size, PlaneOf plane_of) const {
+    using To = std::remove_pointer_t<decltype(plane_of(q))>;
+    const int64_t last = q + count(q) - 1;
+    const auto write =
+        per_lane<T>([&](int64_t l) { return Assign<To, T>{plane_of(std::min(q + l, last)), T(1)}; });
+    deinterleave<T>(window_of(sweep, block), lines, count(q), size, write.lane);
+  }
+
+  // One line of every plane, to and from its place in an array with `apart` values from plane to plane.
+  void save_line(const T* line, int64_t q, T* to, int64_t apart) const {
+    const auto write = per_lane<T>([&](int64_t l) { return Assign<T, T>{to + l * apart, T(1)}; });
+    deinterleave<T>(one_line(), line, count(q), 1, write.lane);
+  }
+  void load_line(const T* from, int64_t q, int64_t apart, T* line) const {
+    const auto read = per_lane<T>([&](int64_t l) { return Read<T, T>{from + l * apart}; });
+    interleave<T>(one_line(), sweep.positions, read.lane, count(q), 0, line);
+  }
+
+ private:
+  Window one_line() const { return {0, 1, sweep.positions, sweep.positions, 0, sweep.positions, 1}; }
+
+  void gather_shared(const Block& block) {
+    shared_.gather(block, begin_);
+    for (int64_t i = 0; i < block.count; ++i) {
+      const TapLines<const T> from = shared_.lines(i);
+      T* to = gates_scratch_ + i * stride;
+      spread(from.minus, sweep.positions, to);
+      spread(from.zero, sweep.positions, to + size_);
+      spread(from.plus, sweep.positions, to + 2 * size_);
+    }
+  }
+
+  const Problem& problem_;
+  const T* x_;
+  const S *gates_, *source_;
+  int64_t begin_, end_;
+  int d_;
+  int64_t size_;
+  bool shares_;
+  BlockGates<S> shared_;
   T *gates_scratch_, *source_scratch_, *x_scratch_;
-  LineBlock<T> taps_[3], lambda_, input_{};
+  LineBlock<T> input_{};
 };
 
 }  // namespace SPN_CPU_CAPABILITY

@@ -5,9 +5,12 @@
 
 namespace spn {
 
-// `separate` is null, or (D, N, C, H, W) in the state's dtype where each sweep gets a plane of its own (see tasks.h).
+// A pass is cut into so many tasks. `separate` is null, or (D, N, C, H, W) in the state's dtype where each sweep gets a
+// plane of its own (see tasks.h).
 struct CpuKernels {
   const char* capability;
+  int64_t (*forward_tasks)(const Problem&);
+  int64_t (*backward_tasks)(const Problem&);
   void (*forward)(const ForwardArgs&, void* separate);
   void (*backward)(const BackwardArgs&, void* separate);
 };

@@ -7,18 +7,24 @@ namespace spn {
 
 enum class Slot : int {
   gates,
+  weights,
+  set_gates,
   source,
   input,
   hidden,
   carry,
   entering,
   plane,
+  input_sets,
+  winner_sets,
   grad,
   grad_x,
   grad_gates,
   grad_gates_total,
+  grad_gates_lines,
   grad_source,
   grad_source_total,
+  grad_source_lines,
   sent,
   count
 };

@@ -12,13 +12,6 @@ namespace spn {
 // Calls body(begin, end) on torch's threads until 0 .. count - 1 are covered; chunks of at least `grain`.
 void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
 
-template <typename Body>
-void for_tasks(int64_t count, Body body) {
-  parallel_for(count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) body(task);
-  });
-}
-
 // Calls body(begin, end) until 0 .. count - 1 are covered, in pieces that stay in the first level of the cache.
 template <typename Body>
 void for_pieces(int64_t count, Body body) {
@@ -29,44 +22,75 @@ void for_pieces(int64_t count, Body body) {
   });
 }
 
-// Channels that go through a block of lines together while its gates are at hand, all in one gate group.
-struct ChannelTasks {
-  static constexpr int64_t kTogether = 8;
-  int64_t group_size, per_group, count;
+// Planes 0 .. N C - 1 of x in runs of groups of `group`, each cut into tasks of at most `together` planes.
+struct PlaneTasks {
+  int64_t group, together, per_group, count;
 
-  explicit ChannelTasks(const Problem& problem)
-      : group_size(problem.channels / problem.gate_groups),
-        per_group((group_size + kTogether - 1) / kTogether),
-        count(problem.batch * problem.gate_groups * per_group) {}
+  PlaneTasks(const Problem& problem, int64_t group_, int64_t together_)
+      : group(group_),
+        together(together_),
+        per_group((group + together - 1) / together),
+        count((problem.batch * problem.channels + group - 1) / group * per_group) {}
 
-  void range(const Problem& problem, int64_t task, int64_t& n, int64_t& c0, int64_t& c1) const {
-    const int64_t group = task / per_group;
-    n = group / problem.gate_groups;
-    const int64_t begin = group % problem.gate_groups * group_size;
-    c0 = begin + task % per_group * kTogether;
-    c1 = std::min(c0 + kTogether, begin + group_size);
+  void range(int64_t task, int64_t& begin, int64_t& end) const {
+    const int64_t first = task / per_group * group;
+    begin = first + task % per_group * together;
+    end = std::min(begin + together, first + group);
   }
 };
 
-// Channels whose gate and source gradients depend on one another: a task must own whole groups of both kinds.
-struct GroupTasks {
-  int64_t size, per_sample, count;
+// Calls body(begin, end, i) for every task and i = 0 .. times - 1.
+template <typename Body>
+void for_tasks(const PlaneTasks& tasks, int64_t times, Body body) {
+  parallel_for(tasks.count * times, 1, [&](int64_t first, int64_t last) {
+    for (int64_t k = first; k < last; ++k) {
+      int64_t begin, end;
+      tasks.range(k / times, begin, end);
+      body(begin, end, k % times);
+    }
+  });
+}
 
-  explicit GroupTasks(const Problem& problem) {
-    const int64_t gate_size = problem.channels / problem.gate_groups;
-    const int64_t source_size = problem.source_groups ? problem.channels / problem.source_groups : 1;
-    size = gate_size;
-    while (size % source_size) size += gate_size;
-    per_sample = problem.channels / size;
-    count = problem.batch * per_sample;
-  }
+// Planes that go through a block of lines together while the gates they share are at hand.
+inline PlaneTasks forward_plane_tasks(const Problem& problem) {
+  return {problem, problem.gate_size(), 8};
+}
 
-  void range(int64_t task, int64_t& n, int64_t& c0, int64_t& c1) const {
-    n = task / per_sample;
-    c0 = task % per_sample * size;
-    c1 = c0 + size;
-  }
-};
+// Gradients of shared gates and source add up over planes: a task owns whole groups of both.
+inline PlaneTasks backward_plane_tasks(const Problem& problem) {
+  int64_t size = problem.gate_size();
+  while (size % problem.source_size()) size += problem.gate_size();
+  return {problem, size, size};
+}
+
+// The same in sets of `lanes` planes side by side. A set holds whole groups, or a group fills whole sets.
+inline PlaneTasks forward_set_tasks(const Problem& problem, int64_t lanes) {
+  const int64_t size = problem.gate_size();
+  if (size > lanes) return {problem, size, 4 * lanes};
+  return {problem, problem.batch * problem.channels, lanes / size * size};
+}
+
+inline PlaneTasks backward_set_tasks(const Problem& problem, int64_t lanes) {
+  const int64_t size = problem.gate_size();
+  if (size > lanes) return {problem, size, size};
+  return forward_set_tasks(problem, lanes);
+}
+
+// Whether planes are worked on side by side: where they are so small that a set stays in the caches, and fill at least
+// half of a set.
+inline bool takes_sets(const Problem& problem, int64_t lanes) {
+  constexpr int64_t kLargest = 64 * 64;
+  const int64_t size = problem.gate_size(), planes = problem.batch * problem.channels;
+  const int64_t filled = size > lanes ? size * lanes / ((size + lanes - 1) / lanes * lanes)
+                                      : std::min(lanes / size * size, planes);
+  return problem.plane() <= kLargest && 2 * filled >= lanes;
+}
+
+// Sums over the source's groups are formed within a set, or as those of the gates are.
+inline bool takes_sets_backward(const Problem& problem, int64_t lanes) {
+  const int64_t size = problem.source_size();
+  return takes_sets(problem, lanes) && (size == 1 || size == problem.gate_size());
+}
 
 // Whether each sweep should be a task of its own, with a plane of its own that is merged afterwards: worth its memory
 // only where whole planes would leave threads without work.

@@ -58,6 +58,16 @@ SPN_HD void store_as(double* to, Vector<double> v) {
   store_bits(to, v);
 }
 
+template <typename T>
+SPN_HD Vector<T> load_as(const uint8_t* from) {
+  return __builtin_convertvector(load_bits<Lanes<uint8_t, T>>(from), Vector<T>);
+}
+template <typename V>
+SPN_HD void store_as(uint8_t* to, V v) {
+  using T = std::decay_t<decltype(v[0])>;
+  store_bits(to, __builtin_convertvector(v, Lanes<uint8_t, T>));
+}
+
 // A store that writes a whole cache line to memory without reading it first. Only where a vector is a cache line.
 #if SPN_VECTOR_BYTES == 64
 constexpr bool kStreams = true;
@@ -120,6 +130,7 @@ SPN_HD void store_as(torch::headeronly::Half* to, Vector<float> v) {
 }
 #endif
 
+// Exchanges the off-diagonal kStage x kStage blocks of two rows.
 template <int kStage, typename V, int... kLane>
 SPN_HD void exchange_blocks(V& a, V& b, std::integer_sequence<int, kLane...>) {
   constexpr int n = sizeof...(kLane);
@@ -129,9 +140,23 @@ SPN_HD void exchange_blocks(V& a, V& b, std::integer_sequence<int, kLane...>) {
   b = high;
 }
 
-// Transposes kLanes x kLanes values in registers: stage s exchanges the off-diagonal s x s blocks.
-template <typename T, int kStage = 1>
-SPN_HD void transpose_tile(Vector<T> (&row)[kLanes<T>]) {
+// Puts a's and b's units of kUnit values in turns, within every kQuarter values: the lower halves of these in a, the
+// upper ones in b.
+template <int kUnit, int kQuarter, typename V, int... kLane>
+SPN_HD void take_turns(V& a, V& b, std::integer_sequence<int, kLane...>) {
+  constexpr int n = sizeof...(kLane);
+  const auto from = [](int lane, int half) constexpr {
+    const int within = lane % kQuarter, unit = within / kUnit;
+    return (unit % 2) * n + lane - within + half * kQuarter / 2 + unit / 2 * kUnit + within % kUnit;
+  };
+  const V low = __builtin_shufflevector(a, b, from(kLane, 0)...);
+  const V high = __builtin_shufflevector(a, b, from(kLane, 1)...);
+  a = low;
+  b = high;
+}
+
+template <typename T, int kStage>
+SPN_HD void transpose_quarters(Vector<T> (&row)[kLanes<T>]) {
   if constexpr (kStage < kLanes<T>) {
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes<T>; ++i) {
@@ -139,8 +164,31 @@ SPN_HD void transpose_tile(Vector<T> (&row)[kLanes<T>]) {
         exchange_blocks<kStage>(row[i], row[i + kStage], std::make_integer_sequence<int, kLanes<T>>{});
       }
     }
-    transpose_tile<T, 2 * kStage>(row);
+    transpose_quarters<T, 2 * kStage>(row);
   }
+}
+
+// Transposes kLanes x kLanes values in registers: first the squares that 16 bytes of as many rows make, by the
+// instructions that work within 16 bytes, then the square of these squares.
+template <typename T>
+SPN_HD void transpose_tile(Vector<T> (&row)[kLanes<T>]) {
+  constexpr int m = 16 / sizeof(T);
+  constexpr auto lanes = std::make_integer_sequence<int, kLanes<T>>{};
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes<T>; i += m) {
+    if constexpr (m == 2) {
+      take_turns<1, m>(row[i], row[i + 1], lanes);
+    } else {
+      take_turns<1, m>(row[i], row[i + 1], lanes);      // a0 b0 a1 b1,  a2 b2 a3 b3
+      take_turns<1, m>(row[i + 2], row[i + 3], lanes);  // c0 d0 c1 d1,  c2 d2 c3 d3
+      take_turns<2, m>(row[i], row[i + 2], lanes);      // a0 b0 c0 d0,  a1 b1 c1 d1
+      take_turns<2, m>(row[i + 1], row[i + 3], lanes);  // a2 b2 c2 d2,  a3 b3 c3 d3
+      const Vector<T> second = row[i + 2];
+      row[i + 2] = row[i + 1];
+      row[i + 1] = second;
+    }
+  }
+  transpose_quarters<T, m>(row);
 }
 
 }  // namespace SPN_CPU_CAPABILITY

@@ -1,0 +1,252 @@
+// Where the adjoint of a sweep reads the result's gradient, and where the gradients of gates and source go: sums over
+// the planes that share them.
+#pragma once
+
+#include "planes.h"
+
+namespace spn {
+namespace SPN_CPU_CAPABILITY {
+
+// Hands `visit` a function from plane q to the access that reads dL/dh of sweep d there.
+template <typename S, typename Visit>
+void with_result_gradient(const BackwardArgs& b, int d, Visit visit) {
+  using T = StateOf<S>;
+  const S* grad = static_cast<const S*>(b.grad);
+  const int64_t plane = b.plane();
+  if (b.merge == Merge::none) {
+    visit([=, &b](int64_t q) {
+      const int64_t n = q / b.channels, c = q % b.channels;
+      return Read<S, T>{grad + ((n * b.directions + d) * b.channels + c) * plane};
+    });
+  } else if (b.merge == Merge::max) {
+    visit([=, &b](int64_t q) {
+      return ReadWhereWinner<S, T>{grad + q * plane, b.winner + q * plane, static_cast<int8_t>(d)};
+    });
+  } else {
+    visit([=, &b](int64_t q) { return ReadScaled<S, T>{grad + q * plane, merge_scale<T>(b)}; });
+  }
+}
+
+// Gradient lines of something that several planes in a row share, and their sum over these planes.
+template <typename T>
+struct SharedGradient {
+  T* lines;  // of the planes at hand
+
+  SharedGradient(Slot slot, Slot total, int64_t size)
+      : lines(scratch<T>(slot, size)), total_slot_(total), size_(size) {}
+
+  // Takes the lines in; the group's sum once its last planes are in, null before.
+  T* add(bool first, bool last) {
+    if (first && last) return lines;
+    T* total = scratch<T>(total_slot_, size_);
+    if (first) {
+      std::copy_n(lines, size_, total);
+    } else {
+      for (int64_t i = 0; i < size_; ++i) total[i] += lines[i];
+    }
+    return last ? total : nullptr;
+  }
+
+ private:
+  Slot total_slot_;
+  int64_t size_;
+};
+
+template <typename S, typename Inputs>
+class GateGradients;
+template <typename S, typename Inputs>
+class SourceGradients;
+
+// Whether the gates' gradients are better written past the caches: they are most of what this pass writes.
+template <typename S>
+bool streams_gate_gradients(const BackwardArgs& b) {
+  constexpr int64_t kLargest = int64_t{16} << 20;  // bytes that may well stay in the caches
+  const int64_t planes = b.batch * b.directions * 3 * b.gate_groups;
+  const bool whole_lines =
+      b.width % kLanes<S> == 0 && reinterpret_cast<uintptr_t>(b.grad_gates) % SPN_VECTOR_BYTES == 0;
+  return kStreams && b.grad_gates && std::is_same_v<S, StateOf<S>> && whole_lines &&
+         planes * b.plane() * static_cast<int64_t>(sizeof(S)) > kLargest;
+}
+
+template <typename S>
+class GateGradients<S, PlaneInputs<S>> {
+ public:
+  using T = StateOf<S>;
+
+  GateGradients(const BackwardArgs& b, const PlaneInputs<S>& inputs, int64_t begin, int64_t end, int d)
+      : b_(b),
+        inputs_(inputs),
+        begin_(begin),
+        end_(end),
+        d_(d),
+        size_(PlaneInputs<S>::kLines * inputs.stride),
+        shared_(Slot::grad_gates, Slot::grad_gates_total, 3 * size_),
+        streams_(streams_gate_gradients<S>(b)),
+        direct_(b.grad_gates && !streams_ && std::is_same_v<S, T> && inputs.sweep.position_stride == 1 &&
+                b.gate_size() == 1) {}
+
+  // A gradient that no other plane adds to goes where it belongs at once, if that is laid out like a line.
+  TapLines<T> line(const Block& block, int64_t q, int64_t i) const {
+    if (direct_) {
+      const int64_t o = inputs_.sweep.offset(block.first + i, 0);
+      const auto at = [&](int tap) { return reinterpret_cast<T*>(plane(q, tap)) + o; };
+      return {at(0), at(1), at(2)};
+    }
+    T* line = shared_.lines + i * inputs_.stride;
+    return {line, line + size_, line + 2 * size_};
+  }
+
+  void store(const Block& block, int64_t q) {
+    if (direct_) return;
+    T* lines = shared_.add(enters_group(b_.gate_size(), q, begin_), leaves_group(b_.gate_size(), q, end_));
+    if (!lines) return;
+    inputs_.gates().adjoint(block, lines, inputs_.stride, size_);
+    for (int tap = 0; tap < 3; ++tap) {
+      const T* from = lines + tap * size_;
+      if (streams_) {
+        const Stream<T> write{reinterpret_cast<T*>(plane(q, tap))};
+        scatter_lines(inputs_.sweep, block, from, inputs_.stride, write);
+      } else {
+        scatter_lines(inputs_.sweep, block, from, inputs_.stride, Assign<S, T>{plane(q, tap), T(1)});
+      }
+    }
+    if (streams_) finish_streams();
+  }
+
+ private:
+  S* plane(int64_t q, int tap) const { return static_cast<S*>(b_.grad_gates) + gate_offset(b_, q, d_, tap); }
+
+  const BackwardArgs& b_;
+  const PlaneInputs<S>& inputs_;
+  int64_t begin_, end_;
+  int d_;
+  int64_t size_;
+  SharedGradient<T> shared_;
+  bool streams_, direct_;
+};
+
+template <typename S>
+class SourceGradients<S, PlaneInputs<S>> {
+ public:
+  using T = StateOf<S>;
+
+  SourceGradients(const BackwardArgs& b, const PlaneInputs<S>& inputs, int64_t begin, int64_t end, int d)
+      : b_(b),
+        inputs_(inputs),
+        begin_(begin),
+        end_(end),
+        d_(d),
+        shared_(Slot::grad_source, Slot::grad_source_total, PlaneInputs<S>::kLines * inputs.stride) {}
+
+  T* line(int64_t i) const { return shared_.lines + i * inputs_.stride; }
+
+  void store(const Block& block, int64_t q) {
+    const T* lines = shared_.add(enters_group(b_.source_size(), q, begin_), leaves_group(b_.source_size(), q, end_));
+    if (!lines) return;
+    S* plane = static_cast<S*>(b_.grad_source) + source_offset(b_, q, d_);
+    scatter_lines(inputs_.sweep, block, lines, inputs_.stride, Assign<S, T>{plane, T(1)});
+  }
+
+ private:
+  const BackwardArgs& b_;
+  const PlaneInputs<S>& inputs_;
+  int64_t begin_, end_;
+  int d_;
+  SharedGradient<T> shared_;
+};
+
+// Sums over the lanes and the sets of a task that all share what `lines` are the gradient of, as lines of positions.
+template <typename T>
+T* add_sets(SharedGradient<T>& shared, Slot slot, bool first, bool last, int64_t positions) {
+  const T* total = shared.add(first, last);
+  if (!total) return nullptr;
+  T* lines = scratch<T>(slot, positions);
+  std::fill_n(lines, positions, T(0));
+  add_lanes(total, positions, lines);
+  return lines;
+}
+
+template <typename S>
+class GateGradients<S, SetInputs<S>> {
+ public:
+  using T = StateOf<S>;
+  static constexpr int64_t kPlanes = SetInputs<S>::kPlanes;
+
+  GateGradients(const BackwardArgs& b, const SetInputs<S>& inputs, int64_t begin, int64_t end, int d)
+      : b_(b),
+        inputs_(inputs),
+        begin_(begin),
+        end_(end),
+        d_(d),
+        size_(SetInputs<S>::kLines * inputs.stride),
+        shared_(Slot::grad_gates, Slot::grad_gates_total, 3 * size_) {}
+
+  TapLines<T> line(const Block&, int64_t, int64_t i) const {
+    T* line = shared_.lines + i * inputs_.stride;
+    return {line, line + size_, line + 2 * size_};
+  }
+
+  void store(const Block& block, int64_t q) {
+    if (inputs_.shares_gates()) return store_shared(block, q);
+    for (int tap = 0; tap < 3; ++tap) {
+      inputs_.put_sums(block, q, shared_.lines + tap * size_, b_.gate_size(),
+                       [&](int64_t p) { return plane(p, tap); });
+    }
+  }
+
+ private:
+  void store_shared(const Block& block, int64_t q) {
+    const int64_t positions = inputs_.sweep.positions, size = SetInputs<S>::kLines * positions;
+    T* lines = add_sets(shared_, Slot::grad_gates_lines, q == begin_, q + kPlanes >= end_, 3 * size);
+    if (!lines) return;
+    inputs_.gates().adjoint(block, lines, positions, size);
+    for (int tap = 0; tap < 3; ++tap) {
+      scatter_lines(inputs_.sweep, block, lines + tap * size, positions, Assign<S, T>{plane(q, tap), T(1)});
+    }
+  }
+
+  S* plane(int64_t q, int tap) const { return static_cast<S*>(b_.grad_gates) + gate_offset(b_, q, d_, tap); }
+
+  const BackwardArgs& b_;
+  const SetInputs<S>& inputs_;
+  int64_t begin_, end_;
+  int d_;
+  int64_t size_;
+  SharedGradient<T> shared_;
+};
+
+template <typename S>
+class SourceGradients<S, SetInputs<S>> {
+ public:
+  using T = StateOf<S>;
+  static constexpr int64_t kPlanes = SetInputs<S>::kPlanes;
+
+  SourceGradients(const BackwardArgs& b, const SetInputs<S>& inputs, int64_t begin, int64_t end, int d)
+      : b_(b),
+        inputs_(inputs),
+        begin_(begin),
+        end_(end),
+        d_(d),
+        shared_(Slot::grad_source, Slot::grad_source_total, SetInputs<S>::kLines * inputs.stride) {}
+
+  T* line(int64_t i) const { return shared_.lines + i * inputs_.stride; }
+
+  void store(const Block& block, int64_t q) {
+    const auto plane = [&](int64_t p) { return static_cast<S*>(b_.grad_source) + source_offset(b_, p, d_); };
+    const int64_t size = b_.source_size(), positions = inputs_.sweep.positions;
+    if (size <= kPlanes) return inputs_.put_sums(block, q, shared_.lines, size, plane);
+    const int64_t values = SetInputs<S>::kLines * positions;
+    const T* lines = add_sets(shared_, Slot::grad_source_lines, q == begin_, q + kPlanes >= end_, values);
+    if (lines) scatter_lines(inputs_.sweep, block, lines, positions, Assign<S, T>{plane(q), T(1)});
+  }
+
+ private:
+  const BackwardArgs& b_;
+  const SetInputs<S>& inputs_;
+  int64_t begin_, end_;
+  int d_;
+  SharedGradient<T> shared_;
+};
+
+}  // namespace SPN_CPU_CAPABILITY
+}  // namespace spn
