@@ -75,7 +75,7 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str:
-    """The commit, with a + where the tree differs from it; "unknown" outside a checkout."""
+    """The commit, with a + where the tree without its results differs from it; "unknown" outside a checkout."""
     root = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -83,7 +83,10 @@ def _commit() -> str:
             ["git", *arguments], cwd=root, capture_output=True, text=True, check=True
         ).stdout.strip()
 
+    measured = ("--", ":(top)", ":(top,exclude)benchmarks/results")
     try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "--short", "HEAD") + (
+            "+" if git("status", "--porcelain", "-uno", *measured) else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -1,4 +1,4 @@
-"""The operator, and what else a user would run: a rival turns (x, gates) into the merged map, four-way, "abs", "max"."""
+"""The operator, and what else a user would run: a rival makes the merged map of (x, gates), four-way, "abs", "max"."""
 
 from __future__ import annotations
 
