@@ -52,6 +52,10 @@ def test_what_training_keeps_is_counted(text, kept):
     assert comparisons.sizes_returned("forward", providers.native(case), given) == [given[0].nbytes]
 
 
+def test_a_result_that_training_keeps_is_counted_once():
+    assert comparisons.kept_bytes(torch.exp, [torch.ones(8)]) == []
+
+
 def test_a_run_has_both_ratios_and_its_facts(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(propagate, "LARGE_MEGABYTES", 1)
     monkeypatch.setattr(machine, "matmul_gigaflops", lambda: 1.0)
