@@ -72,13 +72,14 @@ $(VENV)/.installed-vos: pyproject.toml
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.installed-vos $(SOURCES)
-	$(call quietly,Compiling the kernels, \
+	$(call quietly,Compiling the kernels (a minute or two), \
 		PATH="$(abspath $(BIN)):$$PATH" SPN_BUILD=$(SPN_BUILD) $(BIN)/python setup.py build_ext --inplace)
 	@touch $@
 
+# The package is there: only what its other extras name is added. Installing it anew would remove the kernels.
 $(VENV)/.installed-all: $(VENV)/.installed-vos | $(VENV)/.built
 	$(call quietly,Installing also what tests and style checks and documents need, \
-		SPN_BUILD=none $(PIP) install --no-compile --no-build-isolation --editable ".[all]")
+		$(PIP) install --no-compile "spatial-propagation[all]")
 	@touch $@
 
 clean:
