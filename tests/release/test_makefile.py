@@ -93,6 +93,15 @@ def test_the_others_need_everything(checkout, target):
     assert any("spatial-propagation[all]" in line for line in lines)
 
 
+def test_what_runs_side_by_side_after_the_style_checks_sets_nothing_up(checkout):
+    """.ci/run begins with make lint for that reason."""
+    make(checkout, "lint")  # fails: ruff is not there
+    for target in ("docs", "release-check", "cuda-check", "test"):
+        status, _, calls = make(checkout, target)
+        assert status == 0
+        assert not [call for call in calls if "install" in call or "build_ext" in call], target
+
+
 def test_steps_come_one_after_the_other_also_where_make_runs_several(checkout):
     status, _, calls = make(checkout, "-j", "8", "test", "demo")
     assert status == 0
