@@ -215,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
         default=[parse_case(text) for text in CASES],
         metavar="CASE",
         help="NxCxHxW, and options: G=..., source, a normalization, a direction, forward; "
-        "as in 4x96x56x56:source:sigmoid (default: %(default)s)",
+        "as in 4x96x56x56:source:sigmoid (default: those of docs/benchmarks.md)",
     )
     parser.add_argument("--dtypes", nargs="+", choices=tuple(DTYPES), default=["float32", "bfloat16"])
     parser.add_argument("--passes", nargs="+", choices=("forward", "both"), default=["forward", "both"])
