@@ -15,21 +15,27 @@ OUT ?= demo
 SPN_BUILD ?= $(if $(shell command -v nvidia-smi),auto,cpu)
 
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+LOG := $(VENV)/log.txt
 SOURCES := $(shell find csrc -type f) setup.py build_kernels.py pyproject.toml
+
+# $(call quietly,MESSAGE,COMMAND): the message alone, and where the command fails also how what it said ends.
+quietly = @echo "$(1)"; \
+	{ $(2); } >>$(LOG) 2>&1 </dev/null || { tail -n 30 $(LOG); echo "This failed: $(1). The whole log: $(LOG)"; exit 1; } >&2
 
 .PHONY: demo test test-fast lint docs figures release-check cuda-check clean
 
-demo: $(VENV)/.built
+demo: $(VENV)/.built  # with less than the others: the extra "vos" alone
 	$(BIN)/python -m vos_pipeline demo --out $(OUT) --overwrite
 
 # One thread a worker: the tests are many and small.
-test: $(VENV)/.built
+test: $(VENV)/.installed-all
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-test-fast: $(VENV)/.built
+test-fast: $(VENV)/.installed-all
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not release and not slow"
 
-lint: $(VENV)/.built
+lint: $(VENV)/.installed-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -39,30 +45,42 @@ lint: $(VENV)/.built
 # threads mostly wait for one another, beside other work for minutes. A page shows how a progress bar begins and ends.
 docs: export OMP_NUM_THREADS = 1
 docs: export TQDM_MININTERVAL = 1e9
-docs: $(VENV)/.built
+docs: $(VENV)/.installed-all
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -q -b doctest -D plot_gallery=0 docs docs/_build/doctest
 
 # Those that need nothing but benchmarks/results.
-figures: $(VENV)/.built
+figures: $(VENV)/.installed-all
 	for name in architecture benchmarks refiner_table temporal_filters readme; do $(BIN)/python -m docs.figures.$$name || exit; done
 
-release-check: $(VENV)/.built
+release-check: $(VENV)/.installed-all
 	$(BIN)/python -m pytest -m release -s tests/release
 
-cuda-check: $(VENV)/.built
+cuda-check: $(VENV)/.installed-all
 	$(BIN)/python -m benchmarks.cuda.check
 
-$(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --upgrade pip
-	$(BIN)/python -m pip install "setuptools>=77" wheel ninja torch torchvision
-	SPN_BUILD=none $(BIN)/python -m pip install --no-build-isolation --editable ".[all]"
-	touch $@
+# One after the other, also with make -j: .installed-vos, .built, .installed-all. Each file is touched when its step is done.
+# An environment that was left before its first step was done is made anew; .unfinished marks one that make itself began.
+$(VENV)/.installed-vos: pyproject.toml
+	@if [ -e $(VENV)/.unfinished ]; then rm -rf $(VENV); fi
+	@if [ ! -e $(VENV) ]; then mkdir -p $(VENV) && touch $(VENV)/.unfinished; fi
+	$(call quietly,Creating $(VENV),$(PYTHON) -m venv $(VENV))
+	$(call quietly,Installing PyTorch and what the pipeline needs (some gigabytes: minutes), \
+		$(PIP) install --upgrade pip "setuptools>=77" wheel ninja && \
+		SPN_BUILD=none $(PIP) install --no-compile --no-build-isolation --editable ".[vos]" torch torchvision)
+	@rm -f $(VENV)/.unfinished
+	@touch $@
 
-$(VENV)/.built: $(VENV)/.installed $(SOURCES)
-	PATH="$(abspath $(BIN)):$$PATH" SPN_BUILD=$(SPN_BUILD) $(BIN)/python setup.py build_ext --inplace
-	touch $@
+$(VENV)/.built: $(VENV)/.installed-vos $(SOURCES)
+	$(call quietly,Compiling the kernels (a minute or two), \
+		PATH="$(abspath $(BIN)):$$PATH" SPN_BUILD=$(SPN_BUILD) $(BIN)/python setup.py build_ext --inplace)
+	@touch $@
+
+# The package is there: only what its other extras name is added. Installing it anew would remove the kernels.
+$(VENV)/.installed-all: $(VENV)/.installed-vos | $(VENV)/.built
+	$(call quietly,Installing also what tests and style checks and documents need, \
+		$(PIP) install --no-compile "spatial-propagation[all]")
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info spn/*.so spn/*.left_out docs/_build docs/auto_gallery $(OUT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ def describe(device: str) -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "spn": spn.__version__,
+        "allocator": allocator(),
         "commit": _commit(),
     }
     facts["kernels"] = spn.show_config().splitlines()[3:]
@@ -30,6 +32,18 @@ def describe(device: str) -> dict:
         facts["gpu"] = torch.cuda.get_device_name()
         facts["cuda"] = torch.version.cuda
     return facts
+
+
+def allocator(maps: Path = Path("/proc/self/maps")) -> str:
+    """Who serves malloc: "tcmalloc", "jemalloc" or "mimalloc" where one is loaded, else "glibc"; or "unknown"."""
+    try:
+        text = maps.read_text()
+    except OSError:  # not Linux
+        return "unknown"
+    for name in ("tcmalloc", "jemalloc", "mimalloc"):
+        if re.search(rf"/lib{name}[^/\n]*$", text, re.MULTILINE):
+            return name
+    return "glibc" if re.search(r"/libc(-[\d.]+)?\.so[^/\n]*$", text, re.MULTILINE) else "unknown"
 
 
 def matmul_gigaflops(size: int = 1024) -> float:
@@ -61,7 +75,7 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str:
-    """The commit, with a + where the tree differs from it; "unknown" outside a checkout."""
+    """The commit, with a + where the tree without its results differs from it; "unknown" outside a checkout."""
     root = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -69,7 +83,10 @@ def _commit() -> str:
             ["git", *arguments], cwd=root, capture_output=True, text=True, check=True
         ).stdout.strip()
 
+    measured = ("--", ":(top)", ":(top,exclude)benchmarks/results")
     try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "--short", "HEAD") + (
+            "+" if git("status", "--porcelain", "-uno", *measured) else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -28,7 +28,7 @@ import torch
 import spn
 
 from .. import machine
-from ..operator.propagate import parse_shape
+from ..operator.cases import parse_shape
 from .bench import Bench, Rows, can_plan
 from .cases import SHAPES, STAND_IN_SHAPES, Shape, headline, others
 from .timers import Gpu, StandIn, Timer

@@ -8,18 +8,22 @@ from pathlib import Path
 
 import torch
 
+from .. import machine
+
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
 
 
 def peak_megabytes(call: Callable[[], object], device: str) -> float | None:
-    """Of device memory, or of the process on Linux; None where neither can be read."""
+    """Of device memory, or of the process on Linux with glibc's allocator; None where neither can be read."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         call()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
+    if machine.allocator() != "glibc":
+        return None
     try:
         # What malloc keeps of earlier calls would hide what this one needs.
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,11 +1,16 @@
-"""Speed and memory of the four-way operator beside the copy of as many bytes and what a user would run instead.
+"""Speed and memory of the operator beside what memory itself takes and what a user would run instead.
 
     python -m benchmarks.operator.propagate [--device cpu|cuda] [--shapes 1x32x512x512 ...] [--json FILE]
 
-normalize="abs", merge="max", one gate set a channel. Every provider's result is compared with the float64 reference on
-a small shape before anything is timed. The copy, the operator and its rivals are timed in turns within one run, so that
-a ratio holds where the machine's speed drifts; figures are medians with quartiles. docs/figures/benchmarks.py
-draws them.
+A shape may be followed by options (cases.py). Every provider's result is compared with the float64 reference on a small
+shape before anything is timed. Two comparisons say what memory itself takes (comparisons.py):
+
+    copy     as many bytes, into memory that exists already
+    fresh    plain torch that reads as many bytes and returns fresh memory of the same size, as the operator does
+
+They, the operator and its rivals are timed in turns within one run, so that a ratio holds where the machine's speed
+drifts; figures are medians with quartiles. An allocator that keeps freed memory makes fresh memory cheap; the file says
+which one was loaded. docs/figures/benchmarks.py draws them.
 """
 
 from __future__ import annotations
@@ -14,36 +19,38 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-
-import spn
+from torch import Tensor
 
 from .. import machine
-from . import memory, providers
+from . import comparisons, memory, providers
+from .cases import Case, inputs, minimum_traffic, parse_case
+from .comparisons import Call
 
-SHAPES = ("1x32x512x512", "1x1x480x854", "1x32x128x128", "1x32x256x256")
+CASES = (
+    "1x32x512x512",
+    "1x32x512x512:G=1",
+    "1x32x256x256",
+    "1x32x128x128",
+    "1x1x480x854",
+    "4x64x56x56",
+    "4x64x56x56:G=1",
+    "8x384x14x14",
+    "8x768x7x7",
+    "4x96x56x56:source:sigmoid",
+    "8x384x14x14:source:sigmoid",
+    "56x576x56x2:source:sigmoid:left_to_right:forward",
+)
 DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
     "float64": torch.float64,
 }
-
-# Elements a pixel and channel that have to move: 12 gates, x and the result; backward: grad, x, 12 gates in, 13 out.
-FORWARD_ELEMENTS = 14
-BACKWARD_ELEMENTS = 27
-
-Call = Callable[[], object]
-
-
-def parse_shape(text: str) -> tuple[int, int, int, int]:
-    shape = tuple(int(part) for part in text.split("x"))
-    if len(shape) != 4 or min(shape) < 1:
-        raise argparse.ArgumentTypeError(f"a shape is NxCxHxW, got {text!r}")
-    return shape
+LARGE_MEGABYTES = 403  # the gates' gradients at 1x32x512x512
 
 
 def synchronize(device: str) -> None:
@@ -67,103 +74,122 @@ def time_in_turns(calls: dict[str, Call], device: str, seconds: float) -> dict[s
     return times
 
 
-def copy_of(total_bytes: int, device: str) -> Call:
-    """Copies so many bytes, read and written counted together."""
-    source = torch.ones(total_bytes // 2, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    return lambda: target.copy_(source)
-
-
-def inputs(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    n, channels, height, width = shape
-    x = torch.randn(shape, generator=generator).to(device, dtype)
-    gates = torch.randn(n, 4, 3, channels, height, width, generator=generator).to(device, dtype)
-    return x, gates
-
-
-def check(provider: providers.Provider, dtype: torch.dtype, device: str) -> None:
+def check(case: Case, provider: providers.Provider, dtype: torch.dtype, device: str) -> None:
     """The provider computes the same function, or nothing is timed."""
-    x, gates = inputs((1, 2, 37, 50), dtype, device)
-    expected = spn.reference.propagate_four_way(x.double(), gates.double(), normalize="abs")
-    error = ((provider(x, gates).double() - expected).norm() / expected.norm()).item()
+    given = inputs(case, dtype, device)
+    expected = providers.reference(case)(*(t.double() for t in given))
+    error = ((provider(*given).double() - expected).norm() / expected.norm()).item()
     if not error < 50 * torch.finfo(dtype).eps:
-        raise SystemExit(f"a provider is wrong: relative error {error:.1e} in {dtype}")
+        raise SystemExit(f"a provider is wrong: relative error {error:.1e} in {dtype} at {case}")
 
 
-def forward_of(provider: providers.Provider, x: torch.Tensor, gates: torch.Tensor) -> Call:
-    def forward() -> torch.Tensor:
+def small(case: Case) -> Case:
+    """A case that computes the same and is checked in no time."""
+    groups = min(2, case.groups)
+    return case._replace(shape=(1, groups * case.shape[1] // case.groups, 37, 50), groups=groups)
+
+
+def check_all(
+    cases: Sequence[Case], rivals: dict[str, providers.Rival], dtype: torch.dtype, device: str
+) -> None:
+    for case in dict.fromkeys(map(small, cases)):
+        check(case, providers.native(case), dtype, device)
+    for name, rival in rivals.items():
+        if name != "compile":  # what eager computes, and minutes for a shape of its own
+            check(Case((1, 2, 37, 50), 2), rival.provider, dtype, device)
+
+
+def forward_of(provider: providers.Provider, given: Sequence[Tensor]) -> Call:
+    def forward() -> Tensor:
         with torch.no_grad():
-            return provider(x, gates)
+            return provider(*given)
 
     return forward
 
 
-def both_of(provider: providers.Provider, x: torch.Tensor, gates: torch.Tensor) -> Call:
+def both_of(provider: providers.Provider, given: Sequence[Tensor]) -> Call:
     """Forward and backward of what a training step computes."""
-    x, gates = x.clone().requires_grad_(), gates.clone().requires_grad_()
-    grad = torch.ones_like(x)
-    return lambda: torch.autograd.grad(provider(x, gates), (x, gates), grad)
+    given = [t.detach().requires_grad_() for t in given]
+    grad = torch.ones_like(given[0])
+    return lambda: torch.autograd.grad(provider(*given), given, grad)
 
 
 def measure_pass(
-    name: str, shape, dtype: torch.dtype, device: str, rivals: dict[str, providers.Rival], seconds: float
+    name: str, case: Case, given: Sequence[Tensor], rivals: dict[str, providers.Rival], seconds: float
 ) -> list[dict]:
     """One row for the operator and one for each rival, of the pass "forward" or "both"."""
+    x, device = given[0], given[0].device.type
     call_of = forward_of if name == "forward" else both_of
-    elements = FORWARD_ELEMENTS + (0 if name == "forward" else BACKWARD_ELEMENTS)
-    x, gates = inputs(shape, dtype, device)
-    total_bytes = elements * x.numel() * x.element_size()
-    native = call_of(providers.native, x, gates)
-    copy = copy_of(total_bytes, device)
-    times = time_in_turns({"copy": copy, "native": native}, device, seconds)
-    facts = {
-        "shape": "x".join(map(str, shape)),
-        "dtype": str(dtype).removeprefix("torch."),
-        "pass": name,
-        "minimum_bytes": total_bytes,
+    provider = providers.native(case)
+    traffic = minimum_traffic(name, given)
+    returned = comparisons.sizes_returned(name, provider, given)
+    calls = {
+        "copy": comparisons.copy_of(traffic.total, device),
+        "fresh": comparisons.fresh_of(traffic.read, returned, device),
+        "native": call_of(provider, given),
     }
-    own = statistics.median(times["native"])
-    rows = [row_of("native", facts, times["native"], statistics.median(times["copy"]), own, native, device)]
-    for rival, (provider, serves) in rivals.items():
-        if not serves(name, x):
+    facts = {
+        "case": str(case),
+        "shape": "x".join(map(str, case.shape)),
+        "groups": case.groups,
+        "form": "source" if case.source else "SPN",
+        "normalize": case.normalize,
+        "directions": case.direction or "four_way",
+        "dtype": str(x.dtype).removeprefix("torch."),
+        "pass": name,
+        "minimum_bytes": traffic.total,
+        "returned_bytes": sum(returned),
+    }
+    rows = [row_of("native", facts, time_in_turns(calls, device, seconds), calls["native"], device)]
+    for rival, (rival_provider, serves) in rivals.items():
+        if not (case.is_plain and serves(name, x)):
             continue
+        call = call_of(rival_provider, given)
         try:
-            call = call_of(provider, x, gates)
-            turns = time_in_turns({"copy": copy, "native": native, rival: call}, device, seconds)
+            turns = time_in_turns({**calls, rival: call}, device, seconds)
         except providers.TooSlow as error:
-            print(f"{facts['shape']:>14} {facts['dtype']:>9} {name:>8} {rival:>10} {error}", flush=True)
+            print(f"{case!s:<27} {facts['dtype']:>9} {name:>8} {rival:>10} {error}", flush=True)
             rows.append({"provider": rival, **facts, "unfinished": str(error)})
             continue
-        own = statistics.median(turns["native"])
-        rows.append(row_of(rival, facts, turns[rival], statistics.median(turns["copy"]), own, call, device))
+        rows.append(row_of(rival, facts, turns, call, device))
     return rows
 
 
-def row_of(
-    provider: str, facts: dict, times: list[float], copy: float, native: float, call: Call, device: str
-) -> dict:
-    low, median, high = statistics.quantiles(times, n=4)
+def row_of(provider: str, facts: dict, turns: dict[str, list[float]], call: Call, device: str) -> dict:
+    low, median, high = statistics.quantiles(turns[provider], n=4)
+    copy, fresh, native = (statistics.median(turns[name]) for name in ("copy", "fresh", "native"))
     row = {
         "provider": provider,
         **facts,
         "median_ms": median,
         "quartiles_ms": [low, high],
-        "runs": len(times),
+        "runs": len(turns[provider]),
         "copy_ms": copy,
+        "fresh_ms": fresh,
         "ratio_to_copy": median / copy,
+        "ratio_to_fresh": median / fresh,
         "ratio_to_native": median / native,
         "gigabytes_per_second": facts["minimum_bytes"] / median / 1e6,
         "peak_megabytes": memory.peak_megabytes(call, device),
     }
     peak = "" if row["peak_megabytes"] is None else f" {row['peak_megabytes']:8.1f} MB"
     print(
-        f"{row['shape']:>14} {row['dtype']:>9} {row['pass']:>8} {provider:>10} {median:10.3f} ms"
+        f"{row['case']:<27} {row['dtype']:>9} {row['pass']:>8} {provider:>10} {median:10.3f} ms"
         f" {row['gigabytes_per_second']:7.1f} GB/s {row['ratio_to_copy']:8.2f} x copy"
-        f" {row['ratio_to_native']:8.2f} x native{peak}",
+        f" {row['ratio_to_fresh']:8.2f} x fresh {row['ratio_to_native']:8.2f} x native{peak}",
         flush=True,
     )
     return row
+
+
+def time_multiplication(device: str, seconds: float) -> dict[str, float]:
+    """What it takes to return fresh memory where nothing else is done."""
+    turns = time_in_turns(comparisons.multiplication(LARGE_MEGABYTES, device), device, seconds)
+    existing, fresh = (statistics.median(turns[name]) for name in ("existing", "fresh"))
+    print(
+        f"a * 2 of {LARGE_MEGABYTES} MB: {existing:.1f} ms into existing memory, {fresh:.1f} ms into fresh memory"
+    )
+    return {"megabytes": LARGE_MEGABYTES, "existing_ms": existing, "fresh_ms": fresh}
 
 
 def rivals_of(options: argparse.Namespace) -> dict[str, providers.Rival]:
@@ -182,7 +208,15 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m benchmarks.operator.propagate", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--shapes", nargs="+", type=parse_shape, default=[parse_shape(s) for s in SHAPES])
+    parser.add_argument(
+        "--shapes",
+        nargs="+",
+        type=parse_case,
+        default=[parse_case(text) for text in CASES],
+        metavar="CASE",
+        help="NxCxHxW, and options: G=..., source, a normalization, a direction, forward; "
+        "as in 4x96x56x56:source:sigmoid (default: those of docs/benchmarks.md)",
+    )
     parser.add_argument("--dtypes", nargs="+", choices=tuple(DTYPES), default=["float32", "bfloat16"])
     parser.add_argument("--passes", nargs="+", choices=("forward", "both"), default=["forward", "both"])
     parser.add_argument(
@@ -198,28 +232,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--per-column", type=Path, help="on CUDA, library built from benchmarks/cuda/per_column.cu"
     )
-    parser.add_argument("--seconds", type=float, default=2.0, help="time for each figure")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each figure")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
 
     rivals = rivals_of(options)
     facts = machine.describe(options.device)
+    facts["multiplication"] = time_multiplication(options.device, options.seconds)
     if options.device == "cpu":
         facts["matmul_gigaflops"] = machine.matmul_gigaflops()
     rows: list[dict] = []
-    for name in options.dtypes:
-        dtype = DTYPES[name]
-        check(providers.native, dtype, options.device)
-        if dtype == torch.float32:
-            for rival in rivals:
-                if rival != "compile":  # what eager computes, and minutes for a shape of its own
-                    check(rivals[rival].provider, dtype, options.device)
-        for shape in options.shapes:
-            for pass_name in options.passes:
-                served = rivals if dtype == torch.float32 else {}
-                rows += measure_pass(pass_name, shape, dtype, options.device, served, options.seconds)
-                if options.json:
-                    machine.write_results(options.json, facts, rows)
+    for dtype in map(DTYPES.__getitem__, options.dtypes):
+        served = rivals if dtype == torch.float32 else {}
+        check_all(options.shapes, served, dtype, options.device)
+        for case in options.shapes:
+            given = inputs(case, dtype, options.device)
+            for name in case.passes:
+                if name in options.passes:
+                    rows += measure_pass(name, case, given, served, options.seconds)
+                    if options.json:
+                        machine.write_results(options.json, facts, rows)
     return 0
 
 

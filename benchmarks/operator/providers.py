@@ -1,4 +1,4 @@
-"""What a user would run instead: each provider turns (x, gates) into the merged map, four-way, "abs", "max"."""
+"""The operator, and what else a user would run: a rival makes the merged map of (x, gates), four-way, "abs", "max"."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from torch import Tensor
 
 import spn
 
+from .cases import Case
+
 MOST_VALUES = 1 << 21  # of x, for providers that keep every line as a tensor
 
-Provider = Callable[[Tensor, Tensor], Tensor]
+Provider = Callable[..., Tensor]  # of x, gates and, in source form, source
 
 
 class TooSlow(Exception):
@@ -29,8 +31,21 @@ class Rival(NamedTuple):
     serves: Callable[[str, Tensor], bool]
 
 
-def native(x: Tensor, gates: Tensor) -> Tensor:
-    return spn.propagate_four_way(x, gates, normalize="abs")
+def native(case: Case) -> Provider:
+    return _provider(case, spn.propagate, spn.propagate_four_way)
+
+
+def reference(case: Case) -> Provider:
+    return _provider(case, spn.reference.propagate, spn.reference.propagate_four_way)
+
+
+def _provider(case: Case, one_way: Callable[..., Tensor], four_way: Callable[..., Tensor]) -> Provider:
+    def run(x: Tensor, gates: Tensor, source: Tensor | None = None) -> Tensor:
+        if case.direction:
+            return one_way(x, gates, case.direction, source=source, normalize=case.normalize)
+        return four_way(x, gates, source=source, normalize=case.normalize)
+
+    return run
 
 
 def eager(x: Tensor, gates: Tensor) -> Tensor:

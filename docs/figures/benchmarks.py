@@ -3,6 +3,7 @@
     python -m docs.figures.benchmarks
 
 reads   propagate_cpu.json   python -m benchmarks.operator.propagate
+        propagate_cpu_tcmalloc.json   the same without rivals, under an allocator that keeps freed memory
         sizes_cpu.json       python -m benchmarks.operator.propagate, square maps of growing size
         compile_cpu.json     python -m benchmarks.operator.propagate --rivals compile, small square maps
         stages_cpu.json      python -m benchmarks.operator.stages
@@ -12,6 +13,8 @@ writes  docs/_static/benchmarks/*.svg and docs/_generated/benchmarks_*.md
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -19,7 +22,7 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
-from benchmarks.operator.propagate import BACKWARD_ELEMENTS, FORWARD_ELEMENTS
+from benchmarks.operator.cases import parse_case
 from benchmarks.tables import markdown
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +35,7 @@ FORWARD_OPERATIONS = 4 * 20
 BACKWARD_OPERATIONS = 4 * 60
 
 PASSES = {"forward": "forward", "both": "forward and backward"}
+LARGEST = "1x32x512x512"
 MARKERS = {"forward": "o", "both": "s"}
 
 
@@ -47,9 +51,11 @@ def save(figure, name: str) -> None:
     plt.close(figure)
 
 
-def write_table(name: str, header: tuple[str, ...], rows: list[tuple[str, ...]], note: str) -> None:
+def write_table(
+    name: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str, words: int = 3
+) -> None:
     TABLES.mkdir(parents=True, exist_ok=True)
-    table = markdown(header, rows, words=3)
+    table = markdown(header, rows, words=words)
     (TABLES / f"benchmarks_{name}.md").write_text(f"{table}\n\n{note}\n")
 
 
@@ -69,16 +75,14 @@ def width_of(row: dict) -> int:
 
 
 def operations_per_byte(row: dict) -> float:
-    size = {"float64": 8, "float32": 4}.get(row["dtype"], 2)
-    if row["pass"] == "forward":
-        return FORWARD_OPERATIONS / (size * FORWARD_ELEMENTS)
-    return (FORWARD_OPERATIONS + BACKWARD_OPERATIONS) / (size * (FORWARD_ELEMENTS + BACKWARD_ELEMENTS))
+    operations = FORWARD_OPERATIONS + (0 if row["pass"] == "forward" else BACKWARD_OPERATIONS)
+    return operations * math.prod(map(int, row["shape"].split("x"))) / row["minimum_bytes"]
 
 
 def draw_roofline(results: dict) -> None:
     """Operations a second against operations a byte, under the copy's bandwidth and a matrix product's speed."""
-    rows = finished(results["rows"], provider="native")
-    bandwidth = max(r["minimum_bytes"] / r["copy_ms"] / 1e6 for r in rows if r["shape"] == "1x32x512x512")
+    rows = finished(results["rows"], provider="native", case=LARGEST)
+    bandwidth = max(r["minimum_bytes"] / r["copy_ms"] / 1e6 for r in rows)
     roof = results["machine"]["matmul_gigaflops"]
     figure, axes = plt.subplots(figsize=(6, 4))
     intensities = [0.25, roof / bandwidth, 64]
@@ -86,8 +90,6 @@ def draw_roofline(results: dict) -> None:
     axes.annotate("copy", (0.5, 0.62 * bandwidth), ha="right", va="bottom")
     axes.annotate("matrix product", (roof / bandwidth * 1.3, roof), va="bottom")
     for row in rows:
-        if row["shape"] != "1x32x512x512":
-            continue
         intensity = operations_per_byte(row)
         axes.plot(
             intensity,
@@ -140,29 +142,80 @@ def draw_speed_up(results: dict) -> None:
     save(figure, "speed_up")
 
 
-def write_propagate(results: dict) -> None:
-    rows = [
-        (
-            r["shape"].replace("x", " × "),
-            r["dtype"],
-            f"{r['provider']}, {PASSES[r['pass']]}",
-            f"{r['median_ms']:.2f} ({r['quartiles_ms'][0]:.2f}–{r['quartiles_ms'][1]:.2f})",
-            f"{r['minimum_bytes'] / 1e6:.0f}",
-            f"{r['gigabytes_per_second']:.1f}",
-            f"{r['copy_ms']:.2f}",
-            f"{r['ratio_to_copy']:.2f}",
-            f"{r['ratio_to_native']:.1f}",
-            "" if r["peak_megabytes"] is None else f"{r['peak_megabytes']:.0f}",
-        )
-        for r in finished(results["rows"])
+def options_of(text: str) -> str:
+    """What a case has beside its shape, in words."""
+    case = parse_case(text)
+    words = [f"G = {case.groups}"] if case.groups != case.shape[1] else []
+    words += ["source"] if case.source else []
+    words += [case.normalize] if case.normalize != "abs" else []
+    words += ["one direction"] if case.direction else []
+    return ", ".join(words)
+
+
+def write_propagate(name: str, dtype: str, runs: Sequence[dict]) -> None:
+    """A row for each case and pass, with the operator's time and its two ratios in each of the runs."""
+    found = [
+        {(r["case"], r["pass"]): r for r in finished(run["rows"], provider="native", dtype=dtype)}
+        for run in runs
     ]
-    header = ("shape", "dtype", "who, pass", "ms, median (quartiles)", "minimum MB", "GB/s", "copy ms")
-    header += ("× copy", "× native", "peak MB")
+    rows = []
+    for case, pass_name in found[0]:
+        of_runs = [rows_of_run[case, pass_name] for rows_of_run in found]
+        first = pass_name == "forward"
+        cells = [of_runs[0]["shape"].replace("x", " × ") if first else "", options_of(case) if first else ""]
+        cells += ["forward" if first else "and backward", f"{of_runs[0]['minimum_bytes'] / 1e6:.0f}"]
+        for r in of_runs:
+            cells += [f"{r['median_ms']:.1f}", f"{r['ratio_to_copy']:.1f}", f"{r['ratio_to_fresh']:.1f}"]
+        rows.append(cells)
+    header = [f"N × C × H × W, {dtype}", "", "pass", "MB"]
+    for run in runs:
+        header += [f"{run['machine']['allocator']}: ms", "/ copy", "/ fresh"]
+    commits = sorted({run["machine"]["commit"] for run in runs})
+    write_table(name, header, rows, machine_note({**runs[0]["machine"], "commit": "`, `".join(commits)}))
+
+
+def write_rivals(results: dict) -> None:
+    """A row for each case and pass that a rival ran: the operator's time, and the rivals' as multiples of it."""
+    rows = {(r["case"], r["pass"], r["provider"]): r for r in finished(results["rows"], dtype="float32")}
+    rivals = list(dict.fromkeys(provider for _, _, provider in rows if provider != "native"))
+    table = []
+    for case, name, provider in rows:
+        others = [rows.get((case, name, rival)) for rival in rivals]
+        if provider != "native" or not any(others):
+            continue
+        own = rows[case, name, "native"]
+        low, high = own["quartiles_ms"]
+        cells = [
+            own["shape"].replace("x", " × "),
+            PASSES[name],
+            f"{own['median_ms']:.1f} ({low:.1f}–{high:.1f})",
+        ]
+        cells += [f"{own['gigabytes_per_second']:.1f}", megabytes(own)]
+        for other in others:
+            cells += [f"{other['ratio_to_native']:.1f} ×", megabytes(other)] if other else ["", ""]
+        table.append(cells)
+    header = ["N × C × H × W, float32", "pass", "operator: ms (quartiles)", "GB/s", "peak MB"]
+    for rival in rivals:
+        header += [f"{rival}", "peak MB"]
     unfinished = [
-        f"{r['provider']} at {r['shape']}: {r['unfinished']}" for r in results["rows"] if "unfinished" in r
+        f"{r['provider']} at {r['case']}: {r['unfinished']}." for r in results["rows"] if "unfinished" in r
     ]
-    note = machine_note(results["machine"])
-    write_table("propagate", header, rows, " ".join([note, *(f"{u}." for u in unfinished)]))
+    write_table("rivals", header, table, " ".join([machine_note(results["machine"]), *unfinished]), words=2)
+
+
+def megabytes(row: dict) -> str:
+    return "" if row["peak_megabytes"] is None else f"{row['peak_megabytes']:.0f}"
+
+
+def write_fresh_memory(runs: Sequence[dict]) -> None:
+    """The same multiplication with and without memory to write into."""
+    rows = []
+    for facts in (run["machine"] for run in runs):
+        existing, fresh = facts["multiplication"]["existing_ms"], facts["multiplication"]["fresh_ms"]
+        rows.append((facts["allocator"], f"{existing:.0f}", f"{fresh:.0f}", f"{fresh / existing:.1f}"))
+    large = runs[0]["machine"]["multiplication"]["megabytes"]
+    header = ("allocator", f"`torch.mul(a, 2, out=b)`, {large} MB: ms", "`a * 2`: ms", "ratio")
+    write_table("fresh_memory", header, rows, machine_note(runs[0]["machine"]), words=1)
 
 
 def write_sizes(results: dict) -> None:
@@ -208,10 +261,14 @@ def write_stages(results: dict) -> None:
 def main() -> None:
     names = ("propagate", "sizes", "compile", "stages")
     propagate, sizes, compiled, stages = (load(f"{name}_cpu.json") for name in names)
+    runs = (propagate, load("propagate_cpu_tcmalloc.json"))
     draw_roofline(propagate)
     draw_speed_up(propagate)
     draw_sizes(sizes)
-    write_propagate(propagate)
+    write_propagate("propagate", "float32", runs)
+    write_propagate("bfloat16", "bfloat16", runs)
+    write_rivals(propagate)
+    write_fresh_memory(runs)
     write_sizes(sizes)
     write_compile(compiled)
     write_stages(stages)

@@ -6,6 +6,7 @@ python -m docs.figures.readme
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 from benchmarks.tables import markdown
@@ -19,6 +20,7 @@ KINDS = {
     "1/32": "the true mask at 1/32",
     "predictions": "a network's predictions (OSVOS)",
 }
+CASES = ("1x32x512x512", "1x1x480x854", "1x32x128x128", "1x32x256x256")
 METHODS = {"coarse": "as it is", "SPN refiner": "`SPNRefiner`"}
 
 
@@ -40,28 +42,28 @@ def refinement(record: dict) -> str:
 
 
 def speed(record: dict) -> str:
-    """float32: milliseconds, the ratio to the copy, and how many times as long PyTorch and numba take."""
+    """float32: milliseconds, the ratios to what memory takes, and how many times as long PyTorch and numba take."""
     rows = {
-        (r["shape"], r["provider"], r["pass"]): r
+        (r["case"], r["pass"], r["provider"]): r
         for r in record["rows"]
         if r["dtype"] == "float32" and "median_ms" in r
     }
     lines = []
-    for (shape, provider, direction), row in rows.items():
-        if provider != "native":
-            continue
-        others = [rows.get((shape, other, direction)) for other in ("eager", "numba")]
+    for case, name in product(CASES, ("forward", "both")):
+        row = rows[case, name, "native"]
+        others = [rows.get((case, name, other)) for other in ("eager", "numba")]
         cells = [
-            shape.replace("x", " x ") if direction == "forward" else "",
-            {"forward": "forward", "both": "and backward"}[direction],
+            case.replace("x", " x ") if name == "forward" else "",
+            {"forward": "forward", "both": "and backward"}[name],
             f"{row['median_ms']:.1f}",
             f"{row['ratio_to_copy']:.1f}",
+            f"{row['ratio_to_fresh']:.1f}",
             *(f"{other['ratio_to_native']:.0f} x" if other else "" for other in others),
         ]
         lines.append(cells)
-    table = markdown(("N x C x H x W, float32", "", "ms", "/ copy", "PyTorch", "numba"), lines)
+    table = markdown(("N x C x H x W, float32", "", "ms", "/ copy", "/ fresh", "PyTorch", "numba"), lines)
     facts = record["machine"]
-    return f"{table}\n\n{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}."
+    return f"{table}\n\n{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}, {facts['allocator']}."
 
 
 FIGURES = {"refine": ("refine_quality.json", refinement), "speed": ("propagate_cpu.json", speed)}

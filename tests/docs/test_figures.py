@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from benchmarks.operator.cases import parse_case
+from benchmarks.operator.propagate import CASES
 from docs.figures import architecture, benchmarks, four_triangles, refiner_table, temporal_filters
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -60,3 +62,46 @@ def test_table_of_the_refiner_has_a_row_a_method_and_marks_the_best():
     lines = refiner_table.table(record).splitlines()
     assert lines[2] == "| coarse | 0.800 | **0.500** | **0.250** | 0 |"
     assert lines[3] == "| SPN refiner | **0.900** | **0.500** | **0.250** | 0.12 |"
+
+
+def test_table_of_the_operator_has_a_row_for_each_case_and_pass_and_three_columns_for_each_allocator(
+    tmp_path, monkeypatch
+):
+    def row(case, name, milliseconds):
+        shape = case.split(":")[0]
+        same = {"case": case, "shape": shape, "dtype": "float32", "provider": "native", "pass": name}
+        ratios = {"ratio_to_copy": milliseconds / 4, "ratio_to_fresh": milliseconds / 5}
+        return {**same, "minimum_bytes": 3e6, "median_ms": milliseconds, **ratios}
+
+    def run(allocator, milliseconds):
+        facts = {"cpu": "a", "threads": 1, "python": "b", "torch": "c", "commit": "d", "allocator": allocator}
+        cases = [
+            ("1x8x4x4", "forward"),
+            ("1x8x4x4", "both"),
+            ("2x8x4x4:G=2:source:unit:top_to_bottom", "forward"),
+        ]
+        return {"machine": facts, "rows": [row(*case, milliseconds) for case in cases]}
+
+    monkeypatch.setattr(benchmarks, "TABLES", tmp_path)
+    benchmarks.write_propagate("name", "float32", [run("glibc", 20), run("jemalloc", 10)])
+    header, _, *rows = (tmp_path / "benchmarks_name.md").read_text().splitlines()
+    assert "glibc: ms | / copy | / fresh | jemalloc: ms | / copy | / fresh" in header
+    assert rows[:3] == [
+        "| 1 × 8 × 4 × 4 |  | forward | 3 | 20.0 | 5.0 | 4.0 | 10.0 | 2.5 | 2.0 |",
+        "|  |  | and backward | 3 | 20.0 | 5.0 | 4.0 | 10.0 | 2.5 | 2.0 |",
+        "| 2 × 8 × 4 × 4 | G = 2, source, unit, one direction | forward | 3 | 20.0 | 5.0 | 4.0 | 10.0 | 2.5 | 2.0 |",
+    ]
+
+
+def test_the_result_files_of_the_operator_are_of_two_allocators_and_the_same_cases():
+    runs = [benchmarks.load(name) for name in ("propagate_cpu.json", "propagate_cpu_tcmalloc.json")]
+    assert [run["machine"]["allocator"] for run in runs] == ["glibc", "tcmalloc"]
+    measured = [
+        [(r["case"], r["pass"]) for r in benchmarks.finished(run["rows"], provider="native")] for run in runs
+    ]
+    assert measured[0] == measured[1] == measured_cases()
+
+
+def measured_cases():
+    cases = [parse_case(text) for text in CASES]
+    return [(str(case), name) for _ in ("float32", "bfloat16") for case in cases for name in case.passes]

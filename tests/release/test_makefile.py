@@ -1,0 +1,157 @@
+"""What make sets up: which packages for which target, what a user sees of it, and what is left where it fails."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEMO = [
+    "Creating .venv",
+    "Installing PyTorch and what the pipeline needs (some gigabytes: minutes)",
+    "Compiling the kernels (a minute or two)",
+]
+REST = "Installing also what tests and style checks and documents need"
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+# Stands in for python3 and for the environment's python: notes its calls, and fails where a file says so.
+PYTHON = """#!/bin/sh
+echo "$@" >> calls.txt
+case "$*" in
+    "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    *"$(cat fails.txt 2>/dev/null || echo nothing fails)"*) echo "the reason why"; exit 3 ;;
+esac
+case "$*" in *" install "*|*build_ext*) echo "a line that nobody needs" ;; esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    for name in ("Makefile", "pyproject.toml", "setup.py", "build_kernels.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "csrc").mkdir()
+    (tmp_path / "csrc" / "sweep.h").touch()
+    stub = tmp_path / "python"
+    stub.write_text(PYTHON)
+    stub.chmod(0o755)
+    return tmp_path
+
+
+def make(checkout, *arguments):
+    """(exit status, lines printed, calls of python made)"""
+    calls = checkout / "calls.txt"
+    calls.unlink(missing_ok=True)
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "VENV", "PYTHON")
+    }
+    done = subprocess.run(
+        ["make", "PYTHON=./python", "SPN_BUILD=cpu", *arguments],
+        cwd=checkout, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    made = calls.read_text().splitlines() if calls.exists() else []
+    return done.returncode, done.stdout.splitlines(), made
+
+
+def installs(calls):
+    return [call for call in calls if " install " in call]
+
+
+def test_the_demo_installs_what_the_pipeline_needs_and_no_more(checkout):
+    status, lines, calls = make(checkout, "demo")
+    assert status == 0
+    assert lines == [*DEMO, ".venv/bin/python -m vos_pipeline demo --out demo --overwrite"]
+    assert len(installs(calls)) == 2
+    text = " ".join(installs(calls))
+    assert ".[vos] torch torchvision" in text
+    assert re.findall(r"\[(.*?)\]", text) == ["vos"]
+
+
+@pytest.mark.parametrize("first", ["demo", "test"])
+def test_either_of_demo_and_test_can_come_first(checkout, first):
+    second = {"demo": "test", "test": "demo"}[first]
+    assert make(checkout, first)[0] == 0
+    status, lines, calls = make(checkout, second)
+    assert status == 0
+    # What is there is not installed again. To install the package anew would remove its kernels.
+    assert installs(calls) == (
+        ["-m pip install --no-compile spatial-propagation[all]"] if first == "demo" else []
+    )
+    assert (REST in lines) == (first == "demo")
+    assert not set(DEMO) & set(lines)
+
+
+@pytest.mark.parametrize(
+    "target", ["test", "test-fast", "lint", "docs", "figures", "release-check", "cuda-check"]
+)
+def test_the_others_need_everything(checkout, target):
+    _, lines, _ = make(checkout, "-n", target)
+    assert any("spatial-propagation[all]" in line for line in lines)
+
+
+def test_what_runs_side_by_side_after_the_style_checks_sets_nothing_up(checkout):
+    """.ci/run begins with make lint for that reason."""
+    make(checkout, "lint")  # fails: ruff is not there
+    for target in ("docs", "release-check", "cuda-check", "test"):
+        status, _, calls = make(checkout, target)
+        assert status == 0
+        assert not [call for call in calls if "install" in call or "build_ext" in call], target
+
+
+def test_steps_come_one_after_the_other_also_where_make_runs_several(checkout):
+    status, _, calls = make(checkout, "-j", "8", "test", "demo")
+    assert status == 0
+    steps = [call for call in calls if "install" in call or "build_ext" in call or "venv" in call]
+    assert ["venv" in steps[0], ".[vos]" in steps[2], "build_ext" in steps[3], "[all]" in steps[4]] == [
+        True
+    ] * 4
+    assert len(steps) == 5
+
+
+@pytest.mark.parametrize(("fails", "message"), [(".[vos]", DEMO[1]), ("build_ext", DEMO[2])])
+def test_a_user_sees_why_it_failed(checkout, fails, message):
+    (checkout / "fails.txt").write_text(fails)
+    status, lines, calls = make(checkout, "demo")
+    assert status != 0
+    assert "the reason why" in lines
+    assert f"This failed: {message}. The whole log: .venv/log.txt" in lines
+    assert not any("vos_pipeline" in call for call in calls)
+    assert "the reason why" in (checkout / ".venv" / "log.txt").read_text()
+    (checkout / "fails.txt").unlink()
+    status, lines, _ = make(checkout, "demo")
+    assert status == 0 and message in lines
+
+
+def test_an_environment_that_was_left_half_made_is_made_anew(checkout):
+    (checkout / "fails.txt").write_text(".[vos]")
+    assert make(checkout, "demo")[0] != 0
+    half = checkout / ".venv" / "half of a package"
+    half.touch()
+    (checkout / "fails.txt").unlink()
+    assert make(checkout, "demo")[1][:3] == DEMO
+    assert not half.exists()
+
+
+def test_an_environment_of_the_user_s_own_is_never_removed(checkout):
+    mine = checkout / ".venv" / "mine"
+    mine.parent.mkdir()
+    mine.touch()
+    (checkout / "fails.txt").write_text(".[vos]")
+    assert make(checkout, "demo")[0] != 0 and make(checkout, "demo")[0] != 0
+    (checkout / "fails.txt").unlink()
+    assert make(checkout, "demo")[0] == 0
+    assert mine.exists()
+
+
+def test_what_changes_is_done_again_and_no_more(checkout):
+    assert make(checkout, "test")[0] == 0
+    for changed, steps in (("csrc/sweep.h", [DEMO[2]]), ("pyproject.toml", [*DEMO, REST]), ("README.md", [])):
+        earlier = time.time() - 100
+        for path in checkout.rglob("*"):
+            os.utime(path, (earlier, earlier))
+        (checkout / changed).touch()
+        assert make(checkout, "test")[1][:-1] == steps, changed
