@@ -63,6 +63,22 @@ SPN_HD T reciprocal(T value) {
 // nearest to value / ln 2, exp(value) = 2^n exp(r) where |r| <= ln 2 / 2, and exp(r) is its Taylor polynomial. Adding
 // and subtracting 1.5 * 2^mantissa rounds to n, and leaves n in the low bits, from where it is shifted into the
 // exponent.
+template <int kDegree>
+constexpr double reciprocal_factorial() {
+  double factorial = 1;
+  for (int k = 2; k <= kDegree; ++k) factorial *= k;
+  return 1 / factorial;
+}
+
+template <int kDegree, typename T>
+SPN_HD T taylor_of_exponential(T r, T sum) {
+  if constexpr (kDegree < 0) {
+    return sum;
+  } else {
+    return taylor_of_exponential<kDegree - 1>(r, sum * r + T(reciprocal_factorial<kDegree>()));
+  }
+}
+
 template <typename T, typename Bits, int kMantissa, int kBias, int kDegree>
 SPN_HD T exponential_by_series(T value) {
   constexpr T rounder = T(3) * T(Bits(1) << (kMantissa - 1));
@@ -71,8 +87,7 @@ SPN_HD T exponential_by_series(T value) {
   const T shifted = value * T(1.4426950408889634) + rounder;
   const T n = shifted - rounder;
   const T r = (value - n * T(0.693145751953125)) - n * T(1.4286068203094172e-06);  // ln 2 in two parts
-  T sum = T(1);
-  for (int k = kDegree; k > 0; --k) sum = T(1) + sum * r * (T(1) / T(k));
+  const T sum = taylor_of_exponential<kDegree>(r, T(0));
   Bits bits;
   __builtin_memcpy(&bits, &shifted, sizeof(bits));
   bits = (bits + kBias) << kMantissa;
@@ -139,21 +154,23 @@ SPN_HD T absolute_sum(Taps<T> g) {
 
 // sigmoid  p_k = s_k / sum_{V} s,   s_k = sigmoid(g_k)
 // The quotient does not change when every s is scaled: where all gates are so negative that sigmoid(g) ~ exp(g) nears
-// underflow, the largest is factored out and s_k = exp(g_k - max g).
+// underflow, the largest is factored out and s_k = exp(g_k - max g). With s_k = n_k / d_k as fractions, where d is 1 to
+// 2, all taps together need one division: p_minus is n_minus d_zero d_plus over the sum of the three such products.
 template <typename T>
 struct Sigmoids {
-  Taps<T> s;           // scaled sigmoid
-  Taps<T> complement;  // 1 - sigmoid(g)
+  Taps<T> n;           // of taps that do not exist: zero
+  Taps<T> complement;  // 1 - s_k = complement_k / d_k
+  Taps<T> d;
 };
 
 template <typename T>
-SPN_HD void scaled_sigmoid(T g, T shift, T& s, T& complement) {
+SPN_HD void scaled_sigmoid(T g, T shift, T& n, T& complement, T& d) {
   const T u = g - shift;
   const T e = exponential(-magnitude(u));
-  const T inverse = reciprocal(T(1) + e);
-  const bool shifted = shift != T(0);
-  s = shifted ? e : (u < T(0) ? e * inverse : inverse);
-  complement = shifted ? T(1) : (u < T(0) ? inverse : e * inverse);
+  // Right for shifted gates, too: their u is 0 at most, and there e = 1.
+  n = u < T(0) ? e : T(1);
+  complement = u < T(0) ? T(1) : e;
+  d = shift != T(0) ? T(1) : T(1) + e;
 }
 
 template <typename T>
@@ -162,13 +179,19 @@ SPN_HD Sigmoids<T> sigmoids(Taps<T> g, bool has_minus, bool has_plus) {
   if (has_minus && g.minus > largest) largest = g.minus;
   if (has_plus && g.plus > largest) largest = g.plus;
   const T shift = largest < T(-60) ? largest : T(0);
-  Sigmoids<T> result;
-  scaled_sigmoid(has_minus ? g.minus : shift, shift, result.s.minus, result.complement.minus);
-  scaled_sigmoid(g.zero, shift, result.s.zero, result.complement.zero);
-  scaled_sigmoid(has_plus ? g.plus : shift, shift, result.s.plus, result.complement.plus);
-  if (!has_minus) result.s.minus = T(0);
-  if (!has_plus) result.s.plus = T(0);
-  return result;
+  Sigmoids<T> s;
+  scaled_sigmoid(has_minus ? g.minus : shift, shift, s.n.minus, s.complement.minus, s.d.minus);
+  scaled_sigmoid(g.zero, shift, s.n.zero, s.complement.zero, s.d.zero);
+  scaled_sigmoid(has_plus ? g.plus : shift, shift, s.n.plus, s.complement.plus, s.d.plus);
+  if (!has_minus) s.n.minus = T(0);
+  if (!has_plus) s.n.plus = T(0);
+  return s;
+}
+
+// Each tap's factor times the other taps' d.
+template <typename T>
+SPN_HD Taps<T> times_others(Taps<T> factor, Taps<T> d) {
+  return {factor.minus * (d.zero * d.plus), factor.zero * (d.minus * d.plus), factor.plus * (d.minus * d.zero)};
 }
 
 // Raw gates g to weights p; p of a tap that does not exist is zero.
@@ -176,7 +199,8 @@ template <Normalize kMode, typename T>
 SPN_HD Taps<T> normalize(Taps<T> g, bool has_minus, bool has_plus) {
   Taps<T> p = g;
   if (kMode == Normalize::sigmoid) {
-    p = sigmoids(g, has_minus, has_plus).s;
+    const Sigmoids<T> s = sigmoids(g, has_minus, has_plus);
+    p = times_others(s.n, s.d);
     const T scale = reciprocal(p.minus + p.zero + p.plus);
     return {p.minus * scale, p.zero * scale, p.plus * scale};
   }
@@ -197,9 +221,11 @@ SPN_HD Taps<T> normalize_adjoint(Taps<T> g, Taps<T> p, Taps<T> dp, bool has_minu
   if (kMode == Normalize::none) return dp;
   const T along = dot(p, dp);
   if (kMode == Normalize::sigmoid) {
-    const Taps<T> complement = sigmoids(g, has_minus, has_plus).complement;
-    return {p.minus * complement.minus * (dp.minus - along), p.zero * complement.zero * (dp.zero - along),
-            p.plus * complement.plus * (dp.plus - along)};
+    const Sigmoids<T> s = sigmoids(g, has_minus, has_plus);
+    const Taps<T> complement = times_others(s.complement, s.d);
+    const T scale = reciprocal(s.d.minus * s.d.zero * s.d.plus);
+    return {p.minus * complement.minus * scale * (dp.minus - along), p.zero * complement.zero * scale * (dp.zero - along),
+            p.plus * complement.plus * scale * (dp.plus - along)};
   }
   const T floor = absolute_floor<kMode, T>();
   const T total = absolute_sum(g);

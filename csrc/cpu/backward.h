@@ -53,9 +53,10 @@ void backward_sweep(const BackwardArgs& b, Inputs& inputs, int64_t begin, int64_
       for (int64_t i = 0; b.reads_hidden() && i + 1 < block.count; ++i) {
         kernels.forward(inputs.line(i, previous(i)), hidden + i * stride);
       }
+      const auto backward_line = b.grad_gates && grad_gates.adds(q) ? kernels.add : kernels.backward;
       for (int64_t i = block.count - 1; i >= 0; --i) {
         const LineGradients<T> out{grads_x + i * stride, grad_gates.line(block, q, i), grad_source.line(i)};
-        kernels.backward(inputs.line(i, previous(i)), grads + i * stride, carry, sent + kPadding, out);
+        backward_line(inputs.line(i, previous(i)), grads + i * stride, carry, sent + kPadding, out);
       }
 
       if (b.grad_x) store(q, block, grads_x);

@@ -27,7 +27,7 @@ void with_result_gradient(const BackwardArgs& b, int d, Visit visit) {
   }
 }
 
-// Gradient lines of something that several planes in a row share, and their sum over these planes.
+// Lines of the source's gradient, and their sum over the planes in a row that share the source.
 template <typename T>
 struct SharedGradient {
   T* lines;  // of the planes at hand
@@ -80,10 +80,13 @@ class GateGradients<S, PlaneInputs<S>> {
         end_(end),
         d_(d),
         size_(PlaneInputs<S>::kLines * inputs.stride),
-        shared_(Slot::grad_gates, Slot::grad_gates_total, 3 * size_),
+        lines_(scratch<T>(Slot::grad_gates, 3 * size_)),
         streams_(streams_gate_gradients<S>(b)),
         direct_(b.grad_gates && !streams_ && std::is_same_v<S, T> && inputs.sweep.position_stride == 1 &&
                 b.gate_size() == 1) {}
+
+  // Whether plane q's gradient is to be added to that of the planes before it.
+  bool adds(int64_t q) const { return !enters_group(b_.gate_size(), q, begin_); }
 
   // A gradient that no other plane adds to goes where it belongs at once, if that is laid out like a line.
   TapLines<T> line(const Block& block, int64_t q, int64_t i) const {
@@ -92,17 +95,15 @@ class GateGradients<S, PlaneInputs<S>> {
       const auto at = [&](int tap) { return reinterpret_cast<T*>(plane(q, tap)) + o; };
       return {at(0), at(1), at(2)};
     }
-    T* line = shared_.lines + i * inputs_.stride;
+    T* line = lines_ + i * inputs_.stride;
     return {line, line + size_, line + 2 * size_};
   }
 
   void store(const Block& block, int64_t q) {
-    if (direct_) return;
-    T* lines = shared_.add(enters_group(b_.gate_size(), q, begin_), leaves_group(b_.gate_size(), q, end_));
-    if (!lines) return;
-    inputs_.gates().adjoint(block, lines, inputs_.stride, size_);
+    if (direct_ || !leaves_group(b_.gate_size(), q, end_)) return;
+    inputs_.gates().adjoint(block, lines_, inputs_.stride, size_);
     for (int tap = 0; tap < 3; ++tap) {
-      const T* from = lines + tap * size_;
+      const T* from = lines_ + tap * size_;
       if (streams_) {
         const Stream<T> write{reinterpret_cast<T*>(plane(q, tap))};
         scatter_lines(inputs_.sweep, block, from, inputs_.stride, write);
@@ -121,7 +122,7 @@ class GateGradients<S, PlaneInputs<S>> {
   int64_t begin_, end_;
   int d_;
   int64_t size_;
-  SharedGradient<T> shared_;
+  T* lines_;
   bool streams_, direct_;
 };
 
@@ -155,14 +156,12 @@ class SourceGradients<S, PlaneInputs<S>> {
   SharedGradient<T> shared_;
 };
 
-// Sums over the lanes and the sets of a task that all share what `lines` are the gradient of, as lines of positions.
+// Sums over the lanes of a set, which all share what the lines of vectors are the gradient of.
 template <typename T>
-T* add_sets(SharedGradient<T>& shared, Slot slot, bool first, bool last, int64_t positions) {
-  const T* total = shared.add(first, last);
-  if (!total) return nullptr;
+T* sums_of_lanes(const T* vectors, int64_t positions, Slot slot) {
   T* lines = scratch<T>(slot, positions);
   std::fill_n(lines, positions, T(0));
-  add_lanes(total, positions, lines);
+  add_lanes(vectors, positions, lines);
   return lines;
 }
 
@@ -179,26 +178,28 @@ class GateGradients<S, SetInputs<S>> {
         end_(end),
         d_(d),
         size_(SetInputs<S>::kLines * inputs.stride),
-        shared_(Slot::grad_gates, Slot::grad_gates_total, 3 * size_) {}
+        lines_(scratch<T>(Slot::grad_gates, 3 * size_)) {}
+
+  bool adds(int64_t q) const { return inputs_.shares_gates() && q != begin_; }
 
   TapLines<T> line(const Block&, int64_t, int64_t i) const {
-    T* line = shared_.lines + i * inputs_.stride;
+    T* line = lines_ + i * inputs_.stride;
     return {line, line + size_, line + 2 * size_};
   }
 
   void store(const Block& block, int64_t q) {
     if (inputs_.shares_gates()) return store_shared(block, q);
     for (int tap = 0; tap < 3; ++tap) {
-      inputs_.put_sums(block, q, shared_.lines + tap * size_, b_.gate_size(),
+      inputs_.put_sums(block, q, lines_ + tap * size_, b_.gate_size(),
                        [&](int64_t p) { return plane(p, tap); });
     }
   }
 
  private:
   void store_shared(const Block& block, int64_t q) {
+    if (q + kPlanes < end_) return;
     const int64_t positions = inputs_.sweep.positions, size = SetInputs<S>::kLines * positions;
-    T* lines = add_sets(shared_, Slot::grad_gates_lines, q == begin_, q + kPlanes >= end_, 3 * size);
-    if (!lines) return;
+    T* lines = sums_of_lanes(lines_, 3 * size, Slot::grad_gates_lines);
     inputs_.gates().adjoint(block, lines, positions, size);
     for (int tap = 0; tap < 3; ++tap) {
       scatter_lines(inputs_.sweep, block, lines + tap * size, positions, Assign<S, T>{plane(q, tap), T(1)});
@@ -212,7 +213,7 @@ class GateGradients<S, SetInputs<S>> {
   int64_t begin_, end_;
   int d_;
   int64_t size_;
-  SharedGradient<T> shared_;
+  T* lines_;
 };
 
 template <typename S>
@@ -235,9 +236,10 @@ class SourceGradients<S, SetInputs<S>> {
     const auto plane = [&](int64_t p) { return static_cast<S*>(b_.grad_source) + source_offset(b_, p, d_); };
     const int64_t size = b_.source_size(), positions = inputs_.sweep.positions;
     if (size <= kPlanes) return inputs_.put_sums(block, q, shared_.lines, size, plane);
-    const int64_t values = SetInputs<S>::kLines * positions;
-    const T* lines = add_sets(shared_, Slot::grad_source_lines, q == begin_, q + kPlanes >= end_, values);
-    if (lines) scatter_lines(inputs_.sweep, block, lines, positions, Assign<S, T>{plane(q), T(1)});
+    const T* total = shared_.add(q == begin_, q + kPlanes >= end_);
+    if (!total) return;
+    const T* lines = sums_of_lanes(total, SetInputs<S>::kLines * positions, Slot::grad_source_lines);
+    scatter_lines(inputs_.sweep, block, lines, positions, Assign<S, T>{plane(q), T(1)});
   }
 
  private:

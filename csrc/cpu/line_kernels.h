@@ -54,12 +54,13 @@ SPN_HD Taps<T> taps_of(const T* line, int64_t i, bool has_minus, bool has_plus) 
 }
 
 // Calls f(i, has_minus, has_plus) for every value of a line. Where an end is one value, the long loop treats it like
-// the rest, so that it runs over whole aligned vectors; then the ends are done over.
-template <int kApart, typename F>
-SPN_HD void for_values(int64_t values, F f) {
+// the rest, so that it runs over whole aligned vectors; then, after `before_ends`, the ends are done over.
+template <int kApart, typename F, typename G>
+SPN_HD void for_values(int64_t values, F f, G before_ends) {
   if constexpr (kApart == 1) {
 #pragma GCC ivdep
     for (int64_t i = 0; i < values; ++i) f(i, true, true);
+    before_ends();
     f(int64_t{0}, false, values > 1);
     if (values > 1) f(values - 1, true, false);
   } else {
@@ -76,6 +77,11 @@ SPN_HD void for_values(int64_t values, F f) {
 #pragma GCC ivdep
     for (int64_t i = last; i < last + kApart; ++i) f(i, true, false);
   }
+}
+
+template <int kApart, typename F>
+SPN_HD void for_values(int64_t values, F f) {
+  for_values<kApart>(values, f, [] {});
 }
 
 template <typename T>
@@ -107,9 +113,10 @@ void forward_line(const LineInputs<T>& in, T* __restrict h) {
 
 // adjoint   a(t, j) = dh(t, j) + sum_k p_k(t+1, j-k) a(t+1, j-k)
 // `grad` is dh of this line, `carry` the sum: what line t + 1 sent back on entry, what this line sends to t - 1 on
-// exit. `sent` holds three lines of p_k a, sent_stride apart, each with a zero before and after it. Without kGates only
-// whether `previous` is null counts, and without kLambda too x is not read.
-template <Normalize kMode, bool kSource, bool kGates, bool kLambda, int kApart, typename T>
+// exit. `sent` holds three lines of p_k a, sent_stride apart, each with zeros before and after it. Without kGates only
+// whether `previous` is null counts, and without kLambda too x is not read. With kAdds the gates' gradient is added to
+// what is there.
+template <Normalize kMode, bool kSource, bool kGates, bool kLambda, bool kAdds, int kApart, typename T>
 void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restrict carry, T* __restrict sent,
                    const LineGradients<T>& out) {
   const int64_t values = in.values;
@@ -127,7 +134,7 @@ void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restr
       const T a = grad[i] + carry[i];
       grad_x[i] = kSource ? lambda[i] * a : a;
       if (kLambda) grad_lambda[i] = x[i] * a;
-      if (kGates) grad_minus[i] = grad_zero[i] = grad_plus[i] = T(0);
+      if (kGates && !kAdds) grad_minus[i] = grad_zero[i] = grad_plus[i] = T(0);
     }
     return;
   }
@@ -135,7 +142,13 @@ void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restr
   T* __restrict sent_minus = sent;
   T* __restrict sent_zero = sent + sent_stride(values);
   T* __restrict sent_plus = sent + 2 * sent_stride(values);
-  for_values<kApart>(values, [=](int64_t i, bool has_minus, bool has_plus) __attribute__((always_inline)) {
+  const int64_t last = values - 1;
+  Taps<T> first_sum, last_sum;
+  if (kAdds) {
+    first_sum = {grad_minus[0], grad_zero[0], grad_plus[0]};
+    last_sum = {grad_minus[last], grad_zero[last], grad_plus[last]};
+  }
+  const auto value = [=](int64_t i, bool has_minus, bool has_plus) __attribute__((always_inline)) {
     const T a = grad[i] + carry[i];
     const Taps<T> g = gates.at(i);
     const Taps<T> p = normalize<kMode>(g, has_minus, has_plus);
@@ -145,13 +158,18 @@ void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restr
       const Taps<T> h = taps_of<kApart>(previous, i, has_minus, has_plus);
       const Taps<T> dp = gate_adjoint<kSource>(a, x[i], h, has_minus, has_plus);
       const Taps<T> dg = normalize_adjoint<kMode>(g, p, dp, has_minus, has_plus);
-      grad_minus[i] = dg.minus;
-      grad_zero[i] = dg.zero;
-      grad_plus[i] = dg.plus;
+      grad_minus[i] = kAdds ? grad_minus[i] + dg.minus : dg.minus;
+      grad_zero[i] = kAdds ? grad_zero[i] + dg.zero : dg.zero;
+      grad_plus[i] = kAdds ? grad_plus[i] + dg.plus : dg.plus;
     }
     sent_minus[i] = p.minus * a;
     sent_zero[i] = p.zero * a;
     sent_plus[i] = p.plus * a;
+  };
+  for_values<kApart>(values, value, [&] {
+    if (!kAdds) return;
+    grad_minus[0] = first_sum.minus, grad_zero[0] = first_sum.zero, grad_plus[0] = first_sum.plus;
+    grad_minus[last] = last_sum.minus, grad_zero[last] = last_sum.zero, grad_plus[last] = last_sum.plus;
   });
   // Position j of line t - 1 is tap k of position j - k.
 #pragma GCC ivdep
@@ -190,6 +208,7 @@ template <typename T>
 struct LineKernels {
   void (*forward)(const LineInputs<T>&, T*);
   void (*backward)(const LineInputs<T>&, const T*, T*, T*, const LineGradients<T>&);
+  void (*add)(const LineInputs<T>&, const T*, T*, T*, const LineGradients<T>&);  // backward, with kAdds; or null
 };
 
 template <typename T>
@@ -217,9 +236,16 @@ template <Normalize kMode, bool kSource, int kApart, typename T>
 LineKernels<T> line_kernels_for(Beside beside) {
   constexpr auto forward = forward_line<kMode, kSource, kApart, T>;
   switch (beside) {
-    case Beside::all: return {forward, backward_line<kMode, kSource, true, kSource, kApart, T>};
-    case Beside::lambda: return {forward, backward_line<kMode, kSource, false, kSource, kApart, T>};
-    default: return {forward, backward_line<kMode, kSource, false, false, kApart, T>};
+    case Beside::all: {
+      constexpr auto backward = backward_line<kMode, kSource, true, kSource, false, kApart, T>;
+      // Only weights that were normalised before are shared by several planes.
+      if constexpr (kMode == Normalize::none) {
+        return {forward, backward, backward_line<kMode, kSource, true, kSource, true, kApart, T>};
+      }
+      return {forward, backward, nullptr};
+    }
+    case Beside::lambda: return {forward, backward_line<kMode, kSource, false, kSource, false, kApart, T>, nullptr};
+    default: return {forward, backward_line<kMode, kSource, false, false, false, kApart, T>, nullptr};
   }
 }
 

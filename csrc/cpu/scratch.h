@@ -20,7 +20,6 @@ enum class Slot : int {
   grad,
   grad_x,
   grad_gates,
-  grad_gates_total,
   grad_gates_lines,
   grad_source,
   grad_source_total,

@@ -53,7 +53,7 @@ void for_tasks(const PlaneTasks& tasks, int64_t times, Body body) {
 
 // Planes that go through a block of lines together while the gates they share are at hand.
 inline PlaneTasks forward_plane_tasks(const Problem& problem) {
-  return {problem, problem.gate_size(), 8};
+  return {problem, problem.gate_size(), 4};
 }
 
 // Gradients of shared gates and source add up over planes: a task owns whole groups of both.
