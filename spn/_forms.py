@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._refiner_inputs import only_result_counts
 from .functional import propagate_four_way
 
 
@@ -78,10 +79,10 @@ class Embedded(nn.Module):
     def __init__(self, features: int, stride: int, hidden: int, groups: int, rounds: int) -> None:
         super().__init__()
         self.groups, self.stride = groups, stride
-        self.gates = nn.Conv2d(features, 12 * groups, 1)
-        self.from_image = nn.Conv2d(features, hidden, 1)
+        self.gates = _Pointwise(features, 12 * groups, 1)
+        self.from_image = _Pointwise(features, hidden, 1)
         self.from_mask = nn.Conv2d(1, hidden, 2 * stride + 1, stride=stride, padding=stride, bias=False)
-        self.mixes = nn.ModuleList(nn.Conv2d(hidden, hidden, 1) for _ in range(rounds))
+        self.mixes = nn.ModuleList(_Pointwise(hidden, hidden, 1) for _ in range(rounds))
         self.coarse_out = nn.Conv2d(hidden, self.FINE, 3, padding=1)
         self.fine_image = nn.Conv2d(3, self.FINE, 3, padding=1)
         self.fine_mask = nn.Conv2d(1, self.FINE, 3, padding=1, bias=False)
@@ -95,21 +96,26 @@ class Embedded(nn.Module):
         """What all objects of a picture share."""
         # One copy to the operator's layout here instead of one in every round.
         gates = self.raw_gates(features, image).contiguous()
-        return gates, self.from_image(features), self.fine_image(image)
+        return gates, self.from_image(features), image
 
     def forward(self, shared: tuple[Tensor, ...], scores: Tensor) -> Tensor:
         n, k, height, width = scores.shape
-        gates, coarse_image, fine_image = shared
+        gates, coarse_image, image = shared
         centred = scores.flatten(0, 1).unsqueeze(1) - 0.5
         # In place wherever autograd allows: fresh memory is the larger part of the time on a CPU.
         x = self.from_mask(centred).add_(each(coarse_image, k)).relu_()
         for mix in self.mixes:
             x = mix(self._propagate(x, gates, k)).add_(x).relu_()
         x = F.interpolate(self.coarse_out(x), (height, width), mode="bilinear", align_corners=False)
-        x = x.add_(self.fine_mask(centred)).add_(each(fine_image, k)).relu_()
+        x = x.add_(self._fine_inputs(torch.cat([each(image, k), centred], 1))).relu_()
         logits: Tensor = self.out(self.fine(x).relu_()) + self.slope * centred
         refined: Tensor = logits.float().sigmoid().to(scores.dtype).squeeze(1).unflatten(0, (n, k))
         return refined
+
+    def _fine_inputs(self, image_and_mask: Tensor) -> Tensor:
+        """Both convolutions at full resolution as one: a map that is written less is worth the copied weights."""
+        weight = torch.cat([self.fine_image.weight, self.fine_mask.weight], 1)
+        return F.conv2d(image_and_mask, weight, self.fine_image.bias, padding=1)
 
     def raw_gates(self, features: Tensor, image: Tensor) -> Tensor:
         """Before normalisation, (N, 4, 3, G, h, w)."""
@@ -126,6 +132,16 @@ class Embedded(nn.Module):
         x = x.reshape(n, k, g, c // g, h, w).transpose(1, 2).reshape(n, k * c, h, w)
         x = propagate_four_way(x, gates, normalize="abs", merge="max")
         return x.reshape(n, g, k, c // g, h, w).transpose(1, 2).reshape(n * k, c, h, w)
+
+
+class _Pointwise(nn.Conv2d):
+    """A 1x1 convolution; on a CPU a matrix product, whose result has the operator's layout without a copy."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.bias is None or not only_result_counts(x, self.weight, self.bias):
+            return super().forward(x)
+        weight = self.weight.flatten(1).expand(len(x), -1, -1)
+        return torch.baddbmm(self.bias[:, None], weight, x.flatten(2)).unflatten(2, x.shape[2:])
 
 
 def _start_near_zero(conv: nn.Module | None) -> None:

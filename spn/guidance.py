@@ -9,11 +9,15 @@ checker knows it as :class:`Guidance`.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ._refiner_inputs import only_result_counts
+from ._windows import Window
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Guidance", "LiteGuidance", "VGG16Guidance"]
 
@@ -76,11 +80,35 @@ class _Guidance(nn.Module):
         return torch.cat([x, 2 * image[:, 3:] - 1], 1) if self.sees_mask else x
 
 
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
+class _Conv(nn.Sequential):
+    """A 3x3 convolution, batch normalisation, ReLU; the first two are one where only the result counts."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm, _ = self
+        if not _folds(conv, norm) or not only_result_counts(x, *self.parameters()):
+            y: Tensor = super().forward(x)
+            return y
+        # Anew in every call: a copy that is kept would go stale. In float32: half precision rounds the variance.
+        scale = norm.weight.float() * (norm.running_var.float() + norm.eps).rsqrt()
+        bias = norm.bias.float() - norm.running_mean.float() * scale
+        weight = (conv.weight * scale[:, None, None, None]).to(conv.weight.dtype)
+        return F.conv2d(x, weight, bias.to(weight.dtype), conv.stride, conv.padding).relu_()
+
+    if TYPE_CHECKING:  # nn.Module says Any
+        __call__ = forward
+
+
+def _folds(conv: nn.Module, norm: nn.Module) -> bool:
+    """Whether both are what :class:`_Conv` made, evaluate, and nobody listens to what passes between them."""
+    return (type(conv), type(norm)) == (nn.Conv2d, nn.BatchNorm2d) and not (
+        norm.training or any(part._forward_hooks or part._forward_pre_hooks for part in (conv, norm))
     )
 
 
@@ -126,24 +154,76 @@ class LiteGuidance(_Guidance):
         depths = (1, 1, 2, 2)  # convolutions after the strided one: cheap where the map is small
         inputs = (4 if sees_mask else 3, *widths[:-1])
         self.down = nn.ModuleList(
-            nn.Sequential(_conv(i, o, stride=2), *(_conv(o, o) for _ in range(depth)))
+            nn.Sequential(_Conv(i, o, stride=2), *(_Conv(o, o) for _ in range(depth)))
             for i, o, depth in zip(inputs, widths, depths, strict=True)
         )
         self.context = nn.Linear(2 * widths[3], widths[3])
         self.lateral = nn.ModuleList(nn.Conv2d(widths[s + 1], widths[s], 1) for s in range(3))
-        self.up = nn.ModuleList(_conv(w, w) for w in widths[:3])
+        self.up = nn.ModuleList(_Conv(w, w) for w in widths[:3])
 
     def forward(self, image: Tensor) -> Tensor:
-        x: Tensor = self.normalized(image)
+        skips = self._down(self.normalized(image))
+        x = self._with_context(skips[3])
+        for s in (2, 1, 0):
+            x = self.up[s](_up(self.lateral[s](x)).add_(skips[s]))
+        return x
+
+    def in_windows(self, image: Tensor, masks: Tensor, windows: Sequence[tuple[Window, Window]]) -> Iterator[Tensor]:
+        """The features of one picture beside each of its masks, in a window of the picture.
+
+        They are those of the whole picture: borders of a window are no borders for the network.
+
+        Args:
+            image: (1, 3, H, W).
+            masks: (K, 1, H, W).
+            windows: for each mask the window outside which it is 0, and the one of the features, in pixels of the
+                image, with sides that are even.
+        """
+        picture = self.normalized(torch.cat([image, torch.zeros_like(image[:, :1])], 1))
+        # What no mask touches is computed once, where that is less work than each mask's whole frame.
+        shares = sum(own.area for own, _ in windows) < (len(masks) - 1) * Window.whole(image).area
+        empty = self._down(picture) if shares else []
+        for mask, (own, wanted) in zip(masks, windows, strict=True):
+            masked = torch.cat([picture[:, :3], 2 * mask[None] - 1], 1)
+            skips = self._down_beside(empty, masked, own) if shares else self._down(masked)
+            top = self._with_context(skips[3])
+            yield self._up_to(0, [*skips[:3], top], wanted.over(self.stride))
+
+    def _down(self, x: Tensor) -> list[Tensor]:
         skips: list[Tensor] = []
         for stage in self.down:
             x = stage(x)
             skips.append(x)
+        return skips
+
+    def _with_context(self, x: Tensor) -> Tensor:
         whole = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
-        x = x + self.context(whole)[:, :, None, None]
-        for s in (2, 1, 0):
-            x = self.up[s](skips[s] + _up(self.lateral[s](x)))
-        return x
+        return x + self.context(whole)[:, :, None, None]
+
+    def _down_beside(self, empty: list[Tensor], x: Tensor, changed: Window) -> list[Tensor]:
+        """The stages of an input that differs from the empty one's in a window: each computes what changes."""
+        skips: list[Tensor] = []
+        for stage, before in zip(self.down, empty, strict=True):
+            whole, after_stride = Window.whole(before), len(stage) - 1
+            cells = Window(changed.top // 2, changed.bottom // 2 + 1, changed.left // 2, changed.right // 2 + 1)
+            changed = cells.grown(after_stride, whole)
+            # The border of a crop is wrong by a line for each convolution.
+            outer = changed.grown(1 + after_stride, whole)
+            x = stage(outer.times(2).of(x))
+            skips.append(before.clone())
+            changed.of(skips[-1]).copy_(changed.inside(outer).of(x))
+            x = skips[-1]
+        return skips
+
+    def _up_to(self, s: int, maps: list[Tensor], wanted: Window) -> Tensor:
+        """The way up to stage s in a window of its map, recursively: what it needs of the map below is larger."""
+        if s == len(self.up):
+            return wanted.of(maps[s])
+        outer = wanted.grown(1, Window.whole(maps[s]))  # for the convolution
+        below = outer.over(2).grown(1, Window.whole(maps[s + 1]))  # for the interpolation
+        x = _up(self.lateral[s](self._up_to(s + 1, maps, below)))
+        x = self.up[s](outer.inside(below.times(2)).of(x).add_(outer.of(maps[s])))
+        return wanted.inside(outer).of(x)
 
     if TYPE_CHECKING:  # nn.Module says Any
         __call__ = forward

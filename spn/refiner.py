@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from . import _checkpoint
 from ._forms import Direct, Embedded, each
-from ._refiner_inputs import check_shapes, check_values, is_traced
+from ._refiner_inputs import check_shapes, check_values, is_traced, only_result_counts
+from ._windows import Window, windows_of_objects
 from .functional import normalize_gates
 from .guidance import Guidance, LiteGuidance, VGG16Guidance
 
@@ -28,6 +29,8 @@ FORMS = ("embedded", "direct")
 # recorded, which bounds the memory of a call: two objects at 480p. Larger groups are no faster on a CPU. Small
 # pictures, for which the overhead of a call would count, stay one group of many objects.
 GROUP_PIXELS = 2**20
+MARGIN = 32
+LARGEST_WINDOW = 0.75
 TILE_OVERLAP = 128  # pixels that neighbouring tiles share: well over the width of a coarse mask's unsure band
 
 
@@ -190,16 +193,69 @@ class SPNRefiner(nn.Module):
         return refined.clamp(0, 1).to(coarse.dtype)
 
     def _refine(self, image: Tensor, scores: Tensor) -> Tensor:
-        """The network on one picture or tile, group by group of objects."""
+        """The network on pictures or tiles."""
         h, w = scores.shape[-2:]
         image, scores = self._padded(image, scores)
+        if self._works_in_windows(image, scores):
+            pictures = zip(image.split(1), scores.split(1), strict=True)
+            refined = torch.cat([self._refine_windows(picture, masks) for picture, masks in pictures])
+        else:
+            refined = self._refine_whole(image, scores)
+        return _cropped(refined, h, w)
+
+    def _refine_whole(self, image: Tensor, scores: Tensor) -> Tensor:
+        """Whole frames, group by group of objects."""
         groups = self._groups(image, scores)
         if self._sees_mask:
             refined = [self._refine_apart(image, group) for group in groups]
         else:
             shared = self.propagation.of_picture(self.guidance(image), image)
             refined = [self.propagation(shared, group) for group in groups]
-        return _cropped(refined[0] if len(refined) == 1 else torch.cat(refined, 1), h, w)
+        return refined[0] if len(refined) == 1 else torch.cat(refined, 1)
+
+    def _works_in_windows(self, image: Tensor, scores: Tensor) -> bool:
+        """Whether to look where the objects are: on a CPU, evaluating, where nobody listens to the whole maps."""
+        if self.form != "embedded" or (self._sees_mask and type(self.guidance) is not LiteGuidance):
+            return False
+        if not only_result_counts(image, scores, *self.parameters()) or image.amax().isnan():
+            return False
+        parts = list(self.modules())[1:]
+        return not any(part.training or part._forward_hooks or part._forward_pre_hooks for part in parts)
+
+    def _refine_windows(self, image: Tensor, scores: Tensor) -> Tensor:
+        """One picture, each object in its window; large objects as whole frames."""
+        frame, multiple = Window.whole(image), self.guidance.multiple
+        refined, large, small, windows = scores.clone(), [], [], []
+        for k, own in enumerate(windows_of_objects(scores[0])):
+            if own is None:
+                continue
+            wanted = own.grown(MARGIN, frame).over(multiple).times(multiple)
+            if wanted.area > LARGEST_WINDOW * frame.area:
+                large.append(k)
+            else:
+                small.append(k)
+                windows.append((own, wanted))
+        if large:
+            refined[:, large] = self._refine_whole(image, scores[:, large])
+        if small:
+            shared = self._shared_in_windows(image, scores[:, small], windows)
+            for k, (_, window), maps in zip(small, windows, shared, strict=True):
+                result = self.propagation(maps, window.of(scores[:, k : k + 1]))
+                window.of(refined[:, k : k + 1]).copy_(result)
+        return refined
+
+    def _shared_in_windows(
+        self, image: Tensor, scores: Tensor, windows: list[tuple[Window, Window]]
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """What the propagation takes beside the scores, object by object."""
+        if isinstance(self.guidance, LiteGuidance) and self._sees_mask:
+            all_features = self.guidance.in_windows(image, scores.transpose(0, 1), windows)
+            for (_, window), features in zip(windows, all_features, strict=True):
+                yield self.propagation.of_picture(features, window.of(image))
+            return
+        shared = self.propagation.of_picture(self.guidance(image), image)
+        for _, window in windows:
+            yield tuple(window.over(image.shape[-1] // maps.shape[-1]).of(maps) for maps in shared)
 
     def _refine_apart(self, image: Tensor, scores: Tensor) -> Tensor:
         """Objects whose features differ: each becomes a picture of its own."""
