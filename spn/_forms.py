@@ -103,7 +103,8 @@ class Embedded(nn.Module):
         gates, coarse_image, image = shared
         centred = scores.flatten(0, 1).unsqueeze(1) - 0.5
         # In place wherever autograd allows: fresh memory is the larger part of the time on a CPU.
-        x = self.from_mask(centred).add_(each(coarse_image, k)).relu_()
+        # In the operator's layout once instead of in every round.
+        x = self.from_mask(centred).contiguous().add_(each(coarse_image, k)).relu_()
         for mix in self.mixes:
             x = mix(self._propagate(x, gates, k)).add_(x).relu_()
         x = F.interpolate(self.coarse_out(x), (height, width), mode="bilinear", align_corners=False)

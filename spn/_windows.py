@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 # Scores below count as background: half a grey level.
@@ -20,16 +21,26 @@ class Window:
     right: int
 
     @classmethod
-    def whole(cls, maps: Tensor) -> Window:
+    def whole(cls, maps: Tensor | Overlaid) -> Window:
         return cls(0, maps.shape[-2], 0, maps.shape[-1])
 
     @property
     def area(self) -> int:
         return (self.bottom - self.top) * (self.right - self.left)
 
-    def of(self, maps: Tensor) -> Tensor:
-        """A view of what the maps hold there."""
+    def of(self, maps: Tensor | Overlaid) -> Tensor:
+        """What the maps hold there."""
+        if isinstance(maps, Overlaid):
+            return maps.of(self)
         return maps[..., self.top : self.bottom, self.left : self.right]
+
+    def __and__(self, other: Window) -> Window:
+        return Window(
+            max(self.top, other.top),
+            min(self.bottom, other.bottom),
+            max(self.left, other.left),
+            min(self.right, other.right),
+        )
 
     def inside(self, outer: Window) -> Window:
         """This window in the coordinates of a window that holds it."""
@@ -39,12 +50,7 @@ class Window:
 
     def grown(self, by: int, limit: Window) -> Window:
         """Larger on each side, up to the limit."""
-        return Window(
-            max(self.top - by, limit.top),
-            min(self.bottom + by, limit.bottom),
-            max(self.left - by, limit.left),
-            min(self.right + by, limit.right),
-        )
+        return Window(self.top - by, self.bottom + by, self.left - by, self.right + by) & limit
 
     def times(self, scale: int) -> Window:
         """The same in maps of finer resolution."""
@@ -55,6 +61,26 @@ class Window:
         return Window(
             self.top // stride, -(-self.bottom // stride), self.left // stride, -(-self.right // stride)
         )
+
+
+@dataclass(frozen=True)
+class Overlaid:
+    """Maps that differ from others in a window."""
+
+    maps: Tensor
+    patch: Tensor
+    window: Window
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.maps.shape
+
+    def of(self, wanted: Window) -> Tensor:
+        """A copy of what is wanted, whose part of the patch is not empty."""
+        result = wanted.of(self.maps).clone()
+        both = wanted & self.window
+        both.inside(wanted).of(result).copy_(both.inside(self.window).of(self.patch))
+        return result
 
 
 def windows_of_objects(scores: Tensor) -> list[Window | None]:

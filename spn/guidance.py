@@ -9,7 +9,6 @@ checker knows it as :class:`Guidance`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -17,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._refiner_inputs import only_result_counts
-from ._windows import Window
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Guidance", "LiteGuidance", "VGG16Guidance"]
 
@@ -26,7 +24,12 @@ __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Guidance", "LiteGuidance", "VGG16Gu
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def _up(x: Tensor) -> Tensor:
+def beside_mask(picture: Tensor, mask: Tensor) -> Tensor:
+    """A normalised picture with a mask as its fourth channel."""
+    return torch.cat([picture, 2 * mask - 1], 1)
+
+
+def doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
@@ -77,7 +80,7 @@ class _Guidance(nn.Module):
                 f"image must have H and W that are multiples of {self.multiple}, got {tuple(image.shape)}"
             )
         x = (image[:, :3] - self.mean) / self.std
-        return torch.cat([x, 2 * image[:, 3:] - 1], 1) if self.sees_mask else x
+        return beside_mask(x, image[:, 3:]) if self.sees_mask else x
 
 
 class _Conv(nn.Sequential):
@@ -162,68 +165,24 @@ class LiteGuidance(_Guidance):
         self.up = nn.ModuleList(_Conv(w, w) for w in widths[:3])
 
     def forward(self, image: Tensor) -> Tensor:
-        skips = self._down(self.normalized(image))
-        x = self._with_context(skips[3])
+        skips = self.encode(self.normalized(image))
+        x = self.with_context(skips[3])
         for s in (2, 1, 0):
-            x = self.up[s](_up(self.lateral[s](x)).add_(skips[s]))
+            x = self.up[s](doubled(self.lateral[s](x)).add_(skips[s]))
         return x
 
-    def in_windows(self, image: Tensor, masks: Tensor, windows: Sequence[tuple[Window, Window]]) -> Iterator[Tensor]:
-        """The features of one picture beside each of its masks, in a window of the picture.
-
-        They are those of the whole picture: borders of a window are no borders for the network.
-
-        Args:
-            image: (1, 3, H, W).
-            masks: (K, 1, H, W).
-            windows: for each mask the window outside which it is 0, and the one of the features, in pixels of the
-                image, with sides that are even.
-        """
-        picture = self.normalized(torch.cat([image, torch.zeros_like(image[:, :1])], 1))
-        # What no mask touches is computed once, where that is less work than each mask's whole frame.
-        shares = sum(own.area for own, _ in windows) < (len(masks) - 1) * Window.whole(image).area
-        empty = self._down(picture) if shares else []
-        for mask, (own, wanted) in zip(masks, windows, strict=True):
-            masked = torch.cat([picture[:, :3], 2 * mask[None] - 1], 1)
-            skips = self._down_beside(empty, masked, own) if shares else self._down(masked)
-            top = self._with_context(skips[3])
-            yield self._up_to(0, [*skips[:3], top], wanted.over(self.stride))
-
-    def _down(self, x: Tensor) -> list[Tensor]:
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """The four stages of a normalised image."""
         skips: list[Tensor] = []
         for stage in self.down:
             x = stage(x)
             skips.append(x)
         return skips
 
-    def _with_context(self, x: Tensor) -> Tensor:
+    def with_context(self, x: Tensor) -> Tensor:
+        """The deepest stage, which knows what the picture holds as a whole."""
         whole = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
         return x + self.context(whole)[:, :, None, None]
-
-    def _down_beside(self, empty: list[Tensor], x: Tensor, changed: Window) -> list[Tensor]:
-        """The stages of an input that differs from the empty one's in a window: each computes what changes."""
-        skips: list[Tensor] = []
-        for stage, before in zip(self.down, empty, strict=True):
-            whole, after_stride = Window.whole(before), len(stage) - 1
-            cells = Window(changed.top // 2, changed.bottom // 2 + 1, changed.left // 2, changed.right // 2 + 1)
-            changed = cells.grown(after_stride, whole)
-            # The border of a crop is wrong by a line for each convolution.
-            outer = changed.grown(1 + after_stride, whole)
-            x = stage(outer.times(2).of(x))
-            skips.append(before.clone())
-            changed.of(skips[-1]).copy_(changed.inside(outer).of(x))
-            x = skips[-1]
-        return skips
-
-    def _up_to(self, s: int, maps: list[Tensor], wanted: Window) -> Tensor:
-        """The way up to stage s in a window of its map, recursively: what it needs of the map below is larger."""
-        if s == len(self.up):
-            return wanted.of(maps[s])
-        outer = wanted.grown(1, Window.whole(maps[s]))  # for the convolution
-        below = outer.over(2).grown(1, Window.whole(maps[s + 1]))  # for the interpolation
-        x = _up(self.lateral[s](self._up_to(s + 1, maps, below)))
-        x = self.up[s](outer.inside(below.times(2)).of(x).add_(outer.of(maps[s])))
-        return wanted.inside(outer).of(x)
 
     if TYPE_CHECKING:  # nn.Module says Any
         __call__ = forward
@@ -296,7 +255,7 @@ class VGG16Guidance(_Guidance):
             x = layer(x)
         skips = skips[self.stride - 1 :]
         for block, skip in zip(reversed(self.up), reversed(skips), strict=True):
-            x = block(_up(x) + skip)
+            x = block(doubled(x) + skip)
         return x
 
     if TYPE_CHECKING:  # nn.Module says Any

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import _checkpoint
+from ._lite_windows import features_in_windows
 from ._forms import Direct, Embedded, each
 from ._refiner_inputs import check_shapes, check_values, is_traced, only_result_counts
 from ._windows import Window, windows_of_objects
@@ -229,7 +230,8 @@ class SPNRefiner(nn.Module):
         for k, own in enumerate(windows_of_objects(scores[0])):
             if own is None:
                 continue
-            wanted = own.grown(MARGIN, frame).over(multiple).times(multiple)
+            own = own.over(multiple).times(multiple)
+            wanted = own.grown(MARGIN, frame)
             if wanted.area > LARGEST_WINDOW * frame.area:
                 large.append(k)
             else:
@@ -249,7 +251,7 @@ class SPNRefiner(nn.Module):
     ) -> Iterator[tuple[Tensor, ...]]:
         """What the propagation takes beside the scores, object by object."""
         if isinstance(self.guidance, LiteGuidance) and self._sees_mask:
-            all_features = self.guidance.in_windows(image, scores.transpose(0, 1), windows)
+            all_features = features_in_windows(self.guidance, image, scores.transpose(0, 1), windows)
             for (_, window), features in zip(windows, all_features, strict=True):
                 yield self.propagation.of_picture(features, window.of(image))
             return
