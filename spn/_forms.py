@@ -5,6 +5,7 @@ What depends on the picture alone, ``of_picture``, is computed once for all grou
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from ._refiner_inputs import only_result_counts
 from .functional import propagate_four_way
+
+STRIP_PIXELS = 2**16
 
 
 class Direct(nn.Module):
@@ -107,11 +110,32 @@ class Embedded(nn.Module):
         x = self.from_mask(centred).contiguous().add_(each(coarse_image, k)).relu_()
         for mix in self.mixes:
             x = mix(self._propagate(x, gates, k)).add_(x).relu_()
-        x = F.interpolate(self.coarse_out(x), (height, width), mode="bilinear", align_corners=False)
-        x = x.add_(self._fine_inputs(torch.cat([each(image, k), centred], 1))).relu_()
-        logits: Tensor = self.out(self.fine(x).relu_()) + self.slope * centred
+        x, pixels = self.coarse_out(x), torch.cat([each(image, k), centred], 1)
+        if only_result_counts(x, pixels, *self.parameters()):
+            logits = torch.cat([self._decode(*part) for part in self._strips(x, pixels)], 2)
+        else:
+            logits = self._decode(x, pixels)
         refined: Tensor = logits.float().sigmoid().to(scores.dtype).squeeze(1).unflatten(0, (n, k))
         return refined
+
+    def _decode(self, x: Tensor, pixels: Tensor, kept: slice = slice(None)) -> Tensor:
+        """Log-odds of coarse features, and image and mask at full resolution."""
+        x = F.interpolate(x, pixels.shape[2:], mode="bilinear", align_corners=False)
+        x = x.add_(self._fine_inputs(pixels)).relu_()
+        logits: Tensor = self.out(self.fine(x).relu_()) + self.slope * pixels[:, 3:]
+        return logits[:, :, kept]
+
+    def _strips(self, x: Tensor, pixels: Tensor) -> Iterator[tuple[Tensor, Tensor, slice]]:
+        """Rows of all that _decode needs, a strip at a time: maps of few pixels stay in the cache."""
+        cells, stride = x.shape[2], self.stride
+        # The interpolation spoils half a cell of a crop's border, two convolutions one pixel each.
+        halo = -(-((stride + 1) // 2 + 2) // stride)
+        step = max(halo, STRIP_PIXELS // (len(x) * pixels.shape[3] * stride))
+        for top in range(0, cells, step):
+            bottom = min(top + step, cells)
+            first, last = max(0, top - halo), min(bottom + halo, cells)
+            kept = slice((top - first) * stride, (bottom - first) * stride)
+            yield x[:, :, first:last], pixels[:, :, first * stride : last * stride], kept
 
     def _fine_inputs(self, image_and_mask: Tensor) -> Tensor:
         """Both convolutions at full resolution as one: a map that is written less is worth the copied weights."""
