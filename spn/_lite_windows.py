@@ -26,31 +26,41 @@ def features_in_windows(
     picture = (image - guidance.mean) / guidance.std
     # What no mask touches is computed once, where that is less work than the whole frame for each mask.
     shares = sum(own.area for own, _ in windows) < (len(masks) - 1) * frame.area
-    empty = guidance.encode(beside_mask(picture, torch.zeros_like(image[:, :1]))) if shares else []
+    empty = beside_mask(picture, torch.zeros_like(image[:, :1]))
+    layers = list(_layers_of(guidance, empty)) if shares else []
     for mask, (own, wanted) in zip(masks.split(1), windows, strict=True):
         stages: list[Tensor] | list[Overlaid]
         if shares:
-            stages = list(_stages_beside(guidance, empty, picture, mask, own))
+            masked = Overlaid(empty, beside_mask(own.of(picture), own.of(mask)), own)
+            stages = _changed_stages(guidance, layers, masked)
         else:
             stages = guidance.encode(beside_mask(picture, mask))
         deepest = guidance.with_context(Window.whole(stages[3]).of(stages[3]))
         yield _decoded(guidance, [*stages[:3], deepest], wanted.over(guidance.stride))
 
 
-def _stages_beside(
-    guidance: LiteGuidance, empty: list[Tensor], picture: Tensor, mask: Tensor, changed: Window
-) -> Iterator[Overlaid]:
-    """The encoder's stages beside a mask, which changes those beside an empty one in and around its window."""
-    below: Overlaid | None = None
-    for stage, before in zip(guidance.down, empty, strict=True):
-        whole, plain = Window.whole(before), len(stage) - 1  # plain: convolutions after the strided one
-        strided = Window(changed.top // 2, changed.bottom // 2 + 1, changed.left // 2, changed.right // 2 + 1)
-        changed = strided.grown(plain, whole)
-        outer = changed.grown(1 + plain, whole)  # each convolution spoils one line of a crop's border
-        source = outer.times(2)
-        x = stage(beside_mask(source.of(picture), source.of(mask)) if below is None else source.of(below))
-        below = Overlaid(before, changed.inside(outer).of(x), changed)
-        yield below
+def _layers_of(guidance: LiteGuidance, x: Tensor) -> Iterator[list[Tensor]]:
+    """The encoder's maps, stage by stage, one behind each convolution."""
+    for stage in guidance.down:
+        maps = []
+        for layer in stage:
+            x = layer(x)
+            maps.append(x)
+        yield maps
+
+
+def _changed_stages(guidance: LiteGuidance, layers: list[list[Tensor]], x: Overlaid) -> list[Overlaid]:
+    """The encoder's stages of an input that differs from that of ``layers`` in a window."""
+    stages = []
+    for stage, maps in zip(guidance.down, layers, strict=True):
+        for layer, before in zip(stage, maps, strict=True):
+            whole, stride = Window.whole(before), x.shape[-1] // before.shape[-1]
+            changed = x.window.seen(stride) & whole
+            outer = changed.grown(1, whole)  # the convolution spoils one line of a crop's border
+            patch = changed.inside(outer).of(layer(outer.times(stride).of(x)))
+            x = Overlaid(before, patch, changed)
+        stages.append(x)
+    return stages
 
 
 def _decoded(guidance: LiteGuidance, stages: Sequence[Tensor | Overlaid], wanted: Window, s: int = 0) -> Tensor:

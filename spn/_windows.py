@@ -52,6 +52,15 @@ class Window:
         """Larger on each side, up to the limit."""
         return Window(self.top - by, self.bottom + by, self.left - by, self.right + by) & limit
 
+    def seen(self, stride: int) -> Window:
+        """What sees it of the result of a padded 3x3 convolution, which may reach beyond the map."""
+        return Window(
+            (self.top + stride - 2) // stride,
+            self.bottom // stride + 1,
+            (self.left + stride - 2) // stride,
+            self.right // stride + 1,
+        )
+
     def times(self, scale: int) -> Window:
         """The same in maps of finer resolution."""
         return Window(self.top * scale, self.bottom * scale, self.left * scale, self.right * scale)
