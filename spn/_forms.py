@@ -5,7 +5,6 @@ What depends on the picture alone, ``of_picture``, is computed once for all grou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from ._refiner_inputs import only_result_counts
 from .functional import propagate_four_way
 
-STRIP_PIXELS = 2**16
+STRIP_PIXELS = 2**16  # 3 MB for a map of 12 channels
 
 
 class Direct(nn.Module):
@@ -102,7 +101,7 @@ class Embedded(nn.Module):
         return gates, self.from_image(features), image
 
     def forward(self, shared: tuple[Tensor, ...], scores: Tensor) -> Tensor:
-        n, k, height, width = scores.shape
+        n, k = scores.shape[:2]
         gates, coarse_image, image = shared
         centred = scores.flatten(0, 1).unsqueeze(1) - 0.5
         # In place wherever autograd allows: fresh memory is the larger part of the time on a CPU.
@@ -111,31 +110,31 @@ class Embedded(nn.Module):
         for mix in self.mixes:
             x = mix(self._propagate(x, gates, k)).add_(x).relu_()
         x, pixels = self.coarse_out(x), torch.cat([each(image, k), centred], 1)
-        if only_result_counts(x, pixels, *self.parameters()):
-            logits = torch.cat([self._decode(*part) for part in self._strips(x, pixels)], 2)
-        else:
-            logits = self._decode(x, pixels)
+        strips = only_result_counts(x, pixels, *self.parameters())
+        logits = self._decode_in_strips(x, pixels) if strips else self._decode(x, pixels)
         refined: Tensor = logits.float().sigmoid().to(scores.dtype).squeeze(1).unflatten(0, (n, k))
         return refined
 
-    def _decode(self, x: Tensor, pixels: Tensor, kept: slice = slice(None)) -> Tensor:
-        """Log-odds of coarse features, and image and mask at full resolution."""
+    def _decode(self, x: Tensor, pixels: Tensor) -> Tensor:
+        """Log-odds, from what was propagated, and from image and mask at full resolution."""
         x = F.interpolate(x, pixels.shape[2:], mode="bilinear", align_corners=False)
         x = x.add_(self._fine_inputs(pixels)).relu_()
         logits: Tensor = self.out(self.fine(x).relu_()) + self.slope * pixels[:, 3:]
-        return logits[:, :, kept]
+        return logits
 
-    def _strips(self, x: Tensor, pixels: Tensor) -> Iterator[tuple[Tensor, Tensor, slice]]:
-        """Rows of all that _decode needs, a strip at a time: maps of few pixels stay in the cache."""
+    def _decode_in_strips(self, x: Tensor, pixels: Tensor) -> Tensor:
+        """The same a few rows at a time, whose maps take little memory, which the processor's cache holds."""
         cells, stride = x.shape[2], self.stride
-        # The interpolation spoils half a cell of a crop's border, two convolutions one pixel each.
+        # The interpolation spoils half a cell of a strip's border, two convolutions one pixel each.
         halo = -(-((stride + 1) // 2 + 2) // stride)
         step = max(halo, STRIP_PIXELS // (len(x) * pixels.shape[3] * stride))
+        strips = []
         for top in range(0, cells, step):
-            bottom = min(top + step, cells)
-            first, last = max(0, top - halo), min(bottom + halo, cells)
-            kept = slice((top - first) * stride, (bottom - first) * stride)
-            yield x[:, :, first:last], pixels[:, :, first * stride : last * stride], kept
+            first, bottom = max(0, top - halo), min(top + step, cells)
+            last = min(bottom + halo, cells)
+            strip = self._decode(x[:, :, first:last], pixels[:, :, first * stride : last * stride])
+            strips.append(strip[:, :, (top - first) * stride : (bottom - first) * stride])
+        return torch.cat(strips, 2)
 
     def _fine_inputs(self, image_and_mask: Tensor) -> Tensor:
         """Both convolutions at full resolution as one: a map that is written less is worth the copied weights."""
@@ -166,7 +165,8 @@ class _Pointwise(nn.Conv2d):
         if self.bias is None or not only_result_counts(x, self.weight, self.bias):
             return super().forward(x)
         weight = self.weight.flatten(1).expand(len(x), -1, -1)
-        return torch.baddbmm(self.bias[:, None], weight, x.flatten(2)).unflatten(2, x.shape[2:])
+        product = torch.baddbmm(self.bias[:, None], weight, x.flatten(2))
+        return product.view(*product.shape[:2], *x.shape[2:])
 
 
 def _start_near_zero(conv: nn.Module | None) -> None:

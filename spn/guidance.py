@@ -9,6 +9,7 @@ checker knows it as :class:`Guidance`.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -83,8 +84,8 @@ class _Guidance(nn.Module):
         return beside_mask(x, image[:, 3:]) if self.sees_mask else x
 
 
-class _Conv(nn.Sequential):
-    """A 3x3 convolution, batch normalisation, ReLU; the first two are one where only the result counts."""
+class ConvNormReLU(nn.Sequential):
+    """A 3x3 convolution, batch normalisation and ReLU, with the state dict of a sequence of the three."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__(
@@ -94,25 +95,27 @@ class _Conv(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        conv, norm, _ = self
-        if not _folds(conv, norm) or not only_result_counts(x, *self.parameters()):
-            y: Tensor = super().forward(x)
-            return y
-        # Anew in every call: a copy that is kept would go stale. In float32: half precision rounds the variance.
+        folds = only_result_counts(x, *self.parameters())
+        layer: Callable[[Tensor], Tensor] = self.folded() if folds else super().forward
+        return layer(x)
+
+    def folded(self) -> Callable[[Tensor], Tensor]:
+        """The layer as it evaluates now, with the normalisation folded into the convolution where nobody sees it."""
+        conv, norm = self[0], self[1]
+        if not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)):  # replaced by its user
+            return super().forward
+        heard = any(part._forward_hooks or part._forward_pre_hooks for part in (conv, norm))
+        if heard or norm.training or norm.running_mean is None or norm.running_var is None:
+            return super().forward
+        # In float32: half precision rounds the variance.
         scale = norm.weight.float() * (norm.running_var.float() + norm.eps).rsqrt()
         bias = norm.bias.float() - norm.running_mean.float() * scale
         weight = (conv.weight * scale[:, None, None, None]).to(conv.weight.dtype)
-        return F.conv2d(x, weight, bias.to(weight.dtype), conv.stride, conv.padding).relu_()
+        half = bias.to(weight.dtype)
+        return lambda x: conv._conv_forward(x, weight, half).relu_()
 
     if TYPE_CHECKING:  # nn.Module says Any
         __call__ = forward
-
-
-def _folds(conv: nn.Module, norm: nn.Module) -> bool:
-    """Whether both are what :class:`_Conv` made, evaluate, and nobody listens to what passes between them."""
-    return (type(conv), type(norm)) == (nn.Conv2d, nn.BatchNorm2d) and not (
-        norm.training or any(part._forward_hooks or part._forward_pre_hooks for part in (conv, norm))
-    )
 
 
 class LiteGuidance(_Guidance):
@@ -157,32 +160,29 @@ class LiteGuidance(_Guidance):
         depths = (1, 1, 2, 2)  # convolutions after the strided one: cheap where the map is small
         inputs = (4 if sees_mask else 3, *widths[:-1])
         self.down = nn.ModuleList(
-            nn.Sequential(_Conv(i, o, stride=2), *(_Conv(o, o) for _ in range(depth)))
+            nn.Sequential(ConvNormReLU(i, o, stride=2), *(ConvNormReLU(o, o) for _ in range(depth)))
             for i, o, depth in zip(inputs, widths, depths, strict=True)
         )
         self.context = nn.Linear(2 * widths[3], widths[3])
         self.lateral = nn.ModuleList(nn.Conv2d(widths[s + 1], widths[s], 1) for s in range(3))
-        self.up = nn.ModuleList(_Conv(w, w) for w in widths[:3])
+        self.up = nn.ModuleList(ConvNormReLU(w, w) for w in widths[:3])
 
     def forward(self, image: Tensor) -> Tensor:
-        skips = self.encode(self.normalized(image))
-        x = self.with_context(skips[3])
-        for s in (2, 1, 0):
-            x = self.up[s](doubled(self.lateral[s](x)).add_(skips[s]))
-        return x
-
-    def encode(self, x: Tensor) -> list[Tensor]:
-        """The four stages of a normalised image."""
+        x: Tensor = self.normalized(image)
         skips: list[Tensor] = []
         for stage in self.down:
             x = stage(x)
             skips.append(x)
-        return skips
+        x = self.with_context(x)
+        for s in (2, 1, 0):
+            x = self.up[s](doubled(self.lateral[s](x)).add_(skips[s]))
+        return x
 
     def with_context(self, x: Tensor) -> Tensor:
         """The deepest stage, which knows what the picture holds as a whole."""
         whole = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
-        return x + self.context(whole)[:, :, None, None]
+        context: Tensor = self.context(whole)
+        return x + context[:, :, None, None]
 
     if TYPE_CHECKING:  # nn.Module says Any
         __call__ = forward
