@@ -30,7 +30,7 @@ FORMS = ("embedded", "direct")
 # recorded, which bounds the memory of a call: two objects at 480p. Larger groups are no faster on a CPU. Small
 # pictures, for which the overhead of a call would count, stay one group of many objects.
 GROUP_PIXELS = 2**20
-MARGIN = 32  # pixels around an object that its window holds beside it
+MARGIN = 48  # pixels around an object that its window holds beside it
 LARGEST_WINDOW = 0.75  # of a frame: larger ones save too little
 
 
@@ -256,6 +256,8 @@ class SPNRefiner(nn.Module):
         self, image: Tensor, scores: Tensor, windows: dict[int, tuple[Window, Window]]
     ) -> Iterator[tuple[Tensor, ...]]:
         """What the propagation takes beside the scores, object by object."""
+        if not windows:
+            return
         if self._sees_mask and isinstance(self.guidance, LiteGuidance):
             masks = scores[0, list(windows)].unsqueeze(1)
             pairs = list(windows.values())
@@ -263,7 +265,7 @@ class SPNRefiner(nn.Module):
                 pairs, features_in_windows(self.guidance, image, masks, pairs), strict=True
             ):
                 yield self.propagation.of_picture(own_features, wanted.of(image))
-        elif windows:
+        else:
             shared = self.propagation.of_picture(self.guidance(image), image)
             for _, wanted in windows.values():
                 yield tuple(wanted.over(image.shape[-1] // maps.shape[-1]).of(maps) for maps in shared)
