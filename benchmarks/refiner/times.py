@@ -3,7 +3,7 @@
     python -m benchmarks.refiner.times [--data ROOT] --json FILE
 
 ROOT is a DAVIS root: the objects that benchmarks.refiner.quality scores give masks of frames that follow one another.
-Without it the objects are ellipses with the boxes of these, moving. The picture is drawn. Coarse masks are the true ones
+Without it the objects are ellipses with the boxes of these, moving. The picture is drawn. Coarse masks are true ones
 averaged over 16 x 16 pixels. A count of objects is measured on several choices of them, since their sizes differ.
 
 Each frame is refined in whole frames and in windows around the objects, in turns. Seconds are the median over all
@@ -47,20 +47,15 @@ KINDS = {
 
 def davis_masks(data: Path, frames: int) -> np.ndarray:
     """float32 (frames, objects, H, W), of frames that follow one another."""
-    size = SIZE[::-1]
-    return np.stack(
-        [
-            np.stack(
-                [
-                    cv2.resize((mask == k).astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
-                    for sequence in chosen(data, None)
-                    for mask in [sequence.read_mask(t)]
-                    for k in sequence.object_ids
-                ]
-            )
-            for t in range(FIRST_FRAME, FIRST_FRAME + frames)
-        ]
-    )
+    sequences, size = chosen(data, None), SIZE[::-1]
+    masks = [
+        cv2.resize((mask == k).astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
+        for t in range(FIRST_FRAME, FIRST_FRAME + frames)
+        for sequence in sequences
+        for mask in [sequence.read_mask(t)]
+        for k in sequence.object_ids
+    ]
+    return np.stack(masks).reshape(frames, -1, *SIZE)
 
 
 def drawn_masks(frames: int) -> np.ndarray:
