@@ -7,7 +7,7 @@ Without it the objects are ellipses with the boxes of these, moving. The picture
 averaged over 16 x 16 pixels. A count of objects is measured on several choices of them, since their sizes differ.
 
 Each frame is refined in whole frames and in windows around the objects, in turns. Seconds are the median over all
-frames and choices. Milliseconds of a kind of work are torch.profiler's, of one frame of each choice.
+frames and choices. Milliseconds of a kind of work are torch.profiler's, of one frame of the last choice.
 
 ``python -m docs.figures.refiner_table`` makes the table of docs/refiner.md from the JSON file.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -90,9 +89,9 @@ def kind_of(operator: str) -> str:
 def milliseconds_by_kind(refiner: SPNRefiner, image: torch.Tensor, coarse: torch.Tensor) -> dict[str, float]:
     with profile(activities=[ProfilerActivity.CPU]) as record:
         refiner(image, coarse)
-    sums = dict.fromkeys([*KINDS, "rest"], 0.0)
+    sums = dict.fromkeys([f"{kind}, ms" for kind in (*KINDS, "rest")], 0.0)
     for event in record.key_averages():
-        sums[kind_of(event.key)] += event.self_cpu_time_total / 1e3
+        sums[f"{kind_of(event.key)}, ms"] += event.self_cpu_time_total / 1e3
     return sums
 
 
@@ -100,7 +99,6 @@ def milliseconds_by_kind(refiner: SPNRefiner, image: torch.Tensor, coarse: torch
 def measure(refiner: SPNRefiner, image: torch.Tensor, masks: np.ndarray, count: int) -> list[dict]:
     """A row for each way."""
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    kinds: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for objects in choices(masks.shape[1], count):
         for t, frame in enumerate(masks):
             coarse = torch.from_numpy(np.stack([lose_resolution(frame[k], FACTOR) for k in objects]))[None]
@@ -109,14 +107,11 @@ def measure(refiner: SPNRefiner, image: torch.Tensor, masks: np.ndarray, count: 
                 refiner(image, coarse)
                 if t:  # the first call makes kernels for new shapes
                     seconds[way].append(time.perf_counter() - start)
-                if t == len(masks) - 1:
-                    kinds[way].append(milliseconds_by_kind(refiner, image, coarse))
-    return [row(count, way, seconds[way], kinds[way]) for way in WAYS]
-
-
-def row(count: int, way: str, seconds: Sequence[float], kinds: Sequence[dict[str, float]]) -> dict:
-    means = {f"{kind}, ms": float(np.mean([sums[kind] for sums in kinds])) for kind in kinds[0]}
-    return {"objects": count, "way": way, "seconds": float(np.median(seconds)), **means}
+    rows = []
+    for way, refiner.windows in WAYS.items():
+        kinds = milliseconds_by_kind(refiner, image, coarse)
+        rows.append({"objects": count, "way": way, "seconds": float(np.median(seconds[way])), **kinds})
+    return rows
 
 
 def main() -> None:
