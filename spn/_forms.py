@@ -11,7 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._refiner_inputs import only_result_counts
 from .functional import propagate_four_way
+
+STRIP_PIXELS = 2**16  # 3 MB for a map of 12 channels
 
 
 class Direct(nn.Module):
@@ -78,10 +81,10 @@ class Embedded(nn.Module):
     def __init__(self, features: int, stride: int, hidden: int, groups: int, rounds: int) -> None:
         super().__init__()
         self.groups, self.stride = groups, stride
-        self.gates = nn.Conv2d(features, 12 * groups, 1)
-        self.from_image = nn.Conv2d(features, hidden, 1)
+        self.gates = _Pointwise(features, 12 * groups, 1)
+        self.from_image = _Pointwise(features, hidden, 1)
         self.from_mask = nn.Conv2d(1, hidden, 2 * stride + 1, stride=stride, padding=stride, bias=False)
-        self.mixes = nn.ModuleList(nn.Conv2d(hidden, hidden, 1) for _ in range(rounds))
+        self.mixes = nn.ModuleList(_Pointwise(hidden, hidden, 1) for _ in range(rounds))
         self.coarse_out = nn.Conv2d(hidden, self.FINE, 3, padding=1)
         self.fine_image = nn.Conv2d(3, self.FINE, 3, padding=1)
         self.fine_mask = nn.Conv2d(1, self.FINE, 3, padding=1, bias=False)
@@ -95,21 +98,48 @@ class Embedded(nn.Module):
         """What all objects of a picture share."""
         # One copy to the operator's layout here instead of one in every round.
         gates = self.raw_gates(features, image).contiguous()
-        return gates, self.from_image(features), self.fine_image(image)
+        return gates, self.from_image(features), image
 
     def forward(self, shared: tuple[Tensor, ...], scores: Tensor) -> Tensor:
-        n, k, height, width = scores.shape
-        gates, coarse_image, fine_image = shared
+        n, k = scores.shape[:2]
+        gates, coarse_image, image = shared
         centred = scores.flatten(0, 1).unsqueeze(1) - 0.5
         # In place wherever autograd allows: fresh memory is the larger part of the time on a CPU.
-        x = self.from_mask(centred).add_(each(coarse_image, k)).relu_()
+        # In the operator's layout once instead of in every round.
+        x = self.from_mask(centred).contiguous().add_(each(coarse_image, k)).relu_()
         for mix in self.mixes:
             x = mix(self._propagate(x, gates, k)).add_(x).relu_()
-        x = F.interpolate(self.coarse_out(x), (height, width), mode="bilinear", align_corners=False)
-        x = x.add_(self.fine_mask(centred)).add_(each(fine_image, k)).relu_()
-        logits: Tensor = self.out(self.fine(x).relu_()) + self.slope * centred
+        x, pixels = self.coarse_out(x), torch.cat([each(image, k), centred], 1)
+        strips = only_result_counts(x, pixels, *self.parameters())
+        logits = self._decode_in_strips(x, pixels) if strips else self._decode(x, pixels)
         refined: Tensor = logits.float().sigmoid().to(scores.dtype).squeeze(1).unflatten(0, (n, k))
         return refined
+
+    def _decode(self, x: Tensor, pixels: Tensor) -> Tensor:
+        """Log-odds, from what was propagated, and from image and mask at full resolution."""
+        x = F.interpolate(x, pixels.shape[2:], mode="bilinear", align_corners=False)
+        x = x.add_(self._fine_inputs(pixels)).relu_()
+        logits: Tensor = self.out(self.fine(x).relu_()) + self.slope * pixels[:, 3:]
+        return logits
+
+    def _decode_in_strips(self, x: Tensor, pixels: Tensor) -> Tensor:
+        """The same a few rows at a time, whose maps take little memory, which the processor's cache holds."""
+        cells, stride = x.shape[2], self.stride
+        # The interpolation spoils half a cell of a strip's border, two convolutions one pixel each.
+        halo = -(-((stride + 1) // 2 + 2) // stride)
+        step = max(halo, STRIP_PIXELS // (len(x) * pixels.shape[3] * stride))
+        strips = []
+        for top in range(0, cells, step):
+            first, bottom = max(0, top - halo), min(top + step, cells)
+            last = min(bottom + halo, cells)
+            strip = self._decode(x[:, :, first:last], pixels[:, :, first * stride : last * stride])
+            strips.append(strip[:, :, (top - first) * stride : (bottom - first) * stride])
+        return torch.cat(strips, 2)
+
+    def _fine_inputs(self, image_and_mask: Tensor) -> Tensor:
+        """Both convolutions at full resolution as one: a map that is written less is worth the copied weights."""
+        weight = torch.cat([self.fine_image.weight, self.fine_mask.weight], 1)
+        return F.conv2d(image_and_mask, weight, self.fine_image.bias, padding=1)
 
     def raw_gates(self, features: Tensor, image: Tensor) -> Tensor:
         """Before normalisation, (N, 4, 3, G, h, w)."""
@@ -126,6 +156,17 @@ class Embedded(nn.Module):
         x = x.reshape(n, k, g, c // g, h, w).transpose(1, 2).reshape(n, k * c, h, w)
         x = propagate_four_way(x, gates, normalize="abs", merge="max")
         return x.reshape(n, g, k, c // g, h, w).transpose(1, 2).reshape(n * k, c, h, w)
+
+
+class _Pointwise(nn.Conv2d):
+    """A 1x1 convolution; on a CPU a matrix product, whose result has the operator's layout without a copy."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.bias is None or not only_result_counts(x, self.weight, self.bias):
+            return super().forward(x)
+        weight = self.weight.flatten(1).expand(len(x), -1, -1)
+        product = torch.baddbmm(self.bias[:, None], weight, x.flatten(2))
+        return product.view(*product.shape[:2], *x.shape[2:])
 
 
 def _start_near_zero(conv: nn.Module | None) -> None:

@@ -9,11 +9,14 @@ checker knows it as :class:`Guidance`.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ._refiner_inputs import only_result_counts
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Guidance", "LiteGuidance", "VGG16Guidance"]
 
@@ -22,7 +25,12 @@ __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Guidance", "LiteGuidance", "VGG16Gu
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def _up(x: Tensor) -> Tensor:
+def beside_mask(picture: Tensor, mask: Tensor) -> Tensor:
+    """A normalised picture with a mask as its fourth channel."""
+    return torch.cat([picture, 2 * mask - 1], 1)
+
+
+def doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
@@ -73,15 +81,41 @@ class _Guidance(nn.Module):
                 f"image must have H and W that are multiples of {self.multiple}, got {tuple(image.shape)}"
             )
         x = (image[:, :3] - self.mean) / self.std
-        return torch.cat([x, 2 * image[:, 3:] - 1], 1) if self.sees_mask else x
+        return beside_mask(x, image[:, 3:]) if self.sees_mask else x
 
 
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
+class ConvNormReLU(nn.Sequential):
+    """A 3x3 convolution, batch normalisation and ReLU, with the state dict of a sequence of the three."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        folds = only_result_counts(x, *self.parameters())
+        layer: Callable[[Tensor], Tensor] = self.folded() if folds else super().forward
+        return layer(x)
+
+    def folded(self) -> Callable[[Tensor], Tensor]:
+        """The layer as it evaluates now, with the normalisation folded into the convolution where nobody sees it."""
+        conv, norm = self[0], self[1]
+        if not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)):  # replaced by its user
+            return super().forward
+        heard = any(part._forward_hooks or part._forward_pre_hooks for part in (conv, norm))
+        if heard or norm.training or norm.running_mean is None or norm.running_var is None:
+            return super().forward
+        # In float32: half precision rounds the variance.
+        scale = norm.weight.float() * (norm.running_var.float() + norm.eps).rsqrt()
+        bias = norm.bias.float() - norm.running_mean.float() * scale
+        weight = (conv.weight * scale[:, None, None, None]).to(conv.weight.dtype)
+        half = bias.to(weight.dtype)
+        return lambda x: conv._conv_forward(x, weight, half).relu_()
+
+    if TYPE_CHECKING:  # nn.Module says Any
+        __call__ = forward
 
 
 class LiteGuidance(_Guidance):
@@ -126,12 +160,12 @@ class LiteGuidance(_Guidance):
         depths = (1, 1, 2, 2)  # convolutions after the strided one: cheap where the map is small
         inputs = (4 if sees_mask else 3, *widths[:-1])
         self.down = nn.ModuleList(
-            nn.Sequential(_conv(i, o, stride=2), *(_conv(o, o) for _ in range(depth)))
+            nn.Sequential(ConvNormReLU(i, o, stride=2), *(ConvNormReLU(o, o) for _ in range(depth)))
             for i, o, depth in zip(inputs, widths, depths, strict=True)
         )
         self.context = nn.Linear(2 * widths[3], widths[3])
         self.lateral = nn.ModuleList(nn.Conv2d(widths[s + 1], widths[s], 1) for s in range(3))
-        self.up = nn.ModuleList(_conv(w, w) for w in widths[:3])
+        self.up = nn.ModuleList(ConvNormReLU(w, w) for w in widths[:3])
 
     def forward(self, image: Tensor) -> Tensor:
         x: Tensor = self.normalized(image)
@@ -139,11 +173,16 @@ class LiteGuidance(_Guidance):
         for stage in self.down:
             x = stage(x)
             skips.append(x)
-        whole = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
-        x = x + self.context(whole)[:, :, None, None]
+        x = self.with_context(x)
         for s in (2, 1, 0):
-            x = self.up[s](skips[s] + _up(self.lateral[s](x)))
+            x = self.up[s](doubled(self.lateral[s](x)).add_(skips[s]))
         return x
+
+    def with_context(self, x: Tensor) -> Tensor:
+        """The deepest stage, which knows what the picture holds as a whole."""
+        whole = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
+        context: Tensor = self.context(whole)
+        return x + context[:, :, None, None]
 
     if TYPE_CHECKING:  # nn.Module says Any
         __call__ = forward
@@ -216,7 +255,7 @@ class VGG16Guidance(_Guidance):
             x = layer(x)
         skips = skips[self.stride - 1 :]
         for block, skip in zip(reversed(self.up), reversed(skips), strict=True):
-            x = block(_up(x) + skip)
+            x = block(doubled(x) + skip)
         return x
 
     if TYPE_CHECKING:  # nn.Module says Any

@@ -1,4 +1,4 @@
-"""Puts the figures of benchmarks/results/refine_quality.json into docs/refiner.md, between marks.
+"""Puts the figures of benchmarks/results/refine*.json into docs/refiner.md, between marks.
 
 python -m docs.figures.refiner_table
 """
@@ -14,6 +14,7 @@ from .marks import between_marks
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "benchmarks/results/refine_quality.json"
+TIMES = ROOT / "benchmarks/results/refiner_times.json"
 PAGE = ROOT / "docs/refiner.md"
 KINDS = {"1/16": "1/16 of the resolution", "1/32": "1/32", "predictions": "predictions of a network"}
 
@@ -38,10 +39,26 @@ def _cell(value: float, best: float) -> str:
     return f"**{text}**" if round(value, 3) == best else text
 
 
-def filled(page: str, record: dict) -> str:
-    """The page with the table of this record between the marks."""
-    return between_marks(page, "refine_table", table(record))
+def times(record: dict) -> str:
+    """Markdown: a row for each number of objects and each way, seconds a frame and the share of each kind of work."""
+    kinds = [name for name in record["rows"][0] if name.endswith(", ms")]
+    lines = []
+    for row in record["rows"]:
+        total = sum(row[kind] for kind in kinds)
+        shares = (f"{row[kind] / total:.0%}" for kind in kinds)
+        lines.append([row["objects"], row["way"], f"{row['seconds']:.2f}", *shares])
+    header = ("objects", "", "s a frame", *(kind.removesuffix(", ms") for kind in kinds))
+    facts = record["machine"]
+    where = f"{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}, masks: {facts['masks']}."
+    return f"{markdown(header, lines, words=2)}\n\n{where}"
+
+
+def filled(page: str, quality: dict, speed: dict) -> str:
+    """The page with the tables of these records between the marks."""
+    page = between_marks(page, "refine_table", table(quality))
+    return between_marks(page, "refiner_times", times(speed))
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text(), json.loads(RECORD.read_text())))
+    records = (json.loads(file.read_text()) for file in (RECORD, TIMES))
+    PAGE.write_text(filled(PAGE.read_text(), *records))

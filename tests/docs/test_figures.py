@@ -48,8 +48,9 @@ def test_tables_of_filters_over_time():
 
 
 def test_table_of_the_refiner():
-    page, record = refiner_table.PAGE.read_text(), json.loads(refiner_table.RECORD.read_text())
-    assert page == refiner_table.filled(page, record), "run python -m docs.figures.refiner_table"
+    page = refiner_table.PAGE.read_text()
+    records = [json.loads(file.read_text()) for file in (refiner_table.RECORD, refiner_table.TIMES)]
+    assert page == refiner_table.filled(page, *records), "run python -m docs.figures.refiner_table"
 
 
 def test_table_of_the_refiner_has_a_row_a_method_and_marks_the_best():
