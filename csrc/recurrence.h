@@ -224,8 +224,8 @@ SPN_HD Taps<T> normalize_adjoint(Taps<T> g, Taps<T> p, Taps<T> dp, bool has_minu
     const Sigmoids<T> s = sigmoids(g, has_minus, has_plus);
     const Taps<T> complement = times_others(s.complement, s.d);
     const T scale = reciprocal(s.d.minus * s.d.zero * s.d.plus);
-    return {p.minus * complement.minus * scale * (dp.minus - along), p.zero * complement.zero * scale * (dp.zero - along),
-            p.plus * complement.plus * scale * (dp.plus - along)};
+    return {p.minus * complement.minus * scale * (dp.minus - along),
+            p.zero * complement.zero * scale * (dp.zero - along), p.plus * complement.plus * scale * (dp.plus - along)};
   }
   const T floor = absolute_floor<kMode, T>();
   const T total = absolute_sum(g);

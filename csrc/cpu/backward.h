@@ -1,7 +1,7 @@
 // The backward pass over whole planes: every sweep's blocks from the last to the first, each recomputed from its
-// checkpoint. Sets of planes and separate planes are those of forward.h, but a task owns whole groups of planes, because
-// gradients of shared gates add up over them. A gradient that is not wanted costs nothing; where that is the gates', the
-// hidden lines need not be recomputed.
+// checkpoint. Sets of planes and separate planes are those of forward.h, but a task owns whole groups of planes,
+// because gradients of shared gates add up over them. A gradient that is not wanted costs nothing; where that is the
+// gates', the hidden lines need not be recomputed.
 #pragma once
 
 #include "gradients.h"
@@ -152,9 +152,8 @@ void backward_added(const BackwardArgs& b, int64_t begin, int64_t end) {
 template <typename S, typename Inputs, typename PlaneOf>
 void backward_apart(const BackwardArgs& b, int64_t begin, int64_t end, int d, PlaneOf plane_of) {
   Inputs inputs(b, Inputs::planes_of(b, b.reads_x() ? b.x : nullptr, begin, end), b.gates, b.source, begin, end, d);
-  backward_sweep<S>(b, inputs, begin, end, d, [&](int64_t q, const Block& block, const auto* lines) {
-    inputs.put(block, q, lines, plane_of);
-  });
+  backward_sweep<S>(b, inputs, begin, end, d,
+                    [&](int64_t q, const Block& block, const auto* lines) { inputs.put(block, q, lines, plane_of); });
 }
 
 // Values begin .. end - 1 of grad_x, from the sweeps' separate planes, in the order of the directions.

@@ -190,8 +190,7 @@ class GateGradients<S, SetInputs<S>> {
   void store(const Block& block, int64_t q) {
     if (inputs_.shares_gates()) return store_shared(block, q);
     for (int tap = 0; tap < 3; ++tap) {
-      inputs_.put_sums(block, q, lines_ + tap * size_, b_.gate_size(),
-                       [&](int64_t p) { return plane(p, tap); });
+      inputs_.put_sums(block, q, lines_ + tap * size_, b_.gate_size(), [&](int64_t p) { return plane(p, tap); });
     }
   }
 

@@ -1,6 +1,6 @@
 // Planes side by side, for maps so small that their lines would leave lanes of a register empty: vector i of an
-// interleaved plane holds pixel i of kLanes planes. A step works on whole vectors in every direction, and the neighbours
-// of a position are whole vectors, too.
+// interleaved plane holds pixel i of kLanes planes. A step works on whole vectors in every direction, and the
+// neighbours of a position are whole vectors, too.
 #pragma once
 
 #include "access.h"
@@ -32,8 +32,11 @@ inline Window window_of(const Sweep& s, const Block& b) {
 class VectorsOf {
  public:
   explicit VectorsOf(const Window& w)
-      : vector_(w.vector), column_step_(w.column_step), to_next_row_(w.row_step - w.columns * w.column_step),
-        columns_(w.columns), left_(w.columns) {}
+      : vector_(w.vector),
+        column_step_(w.column_step),
+        to_next_row_(w.row_step - w.columns * w.column_step),
+        columns_(w.columns),
+        left_(w.columns) {}
 
   SPN_HD int64_t next() {
     const int64_t here = vector_;
@@ -94,7 +97,8 @@ SPN_HD void add_lanes(const T* __restrict from, int64_t count, T* __restrict to)
   }
 }
 
-// A row of a tile is a lane's kLanes neighbouring pixels, zeros for lanes from `count` on and for pixels from `pixels` on.
+// A row of a tile is a lane's kLanes neighbouring pixels, zeros for lanes from `count` on and for pixels from `pixels`
+// on.
 template <typename T, typename Read>
 SPN_HD void load_tile(const Read* read, int64_t count, int64_t offset, int64_t pixels, Vector<T> (&tile)[kLanes<T>]) {
   constexpr int n = kLanes<T>;
@@ -112,7 +116,8 @@ SPN_HD void load_tile(const Read* read, int64_t count, int64_t offset, int64_t p
 // to[vector * kLanes + l] = read[l](pixel), zero for lanes from `count` on. Planes have `plane` pixels. What the next
 // call reads lies `ahead` pixels further: asked for early.
 template <typename T, typename Read>
-SPN_HD void interleave(const Window& w, int64_t plane, const Read* read, int64_t count, int64_t ahead, T* to) {
+__attribute__((noinline)) void interleave(const Window& w, int64_t plane, const Read* read, int64_t count,
+                                          int64_t ahead, T* to) {
   constexpr int n = kLanes<T>;
   VectorsOf vectors(w);
   for_runs(w, [&](int64_t first, int64_t pixels) __attribute__((always_inline)) {
@@ -158,7 +163,8 @@ SPN_HD void store_tile(Vector<T> (&tile)[kLanes<T>], const Write* write, int64_t
 // write[l](pixel, from[vector * kLanes + l]) for the first `count` lanes; where `size` neighbouring ones share a plane,
 // their sum, by the first one's write.
 template <typename T, typename From, typename Write>
-SPN_HD void deinterleave(const Window& w, const From* from, int64_t count, int64_t size, const Write* write) {
+__attribute__((noinline)) void deinterleave(const Window& w, const From* from, int64_t count, int64_t size,
+                                            const Write* write) {
   constexpr int n = kLanes<T>;
   VectorsOf vectors(w);
   for_runs(w, [&](int64_t first, int64_t pixels) __attribute__((always_inline)) {
@@ -178,7 +184,7 @@ SPN_HD void deinterleave(const Window& w, const From* from, int64_t count, int64
 
 // lines[(i * positions + j) * kLanes ...] = the vector of pixel (first + i, j) of an interleaved plane.
 template <typename T>
-SPN_HD void gather_vectors(const Sweep& s, const Block& b, const T* plane, T* __restrict lines) {
+__attribute__((noinline)) void gather_vectors(const Sweep& s, const Block& b, const T* plane, T* __restrict lines) {
   constexpr int n = kLanes<T>;
   for (int64_t j = 0; j < s.positions; ++j) {
     for (int64_t i = 0; i < b.count; ++i) {

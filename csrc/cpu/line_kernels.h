@@ -197,7 +197,8 @@ void normalize_adjoint_line(TapLines<const T> gates, TapLines<const T> weights, 
   // Not for_values: done over, the ends would read what they have written.
 #pragma GCC ivdep
   for (int64_t j = 0; j < positions; ++j) {
-    const Taps<T> dg = normalize_adjoint<kMode>(gates.at(j), weights.at(j), Taps<T>(gradient.at(j)), j > 0, j + 1 < positions);
+    const Taps<T> dg =
+        normalize_adjoint<kMode>(gates.at(j), weights.at(j), Taps<T>(gradient.at(j)), j > 0, j + 1 < positions);
     gradient.minus[j] = dg.minus;
     gradient.zero[j] = dg.zero;
     gradient.plus[j] = dg.plus;

@@ -158,7 +158,8 @@ class PlaneInputs {
   }
 
   LineInputs<T> line(int64_t i, const T* previous) const {
-    return {sweep.positions, gates_.lines(i), input_[i], source_ ? lambda_[i] : nullptr,
+    return {sweep.positions, gates_.lines(i),
+            input_[i],       source_ ? lambda_[i] : nullptr,
             previous,        lines_lie_in_memory() ? kLinesAhead * sweep.line_stride : 0};
   }
 
@@ -298,8 +299,7 @@ class SetInputs {
   void put_sums(const Block& block, int64_t q, const T* lines, int64_t size, PlaneOf plane_of) const {
     using To = std::remove_pointer_t<decltype(plane_of(q))>;
     const int64_t last = q + count(q) - 1;
-    const auto write =
-        per_lane<T>([&](int64_t l) { return Assign<To, T>{plane_of(std::min(q + l, last)), T(1)}; });
+    const auto write = per_lane<T>([&](int64_t l) { return Assign<To, T>{plane_of(std::min(q + l, last)), T(1)}; });
     deinterleave<T>(window_of(sweep, block), lines, count(q), size, write.lane);
   }
 

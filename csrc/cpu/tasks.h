@@ -81,8 +81,8 @@ inline PlaneTasks backward_set_tasks(const Problem& problem, int64_t lanes) {
 inline bool takes_sets(const Problem& problem, int64_t lanes) {
   constexpr int64_t kLargest = 64 * 64;
   const int64_t size = problem.gate_size(), planes = problem.batch * problem.channels;
-  const int64_t filled = size > lanes ? size * lanes / ((size + lanes - 1) / lanes * lanes)
-                                      : std::min(lanes / size * size, planes);
+  const int64_t filled =
+      size > lanes ? size * lanes / ((size + lanes - 1) / lanes * lanes) : std::min(lanes / size * size, planes);
   return problem.plane() <= kLargest && 2 * filled >= lanes;
 }
 
