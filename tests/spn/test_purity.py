@@ -12,6 +12,8 @@ THREADED = [
     Case((1, 3, 20, 20), 3, 3, "four_way", "unit", "mean"),
     Case((3, 9, 17, 12), 1, 3, "four_way", "abs", None),
     Case((2, 8, 16, 31), 2, 0, "left_to_right", "abs"),
+    Case((1, 20, 7, 9), 20, 20, "four_way", "sigmoid", "sum"),  # sets of planes, one of them in part
+    Case((1, 40, 7, 9), 1, 0, "four_way", "abs", "mean"),  # a group of several sets
 ]
 
 
