@@ -159,7 +159,7 @@ SPN_HD T absolute_sum(Taps<T> g) {
 template <typename T>
 struct Sigmoids {
   Taps<T> n;           // of taps that do not exist: zero
-  Taps<T> complement;  // 1 - s_k = complement_k / d_k
+  Taps<T> complement;  // 1 - sigmoid(g_k) = complement_k / d_k
   Taps<T> d;
 };
 

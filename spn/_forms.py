@@ -5,13 +5,13 @@ What depends on the picture alone, ``of_picture``, is computed once for all grou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._refiner_inputs import only_result_counts
+from ._refiner_inputs import is_plain, only_result_counts
 from .functional import propagate_four_way
 
 STRIP_PIXELS = 2**16  # 3 MB for a map of 12 channels
@@ -137,7 +137,11 @@ class Embedded(nn.Module):
         return torch.cat(strips, 2)
 
     def _fine_inputs(self, image_and_mask: Tensor) -> Tensor:
-        """Both convolutions at full resolution as one: a map that is written less is worth the copied weights."""
+        """Of both convolutions at full resolution; where only that counts as one, which writes a map less."""
+        image, mask = self.fine_image, self.fine_mask
+        plain = is_plain(image, nn.Conv2d) and is_plain(mask, nn.Conv2d)
+        if not plain or not only_result_counts(image_and_mask, *self.parameters()):
+            return cast(Tensor, image(image_and_mask[:, :3]).add_(mask(image_and_mask[:, 3:])))
         weight = torch.cat([self.fine_image.weight, self.fine_mask.weight], 1)
         return F.conv2d(image_and_mask, weight, self.fine_image.bias, padding=1)
 

@@ -7,6 +7,7 @@ border of a crop spoils is cut off again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,8 @@ def features_in_windows(
 ) -> Iterator[Tensor]:
     """The features of one picture (1, 3, H, W) beside each of its masks (K, 1, H, W).
 
-    ``windows`` are, for each mask, the one outside which it is 0 and the one of the features, whose sides are even.
+    ``windows`` are, for each mask, the one outside which it is taken as 0 and the one of the features, whose sides are
+    even. The guidance's layers are those it was built with.
     """
     layers = _Layers(guidance)
     picture, frame = (image - guidance.mean) / guidance.std, Window.whole(image)
@@ -81,4 +83,4 @@ class _Layers:
 
 
 def _folded(layer: nn.Module) -> Callable[[Tensor], Tensor]:
-    return layer.folded() if isinstance(layer, ConvNormReLU) else layer
+    return cast(ConvNormReLU, layer).folded()

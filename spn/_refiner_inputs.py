@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules import module as modules
 from torch.utils import _python_dispatch
 
 # Resampling overshoots [0, 1] by up to about 0.2. Values in [0, 255], pictures normalised by mean and standard
@@ -39,6 +40,12 @@ def only_result_counts(*tensors: Tensor) -> bool:
     return not (records or _is_transformed()) and all(
         tensor.device.type == "cpu" and _is_readable(tensor) for tensor in tensors
     )
+
+
+def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a call of the module is what its class does and nothing else: no subclass, parametrisation or hook."""
+    heard = module._forward_hooks or module._forward_pre_hooks or modules._has_any_global_hook()
+    return type(module) is kind and not heard
 
 
 def check_values(**tensors: Tensor) -> None:

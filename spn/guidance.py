@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._refiner_inputs import only_result_counts
+from ._refiner_inputs import is_plain, only_result_counts
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Guidance", "LiteGuidance", "VGG16Guidance"]
 
@@ -99,20 +99,28 @@ class ConvNormReLU(nn.Sequential):
         layer: Callable[[Tensor], Tensor] = self.folded() if folds else super().forward
         return layer(x)
 
+    def is_as_built(self) -> bool:
+        """Whether its parts are the three it was built with, and nobody listens to them."""
+        kinds = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU)
+        if len(self) != len(kinds) or not all(map(is_plain, self, kinds)):
+            return False
+        conv, norm = self[0], self[1]
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        return conv.bias is None and norm.affine and norm.track_running_stats
+
     def folded(self) -> Callable[[Tensor], Tensor]:
         """The layer as it evaluates now, with the normalisation folded into the convolution where nobody sees it."""
         conv, norm = self[0], self[1]
-        if not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)):  # replaced by its user
+        if not self.is_as_built() or norm.training:
             return super().forward
-        heard = any(part._forward_hooks or part._forward_pre_hooks for part in (conv, norm))
-        if heard or norm.training or norm.running_mean is None or norm.running_var is None:
-            return super().forward
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None and norm.running_var is not None
         # In float32: half precision rounds the variance.
         scale = norm.weight.float() * (norm.running_var.float() + norm.eps).rsqrt()
-        bias = norm.bias.float() - norm.running_mean.float() * scale
+        shift = norm.bias.float() - norm.running_mean.float() * scale
         weight = (conv.weight * scale[:, None, None, None]).to(conv.weight.dtype)
-        half = bias.to(weight.dtype)
-        return lambda x: conv._conv_forward(x, weight, half).relu_()
+        bias = shift.to(weight.dtype)
+        return lambda x: conv._conv_forward(x, weight, bias).relu_()
 
     if TYPE_CHECKING:  # nn.Module says Any
         __call__ = forward
@@ -177,6 +185,18 @@ class LiteGuidance(_Guidance):
         for s in (2, 1, 0):
             x = self.up[s](doubled(self.lateral[s](x)).add_(skips[s]))
         return x
+
+    def is_as_built(self) -> bool:
+        """Whether its layers are those it was built with, and nobody listens to them."""
+        stages = [
+            layer for stage in self.down if is_plain(stage, nn.Sequential) for layer in stage.children()
+        ]
+        layers = [*stages, *self.up]
+        depth = sum(len(list(stage.children())) for stage in self.down)
+        return len(stages) == depth and all(
+            isinstance(layer, ConvNormReLU) and is_plain(layer, ConvNormReLU) and layer.is_as_built()
+            for layer in layers
+        )
 
     def with_context(self, x: Tensor) -> Tensor:
         """The deepest stage, which knows what the picture holds as a whole."""

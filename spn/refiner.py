@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from . import _checkpoint
 from ._forms import Direct, Embedded, each
 from ._frames import TILE_OVERLAP, cropped, tile_spans, whole_cells
 from ._lite_windows import features_in_windows
-from ._refiner_inputs import check_shapes, check_values, is_traced, only_result_counts
+from ._refiner_inputs import check_shapes, check_values, is_plain, is_traced, only_result_counts
 from ._windows import Window, windows_of_objects
 from .functional import normalize_gates
 from .guidance import Guidance, LiteGuidance, VGG16Guidance
@@ -30,8 +30,15 @@ FORMS = ("embedded", "direct")
 # recorded, which bounds the memory of a call: two objects at 480p. Larger groups are no faster on a CPU. Small
 # pictures, for which the overhead of a call would count, stay one group of many objects.
 GROUP_PIXELS = 2**20
-MARGIN = 48  # pixels around an object that its window holds beside it
+MARGIN = (
+    48  # pixels around an object that its window holds beside it, or more: a multiple of the guidance's cells
+)
+SPOILT = 8  # pixels inside a window's border that the zeros beyond it reach through the convolutions
 LARGEST_WINDOW = 0.75  # of a frame: larger ones save too little
+
+
+# Of one object: outside which it is background, what is computed, what of that is kept.
+_Windows = tuple[Window, Window, Window]
 
 
 class SPNRefiner(nn.Module):
@@ -60,14 +67,17 @@ class SPNRefiner(nn.Module):
 
     .. math:: \text{refined} = (1 - e)\, m + e\, r, \quad e = \min(1, 4\,(\max m - \min m))
 
-    **Windows.** On a CPU the embedded form evaluates each object in a window alone: the box of the mask's values above
-    1/512, its sides on multiples of ``guidance.multiple``, and 48 pixels more on each side. Outside it the coarse mask
-    stays. Features in a window are those of the whole picture, so what differs inside is what propagation would have
-    carried in from farther away. On DAVIS at 480p values differed by up to 0.25, on few pixels, and the means of J, F
-    and F2 by at most 0.002. An object whose window is more than three quarters of the frame is
-    worked in the whole frame, and so is everything where a gradient is recorded, in training mode, on other devices, in
-    traced, compiled, exported and transformed programs, in the direct form, with hooks on a part of the network, and
-    with a guidance of one's own that sees the mask. ``refiner.windows = False`` asks for whole frames.
+    **Windows.** On a CPU the embedded form evaluates each object in a window: the box of the mask's values above
+    1/512, its sides on multiples of ``guidance.multiple``, and 48 pixels more on each side, or the next multiple. The
+    outermost 8 of these, which the convolutions' zeros beyond the window spoil, and everything outside keep the coarse
+    mask. Features in a window are those of the whole picture; inside it, what propagation would have carried in from
+    outside is missing. On DAVIS at 480p the means of J, F and F2 differ by at most 0.002 from those of whole frames,
+    single values by more: up to 0.25 there, and by more where a mask does not fit what is seen. Whole frames are used
+    for an object whose window is more than three quarters of the frame, and for everything where a gradient is
+    recorded, in training mode, on other devices, in traced, compiled, exported and transformed programs and under
+    dispatch modes, in the direct form, where a part of the network has hooks or parametrisations, and with a guidance
+    that sees the mask unless it is a :class:`~spn.LiteGuidance` with the layers it was built with.
+    ``refiner.windows = False`` asks for whole frames.
 
     Args:
         guidance: maps an image to features; see :mod:`spn.guidance`.
@@ -98,6 +108,8 @@ class SPNRefiner(nn.Module):
         2017, section 4.1. The log-odds, the convex form, the factor e and, in the embedded form, the image's
         features beside the mask and the groups are additions of this package.
     """
+
+    windows = True  # whether objects are worked in windows, where that is possible
 
     def __init__(
         self,
@@ -130,7 +142,6 @@ class SPNRefiner(nn.Module):
             "convex": convex,
         }
         self.guidance, self.form, self.tile = guidance, form, tile
-        self.windows = True
         self.propagation: Direct | Embedded
         if form == "direct":
             self.propagation = Direct(guidance.channels, guidance.stride, convex)
@@ -208,7 +219,7 @@ class SPNRefiner(nn.Module):
         image, scores = self._padded(image, scores)
         if self._works_in_windows(image, scores):
             pictures = zip(image.split(1), scores.split(1), strict=True)
-            refined = torch.cat([self._refine_windows(picture, masks) for picture, masks in pictures])
+            refined = torch.cat([self._refine_picture(picture, masks) for picture, masks in pictures])
         else:
             refined = self._refine_whole(image, scores)
         return cropped(refined, h, w)
@@ -225,58 +236,66 @@ class SPNRefiner(nn.Module):
 
     def _works_in_windows(self, image: Tensor, scores: Tensor) -> bool:
         """Whether to look at the objects alone: on a CPU, evaluating, where nobody listens to maps of whole frames."""
-        lite = type(self.guidance) is LiteGuidance
-        if not self.windows or self.form != "embedded" or (self._sees_mask and not lite):
+        if not self.windows or self.form != "embedded":
             return False
         if not only_result_counts(image, scores, *self.parameters()):
             return False
-        parts = list(self.modules())[1:]
-        if any(part.training or part._forward_hooks or part._forward_pre_hooks for part in parts):
+        parts = list(self.modules())[1:]  # a hook on the refiner itself hears the same either way
+        if any(not is_plain(part, type(part)) or part.training for part in parts):
             return False
-        return not image.amax().isnan()  # which fills every mask
+        lite = self.guidance if type(self.guidance) is LiteGuidance else None
+        return not self._sees_mask or (lite is not None and lite.is_as_built())
 
-    def _refine_windows(self, image: Tensor, scores: Tensor) -> Tensor:
+    def _refine_picture(self, image: Tensor, scores: Tensor) -> Tensor:
         """One picture, each object in its window, and large objects in the whole frame; empty ones stay."""
-        frame, cell = Window.whole(image), self.guidance.multiple
-        large: list[int] = []
-        windows: dict[int, tuple[Window, Window]] = {}
-        for k, own in enumerate(windows_of_objects(scores[0])):
-            if own is None:
-                continue
-            own = own.over(cell).times(cell)  # few sizes: the first convolution of a new one takes long
-            wanted = own.grown(MARGIN, frame)
-            if wanted.area > LARGEST_WINDOW * frame.area:
-                large.append(k)
-            else:
-                windows[k] = own, wanted
+        windows, large = self._windows_of(image, scores)
         if len(large) == scores.shape[1]:
             return self._refine_whole(image, scores)
         refined = scores.clone()
         if large:
             refined[:, large] = self._refine_whole(image, scores[:, large])
-        for (k, (_, wanted)), shared in zip(
+        for (k, (_, wanted, kept)), shared in zip(
             windows.items(), self._shared_in_windows(image, scores, windows), strict=True
         ):
             part = self.propagation(shared, wanted.of(scores[:, k : k + 1]))
-            wanted.of(refined[:, k : k + 1]).copy_(part)
+            kept.of(refined[:, k : k + 1]).copy_(kept.inside(wanted).of(part))
         return refined
 
+    def _windows_of(self, image: Tensor, scores: Tensor) -> tuple[dict[int, _Windows], list[int]]:
+        """The windows of each object that is worth one, and the objects to be worked in the whole frame."""
+        frame, cell = Window.whole(image), self.guidance.multiple
+        if image.isnan().any():  # which fills every mask
+            return {}, list(range(scores.shape[1]))
+        margin = -(-MARGIN // cell) * cell
+        large: list[int] = []
+        windows: dict[int, _Windows] = {}
+        for k, own in enumerate(windows_of_objects(scores[0])):
+            if own is None:
+                continue
+            own = own.over(cell).times(cell)  # few sizes: the first convolution of a new one takes long
+            wanted = own.grown(margin, frame)
+            if wanted.area > LARGEST_WINDOW * frame.area:
+                large.append(k)
+            else:
+                windows[k] = own, wanted, own.grown(margin - SPOILT, frame)
+        return windows, large
+
     def _shared_in_windows(
-        self, image: Tensor, scores: Tensor, windows: dict[int, tuple[Window, Window]]
+        self, image: Tensor, scores: Tensor, windows: dict[int, _Windows]
     ) -> Iterator[tuple[Tensor, ...]]:
         """What the propagation takes beside the scores, object by object."""
         if not windows:
             return
-        if self._sees_mask and isinstance(self.guidance, LiteGuidance):
+        if self._sees_mask:
             masks = scores[0, list(windows)].unsqueeze(1)
-            pairs = list(windows.values())
-            for (_, wanted), own_features in zip(
-                pairs, features_in_windows(self.guidance, image, masks, pairs), strict=True
-            ):
+            pairs = [(own, wanted) for own, wanted, _ in windows.values()]
+            guidance = cast(LiteGuidance, self.guidance)
+            features = features_in_windows(guidance, image, masks, pairs)
+            for (_, wanted), own_features in zip(pairs, features, strict=True):
                 yield self.propagation.of_picture(own_features, wanted.of(image))
         else:
             shared = self.propagation.of_picture(self.guidance(image), image)
-            for _, wanted in windows.values():
+            for _, wanted, _ in windows.values():
                 yield tuple(wanted.over(image.shape[-1] // maps.shape[-1]).of(maps) for maps in shared)
 
     def _refine_apart(self, image: Tensor, scores: Tensor) -> Tensor:

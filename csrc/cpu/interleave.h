@@ -15,7 +15,6 @@ struct Window {
   int64_t pitch;
   int64_t vector, row_step, column_step;  // that pixel's vector; from a pixel to the next one
 
-  bool is_contiguous() const { return columns == pitch && row_step == columns * column_step; }
   int64_t pixels() const { return rows * columns; }
 };
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from refiner_cases import small
+from torch.nn.utils import prune
 
 from spn._lite_windows import features_in_windows
 from spn._windows import Window, windows_of_objects
@@ -48,8 +49,8 @@ def whole_frames(refiner, *arguments, **options):
 def windowed(monkeypatch):
     """The number of pictures that were worked in windows."""
     calls = []
-    original = SPNRefiner._refine_windows
-    monkeypatch.setattr(SPNRefiner, "_refine_windows", lambda *a: calls.append(1) or original(*a))
+    original = SPNRefiner._refine_picture
+    monkeypatch.setattr(SPNRefiner, "_refine_picture", lambda *a: calls.append(1) or original(*a))
     return calls
 
 
@@ -247,3 +248,114 @@ def test_what_sees_a_window_is_what_a_convolution_changes():
                 window,
                 stride,
             )
+
+
+class Coarse(torch.nn.Module):
+    """A guidance of one's own that sees the picture alone, with features of any stride."""
+
+    channels = 6
+
+    def __init__(self, stride):
+        super().__init__()
+        self.stride = self.multiple = stride
+        self.conv = torch.nn.Conv2d(3, 6, stride, stride=stride)
+
+    def forward(self, image):
+        return self.conv(image)
+
+
+@pytest.mark.parametrize("stride", [1, 5, 8, 32, 64])
+@torch.no_grad()
+def test_windows_fit_the_cells_of_any_guidance(stride, windowed):
+    torch.manual_seed(3)
+    refiner = SPNRefiner(Coarse(stride), hidden=4, groups=2).eval()
+    image, mask = torch.rand(1, 3, 320, 480), soft_box(140, 180, 150, 200, (320, 480))[None, None]
+    refined = refiner(image, mask)
+    assert windowed
+    inside = (slice(None), slice(None), slice(140, 180), slice(150, 200))
+    torch.testing.assert_close(refined[inside], whole_frames(refiner, image, mask)[inside], atol=0.01, rtol=0)
+
+
+def replaced_activation(guidance):
+    guidance.up[0][2] = torch.nn.SiLU()
+
+
+def replaced_convolution(guidance):
+    guidance.down[1][1][0] = torch.nn.Conv2d(8, 8, 3, padding=1, bias=True)
+
+
+def replaced_norm(guidance):
+    guidance.up[1][1] = torch.nn.BatchNorm2d(8, affine=False)
+
+
+def longer_layer(guidance):
+    guidance.up[0].append(torch.nn.Tanh())
+
+
+def other_stage(guidance):
+    guidance.down[1] = torch.nn.Sequential(torch.nn.AvgPool2d(2), torch.nn.Conv2d(8, 8, 5, padding=2))
+
+
+def heard_activation(guidance):
+    guidance.up[0][2].register_forward_hook(lambda module, inputs, output: output * 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        replaced_activation,
+        replaced_convolution,
+        replaced_norm,
+        longer_layer,
+        other_stage,
+        heard_activation,
+    ],
+)
+@pytest.mark.parametrize("sees_mask", [False, True])
+def test_what_a_user_changes_counts_without_a_gradient_as_with_one(change, sees_mask):
+    torch.manual_seed(4)
+    guidance = LiteGuidance((8, 8, 8, 8), sees_mask=sees_mask)
+    change(guidance)
+    refiner = SPNRefiner(guidance, hidden=4, groups=2).eval()
+    refiner.windows = (
+        sees_mask  # where it sees the picture alone, windows lack what is carried in from outside
+    )
+    image, masks = inputs(MASKS["inside"], MASKS["blobs"])
+    with torch.no_grad():
+        refined = refiner(image, masks)
+    torch.testing.assert_close(refined, refiner(image, masks).detach(), atol=1e-4, rtol=0)
+
+
+def test_hooks_and_parametrisations_of_the_full_resolution_convolutions_count():
+    refiner = small("embedded").eval()
+    image, masks = inputs(MASKS["inside"])
+    heard = []
+    refiner.propagation.fine_image.register_forward_hook(lambda *_: heard.append("image"))
+    refiner.propagation.fine_mask.register_forward_hook(lambda *_: heard.append("mask"))
+    with torch.no_grad():
+        refiner(image, masks)
+    refiner(image, masks)
+    assert set(heard) == {"image", "mask"} and len(heard) >= 4
+
+
+def test_a_pruned_convolution_trains_on():
+    refiner = small("embedded").train()
+    prune.l1_unstructured(refiner.propagation.fine_image, "weight", 0.5)
+    image, masks = inputs(MASKS["inside"])
+    for _ in range(2):
+        refiner(image, masks).sum().backward()
+
+
+@torch.no_grad()
+def test_a_nan_in_one_picture_leaves_the_others(windowed):
+    refiner = small("embedded").eval()
+    image, masks = inputs(MASKS["inside"], n=2)
+    expected = refiner(image, masks)
+    image[1, 0, 5, 5] = float("nan")
+    assert torch.equal(refiner(image, masks)[0], expected[0])
+
+
+@torch.no_grad()
+def test_a_refiner_pickled_before_there_were_windows_has_them():
+    refiner = small("embedded").eval()
+    assert "windows" not in vars(refiner) and refiner.windows

@@ -17,7 +17,7 @@ from benchmarks.operator.propagate import CASES, small
         ("8x384x14x14:source:sigmoid", Case((8, 384, 14, 14), 384, True, "sigmoid")),
         (
             "56x576x56x2:source:left_to_right:forward",
-            Case((56, 576, 56, 2), 576, True, "sigmoid", "left_to_right", True),
+            Case((56, 576, 56, 2), 576, True, "abs", "left_to_right", True),
         ),
     ],
 )
