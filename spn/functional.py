@@ -55,8 +55,9 @@ def propagate(
         Contiguous tensors, and views such as ``conv_out.unflatten(1, (3, G))`` of one, are read where they lie. Any
         other layout, ``torch.channels_last`` above all, is copied once in every call and once more in its backward
         pass: call ``.contiguous()`` yourself on what several calls share. Results are contiguous.
-        Deterministic bit for bit, inputs are never written. Under ``torch.autocast`` all three tensors are cast to the
-        autocast dtype, as for a convolution (float64 stays as it is).
+        Deterministic bit for bit for the same shapes; in a batch of another size, small maps may round differently.
+        Inputs are never written. Under ``torch.autocast`` all three tensors are cast to the autocast dtype, as for a
+        convolution (float64 stays as it is).
 
     Example:
         >>> import torch, spn

@@ -90,7 +90,8 @@ std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates,
   ForwardCall call(x, gates, source, direction, normalize, merge, save_winner, save_checkpoints);
   if (!call.empty()) {
     std::optional<Tensor> separate;
-    if (call.args.merge != Merge::none) separate = separate_planes(call.args, cpu_kernels().forward_tasks(call.args), call.x);
+    if (call.args.merge != Merge::none)
+      separate = separate_planes(call.args, cpu_kernels().forward_tasks(call.args), call.x);
     for (const Tensor& fresh : {call.out, call.winner, call.checkpoints}) bring_pages(fresh);
     cpu_kernels().forward(call.args, separate ? separate->mutable_data_ptr() : nullptr);
   }

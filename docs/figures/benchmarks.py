@@ -61,7 +61,7 @@ def write_table(
 
 def machine_note(facts: dict) -> str:
     return (
-        f"{facts['cpu']}, {facts['threads']} threads; Python {facts['python']}, torch {facts['torch']}, "
+        f"{facts['cpu']}, {facts['kernels'][-1]}; Python {facts['python']}, torch {facts['torch']}, "
         f"commit `{facts['commit']}`."
     )
 

@@ -75,7 +75,15 @@ def test_table_of_the_operator_has_a_row_for_each_case_and_pass_and_three_column
         return {**same, "minimum_bytes": 3e6, "median_ms": milliseconds, **ratios}
 
     def run(allocator, milliseconds):
-        facts = {"cpu": "a", "threads": 1, "python": "b", "torch": "c", "commit": "d", "allocator": allocator}
+        facts = {
+            "cpu": "a",
+            "threads": 1,
+            "kernels": ["CPU capability x"],
+            "python": "b",
+            "torch": "c",
+            "commit": "d",
+            "allocator": allocator,
+        }
         cases = [
             ("1x8x4x4", "forward"),
             ("1x8x4x4", "both"),
