@@ -34,10 +34,14 @@ def is_traced() -> bool:
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
+def records_gradient(*tensors: Tensor) -> bool:
+    """Whether autograd keeps what a backward pass through these tensors needs."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
 def only_result_counts(*tensors: Tensor) -> bool:
     """Whether a call has nothing to give but its result, on a CPU: no gradient, no program for other inputs."""
-    records = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    return not (records or _is_transformed()) and all(
+    return not (records_gradient(*tensors) or _is_transformed()) and all(
         tensor.device.type == "cpu" and _is_readable(tensor) for tensor in tensors
     )
 

@@ -188,12 +188,8 @@ class LiteGuidance(_Guidance):
 
     def is_as_built(self) -> bool:
         """Whether its layers are those it was built with, and nobody listens to them."""
-        stages = [
-            layer for stage in self.down if is_plain(stage, nn.Sequential) for layer in stage.children()
-        ]
-        layers = [*stages, *self.up]
-        depth = sum(len(list(stage.children())) for stage in self.down)
-        return len(stages) == depth and all(
+        layers = [*(layer for stage in self.down for layer in stage.children()), *self.up]
+        return all(is_plain(stage, nn.Sequential) for stage in self.down) and all(
             isinstance(layer, ConvNormReLU) and is_plain(layer, ConvNormReLU) and layer.is_as_built()
             for layer in layers
         )

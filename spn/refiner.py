@@ -16,7 +16,14 @@ from . import _checkpoint
 from ._forms import Direct, Embedded, each
 from ._frames import TILE_OVERLAP, cropped, tile_spans, whole_cells
 from ._lite_windows import features_in_windows
-from ._refiner_inputs import check_shapes, check_values, is_plain, is_traced, only_result_counts
+from ._refiner_inputs import (
+    check_shapes,
+    check_values,
+    is_plain,
+    is_traced,
+    only_result_counts,
+    records_gradient,
+)
 from ._windows import Window, windows_of_objects
 from .functional import normalize_gates
 from .guidance import Guidance, LiteGuidance, VGG16Guidance
@@ -314,17 +321,13 @@ class SPNRefiner(nn.Module):
 
     def _groups(self, image: Tensor, scores: Tensor) -> Sequence[Tensor]:
         """Objects in groups of bounded size; all in one where groups would change the result or save nothing."""
-        if is_traced() or self._records(image, scores) or any(module.training for module in self.modules()):
+        recorded = records_gradient(image, scores, *self.parameters())
+        if is_traced() or recorded or any(module.training for module in self.modules()):
             return [scores]
         n, _, h, w = scores.shape
         pixels = GROUP_PIXELS * (1 if self._sees_mask else self.propagation.GROUP_FACTOR)
         groups: Sequence[Tensor] = scores.split(max(1, pixels // (n * h * w)), 1)
         return groups
-
-    def _records(self, *inputs: Tensor) -> bool:
-        """Whether autograd will keep all groups for a backward pass."""
-        tensors = (*inputs, *self.parameters())
-        return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
     def _padded(self, image: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Image and masks with sides that the guidance can halve; if traced, without a branch for what fits."""

@@ -3,7 +3,7 @@
 1x32x512x512                                the paper's form: four directions, "abs", gates for each channel
 1x32x512x512:G=1                            channels share gates in so many groups
 4x96x56x56:source:sigmoid                   source form; another normalization
-56x576x56x2:source:left_to_right    one direction
+56x576x56x2:source:left_to_right            one direction
 ...:forward                                 no backward pass is timed
 """
 

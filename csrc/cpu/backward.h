@@ -28,7 +28,7 @@ void backward_sweep(const BackwardArgs& b, Inputs& inputs, int64_t begin, int64_
   SourceGradients<S, Inputs> grad_source(b, inputs, begin, end, d);
   T* entering = scratch<T>(Slot::entering, stride);
   T* sent = scratch<T>(Slot::sent, 3 * sent_stride(values));
-  const int64_t carried = (end - begin + Inputs::kPlanes - 1) / Inputs::kPlanes * stride;
+  const int64_t carried = count_sets(begin, end, Inputs::kPlanes) * stride;
   T* carries = scratch<T>(Slot::carry, carried);
   std::fill_n(sent, 3 * sent_stride(values), T(0));
   std::fill_n(carries, carried, T(0));
@@ -75,11 +75,7 @@ class AddedPlanes {
 
   AddedPlanes(const BackwardArgs& b, int64_t begin, int64_t end)
       : b_(b), begin_(begin), size_((end - begin) * b.plane()), out_(static_cast<S*>(b.grad_x) + begin * b.plane()) {
-    if constexpr (std::is_same_v<S, T>) {
-      total_ = out_;
-    } else {
-      total_ = scratch<T>(Slot::plane, size_);
-    }
+    total_ = state_planes(out_, size_);
   }
 
   void take(const Inputs& inputs, int d, int64_t q, const Block& block, const T* lines) {
@@ -114,7 +110,7 @@ class AddedSets {
 
   AddedSets(const BackwardArgs& b, int64_t begin, int64_t end) : b_(b), begin_(begin), end_(end) {
     constexpr int64_t n = Inputs::kPlanes;
-    total_ = scratch<T>(Slot::plane, (end - begin + n - 1) / n * n * b.plane());
+    total_ = scratch<T>(Slot::plane, count_sets(begin, end, n) * n * b.plane());
   }
 
   void take(const Inputs& inputs, int d, int64_t q, const Block& block, const T* lines) {

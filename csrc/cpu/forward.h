@@ -24,7 +24,7 @@ void forward_sweep(const ForwardArgs& f, Inputs& inputs, int64_t begin, int64_t 
   const int64_t stride = inputs.stride, values = s.positions * Inputs::kApart;
   constexpr int64_t lines = Inputs::kLines;
   T* hidden = scratch<T>(Slot::hidden, lines * stride);
-  T* carries = scratch<T>(Slot::carry, (end - begin + Inputs::kPlanes - 1) / Inputs::kPlanes * stride);
+  T* carries = scratch<T>(Slot::carry, count_sets(begin, end, Inputs::kPlanes) * stride);
   T* checkpoints = static_cast<T*>(f.checkpoints) + f.checkpoint_offset(d);
   const int64_t checkpoint_stride = f.checkpoint_offset(f.directions);
 
@@ -59,11 +59,7 @@ class MergedPlanes {
 
   MergedPlanes(const ForwardArgs& f, int64_t begin, int64_t end)
       : f_(f), begin_(begin), size_((end - begin) * f.plane()), out_(static_cast<S*>(f.out) + begin * f.plane()) {
-    if constexpr (std::is_same_v<S, T>) {
-      merged_ = out_;
-    } else {
-      merged_ = scratch<T>(Slot::plane, size_);
-    }
+    merged_ = state_planes(out_, size_);
     winner_ = f.winner ? f.winner + begin * f.plane() : nullptr;
     if (winner_) std::fill_n(winner_, size_, uint8_t{0});
   }
@@ -98,7 +94,7 @@ class MergedSets {
 
   MergedSets(const ForwardArgs& f, int64_t begin, int64_t end) : f_(f), begin_(begin), end_(end) {
     constexpr int64_t n = Inputs::kPlanes;
-    const int64_t size = (end - begin + n - 1) / n * n * f.plane();
+    const int64_t size = count_sets(begin, end, n) * n * f.plane();
     merged_ = scratch<T>(Slot::plane, size);
     winner_ = f.winner ? scratch<uint8_t>(Slot::winner_sets, size) : nullptr;
     if (winner_) std::fill_n(winner_, size, uint8_t{0});
@@ -151,12 +147,7 @@ void merge_separate(const ForwardArgs& f, const void* separate, int64_t begin, i
   const T* planes = static_cast<const T*>(separate) + begin;
   uint8_t* winner = f.winner ? f.winner + begin : nullptr;
   S* out = static_cast<S*>(f.out) + begin;
-  T* merged;
-  if constexpr (std::is_same_v<S, T>) {
-    merged = out;
-  } else {
-    merged = scratch<T>(Slot::plane, count);
-  }
+  T* merged = state_planes(out, count);
   if (winner) std::fill_n(winner, count, uint8_t{0});
   for (int d = 0; d < f.directions; ++d) {
     with_merge(f, d, merged, winner, [&](auto write) { write_values(planes + d * size, count, write); });

@@ -160,8 +160,7 @@ class SourceGradients<S, PlaneInputs<S>> {
 template <typename T>
 T* sums_of_lanes(const T* vectors, int64_t positions, Slot slot) {
   T* lines = scratch<T>(slot, positions);
-  std::fill_n(lines, positions, T(0));
-  add_lanes(vectors, positions, lines);
+  sum_lanes(vectors, positions, lines);
   return lines;
 }
 

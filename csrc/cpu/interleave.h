@@ -18,6 +18,11 @@ struct Window {
   int64_t pixels() const { return rows * columns; }
 };
 
+// A plane as one row, pixel i to vector i.
+inline Window row_of(int64_t pixels) {
+  return {0, 1, pixels, pixels, 0, pixels, 1};
+}
+
 // The block's lines as `positions` vectors each, in the order of the sweep.
 inline Window window_of(const Sweep& s, const Block& b) {
   const Strip strip(s, b);
@@ -74,9 +79,9 @@ SPN_HD void spread(const T* __restrict from, int64_t count, T* __restrict to) {
   for (int64_t j = 0; j < count; ++j) store_as(to + j * kLanes<T>, Vector<T>{} + from[j]);
 }
 
-// to[j] += the sum over the lanes of vector j.
+// to[j] = the sum over the lanes of vector j.
 template <typename T>
-SPN_HD void add_lanes(const T* __restrict from, int64_t count, T* __restrict to) {
+SPN_HD void sum_lanes(const T* __restrict from, int64_t count, T* __restrict to) {
   constexpr int n = kLanes<T>;
   int64_t j = 0;
   for (; j + n <= count; j += n) {
@@ -87,12 +92,12 @@ SPN_HD void add_lanes(const T* __restrict from, int64_t count, T* __restrict to)
     Vector<T> sum = tile[0];
 #pragma GCC unroll 16
     for (int l = 1; l < n; ++l) sum += tile[l];
-    store_as(to + j, load_as<T>(to + j) + sum);
+    store_as(to + j, sum);
   }
   for (; j < count; ++j) {
     T sum = from[j * n];
     for (int l = 1; l < n; ++l) sum += from[j * n + l];
-    to[j] += sum;
+    to[j] = sum;
   }
 }
 

@@ -187,12 +187,27 @@ class PlaneInputs {
   LineBlock<T> lambda_{}, input_{};
 };
 
+// Sets of `lanes` planes that planes begin .. end - 1 fill, the last one in part.
+inline int64_t count_sets(int64_t begin, int64_t end, int64_t lanes) {
+  return (end - begin + lanes - 1) / lanes;
+}
+
+// Where results of S are worked out in the state's precision: there, or in scratch where S is narrower.
+template <typename S, typename T = StateOf<S>>
+T* state_planes(S* result, int64_t values) {
+  if constexpr (std::is_same_v<S, T>) {
+    return result;
+  } else {
+    return scratch<T>(Slot::plane, values);
+  }
+}
+
 // The planes of a task side by side, a set of kPlanes after the other.
 template <typename S, typename T = StateOf<S>>
 T* interleaved_planes(Slot slot, const Problem& problem, const S* planes, int64_t begin, int64_t end) {
   constexpr int64_t n = kLanes<T>;
-  T* sets = scratch<T>(slot, (end - begin + n - 1) / n * n * problem.plane());
-  const Window whole{0, 1, problem.plane(), problem.plane(), 0, problem.plane(), 1};
+  T* sets = scratch<T>(slot, count_sets(begin, end, n) * n * problem.plane());
+  const Window whole = row_of(problem.plane());
   for (int64_t q = begin; q < end; q += n) {
     const int64_t count = std::min(n, end - q);
     const auto read = per_lane<T>([&](int64_t l) { return Read<S, T>{planes + (q + l) * problem.plane()}; });
@@ -205,7 +220,7 @@ T* interleaved_planes(Slot slot, const Problem& problem, const S* planes, int64_
 template <typename T, typename From, typename S>
 void separate_planes(const Problem& problem, const From* sets, int64_t begin, int64_t end, S* planes) {
   constexpr int64_t n = kLanes<T>;
-  const Window whole{0, 1, problem.plane(), problem.plane(), 0, problem.plane(), 1};
+  const Window whole = row_of(problem.plane());
   for (int64_t q = begin; q < end; q += n) {
     const auto write = per_lane<T>([&](int64_t l) { return Assign<S, T>{planes + (q + l) * problem.plane(), T(1)}; });
     deinterleave<T>(whole, sets + (q - begin) * problem.plane(), std::min(n, end - q), 1, write.lane);
@@ -306,16 +321,14 @@ class SetInputs {
   // One line of every plane, to and from its place in an array with `apart` values from plane to plane.
   void save_line(const T* line, int64_t q, T* to, int64_t apart) const {
     const auto write = per_lane<T>([&](int64_t l) { return Assign<T, T>{to + l * apart, T(1)}; });
-    deinterleave<T>(one_line(), line, count(q), 1, write.lane);
+    deinterleave<T>(row_of(sweep.positions), line, count(q), 1, write.lane);
   }
   void load_line(const T* from, int64_t q, int64_t apart, T* line) const {
     const auto read = per_lane<T>([&](int64_t l) { return Read<T, T>{from + l * apart}; });
-    interleave<T>(one_line(), sweep.positions, read.lane, count(q), 0, line);
+    interleave<T>(row_of(sweep.positions), sweep.positions, read.lane, count(q), 0, line);
   }
 
  private:
-  Window one_line() const { return {0, 1, sweep.positions, sweep.positions, 0, sweep.positions, 1}; }
-
   void gather_shared(const Block& block) {
     shared_.gather(block, begin_);
     for (int64_t i = 0; i < block.count; ++i) {
