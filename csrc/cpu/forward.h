@@ -21,8 +21,7 @@ void forward_sweep(const ForwardArgs& f, Inputs& inputs, int64_t begin, int64_t 
   const auto forward_line =
       line_kernels<Inputs::kApart, T>(inputs.gates().still_to_do(), f.source != nullptr, Beside::nothing).forward;
   const Sweep& s = inputs.sweep;
-  const int64_t stride = inputs.stride, values = s.positions * Inputs::kApart;
-  constexpr int64_t lines = Inputs::kLines;
+  const int64_t lines = inputs.lines, stride = inputs.stride, values = s.positions * Inputs::kApart;
   T* hidden = scratch<T>(Slot::hidden, lines * stride);
   T* carries = scratch<T>(Slot::carry, count_sets(begin, end, Inputs::kPlanes) * stride);
   T* checkpoints = static_cast<T*>(f.checkpoints) + f.checkpoint_offset(d);
@@ -124,7 +123,7 @@ void forward_merged(const ForwardArgs& f, int64_t begin, int64_t end) {
   const auto x = Inputs::planes_of(f, f.x, begin, end);
   Merged merged(f, begin, end);
   for (int d = 0; d < f.directions; ++d) {
-    Inputs inputs(f, x, f.gates, f.source, begin, end, d);
+    Inputs inputs(f, x, f.gates, f.source, begin, end, d, Inputs::forward_lines(f, d));
     forward_sweep(f, inputs, begin, end, d,
                   [&](int64_t q, const Block& block, const auto* lines) { merged.take(inputs, d, q, block, lines); });
   }
@@ -134,7 +133,8 @@ void forward_merged(const ForwardArgs& f, int64_t begin, int64_t end) {
 // One sweep, into the planes at plane_of(q).
 template <typename Inputs, typename PlaneOf>
 void forward_apart(const ForwardArgs& f, int64_t begin, int64_t end, int d, PlaneOf plane_of) {
-  Inputs inputs(f, Inputs::planes_of(f, f.x, begin, end), f.gates, f.source, begin, end, d);
+  const auto x = Inputs::planes_of(f, f.x, begin, end);
+  Inputs inputs(f, x, f.gates, f.source, begin, end, d, Inputs::forward_lines(f, d));
   forward_sweep(f, inputs, begin, end, d,
                 [&](int64_t q, const Block& block, const auto* lines) { inputs.put(block, q, lines, plane_of); });
 }

@@ -1,8 +1,8 @@
 // Moves blocks of lines between a plane in memory and scratch where positions are contiguous.
 //
 // A vertical sweep's lines are rows and are copied as they are. A horizontal sweep's lines are columns: a block of them
-// is a strip one cache line wide, transposed in registers, so that every line of memory is touched once. The hardware's
-// prefetcher does not follow columns: rows further down are asked for here.
+// is a strip one or more cache lines wide, transposed in registers, so that every line of memory is touched once. The
+// hardware's prefetcher does not follow columns: rows further down are asked for here.
 #pragma once
 
 #include "vector.h"

@@ -104,6 +104,15 @@ def test_lines_around_block_boundaries_equal_the_reference(lines, direction, dev
     assert_equals_reference(Case((1, 2, *plane), 1, 1, direction, "sigmoid"), torch.float64, device)
 
 
+# Long columns are taken in strips of several cache lines, each with several checkpoints.
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("columns", [31, 64, 65, 129])
+@pytest.mark.parametrize("direction", ["left_to_right", "right_to_left", "four_way"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_long_columns_equal_the_reference(columns, direction, dtype, device):
+    assert_equals_reference(Case((1, 3, 137, columns), 1, 3, direction, "abs"), dtype, device)
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
     ("groups", "source_groups"), [(1, 0), (1, 1), (3, 2), (2, 9), (18, 1), (18, 0), (6, 18)]
