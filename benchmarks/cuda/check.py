@@ -26,7 +26,7 @@ from ..tables import print_table
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "csrc" / "cuda" / "kernels.cu"
-ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+ARCHITECTURES = (75, 80, 86, 90, 100, 120)  # and not 89: ptxas gives its kernels the registers of 86
 # For which nvcc writes the PTX of another, line by line, but for its name. Half the time goes into PTX, so each is
 # written once; `--own-ptx` writes each architecture's own, as the library has it.
 SAME_PTX = {86: 80, 89: 80, 120: 100}

@@ -72,12 +72,11 @@ def test_gradients_alone_equal_all_of_them(case: Case, machine: str, wanted: tup
 
 
 @pytest.mark.parametrize("machine", sorted(MACHINES))
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_gradients_alone_on_every_machine(dtype: torch.dtype, machine: str):
+def test_gradients_alone_on_every_machine(machine: str):
     """Of channels that share gates and sources, and of those that do not."""
-    case = Case(37, 42, channels=4, gate_groups=1, source_groups=2, dtype=dtype)
+    case = Case(37, 42, channels=4, gate_groups=1, source_groups=2)
     check_wanted(case, MACHINES[machine], *WANTED)
-    check_wanted(Case(20, 39, source_groups=2, merge="sum", dtype=dtype), MACHINES[machine], *WANTED)
+    check_wanted(Case(20, 39, source_groups=2, merge="sum"), MACHINES[machine], *WANTED)
 
 
 FOUR_AND_ONE = [*DIRECTIONS, "four_way"]
