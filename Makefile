@@ -5,7 +5,7 @@
 # make docs   builds the site into docs/_build/html and runs its examples
 # make figures   writes the documents' tables and pictures of measured figures anew
 # make release-check   builds sdist and wheel, and tests the wheel beside an older torch
-# make cuda-check   compiles the CUDA kernels for every architecture, where nvcc exists
+# make cuda-check   compiles the CUDA kernels for every architecture, or those of ARCHITECTURES="75 90", where nvcc exists
 # make clean  removes what the others made
 
 PYTHON ?= python3
@@ -57,7 +57,7 @@ release-check: $(VENV)/.installed-all
 	$(BIN)/python -m pytest -m release -s tests/release
 
 cuda-check: $(VENV)/.installed-all
-	$(BIN)/python -m benchmarks.cuda.check
+	$(BIN)/python -m benchmarks.cuda.check $(if $(ARCHITECTURES),--architectures $(ARCHITECTURES))
 
 # One after the other, also with make -j: .installed-vos, .built, .installed-all. Each file is touched when its step is done.
 # An environment that was left before its first step was done is made anew; .unfinished marks one that make itself began.
