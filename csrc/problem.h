@@ -28,11 +28,29 @@ struct Problem {
   int64_t batch, channels, height, width;
   int64_t gate_groups;    // G: channel c uses group c / (C / G)
   int64_t source_groups;  // G_s, 0 in SPN form
+  int64_t restart_every = 0;  // lines after which a sweep starts anew; 0: never
 
   SPN_HD int64_t plane() const { return height * width; }
   SPN_HD int64_t gate_size() const { return channels / gate_groups; }  // channels that share gates
   SPN_HD int64_t source_size() const { return source_groups ? channels / source_groups : 1; }
   SPN_HD Sweep sweep(int d) const { return make_sweep(static_cast<Direction>(first_direction + d), height, width); }
+
+  // Whether line t has no taps: V(t, j) is empty.
+  SPN_HD bool starts_at(int64_t t) const { return t == 0 || (restart_every && t % restart_every == 0); }
+
+  // Lines after which sweep d may be cut into runs that can be computed apart: it starts anew, and with it a block of
+  // lines between two checkpoints.
+  SPN_HD int64_t lines_of_run(int d) const {
+    const int64_t lines = sweep(d).lines;
+    if (restart_every == 0 || restart_every >= lines) return lines;
+    int64_t common = restart_every, rest = kCheckpointLines;  // of both numbers: Euclid
+    while (rest) {
+      const int64_t next = common % rest;
+      common = rest, rest = next;
+    }
+    const int64_t run = restart_every / common * kCheckpointLines;
+    return run < lines ? run : lines;
+  }
 
   // Values that the checkpoints of sweep d take, for one channel of one sample.
   SPN_HD int64_t checkpoint_values(int d) const {

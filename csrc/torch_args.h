@@ -1,9 +1,10 @@
 // The torch side of the operators, shared by every backend: schemas' arguments in, the structs of problem.h out.
 //
 //   propagate(Tensor x, Tensor gates, Tensor? source, str direction, str normalize, str merge,
-//             bool save_winner, bool save_checkpoints) -> (Tensor out, Tensor winner, Tensor checkpoints)
+//             bool save_winner, bool save_checkpoints, int restart_every=0) -> (Tensor out, Tensor winner, Tensor checkpoints)
 //   propagate_backward(Tensor grad, Tensor x, Tensor gates, Tensor? source, Tensor winner, Tensor checkpoints,
-//                      str direction, str normalize, str merge, bool for_x, bool for_gates, bool for_source)
+//                      str direction, str normalize, str merge, bool for_x, bool for_gates, bool for_source,
+//                      int restart_every=0)
 //       -> (Tensor grad_x, Tensor grad_gates, Tensor grad_source)
 //
 // Results that nobody asks for are empty.
@@ -54,7 +55,8 @@ inline ScalarType state_type(DType dtype) {
 }
 
 inline Problem make_problem(const Tensor& x, const Tensor& gates, const std::optional<Tensor>& source,
-                            const std::string& direction, const std::string& normalize, const std::string& merge) {
+                            const std::string& direction, const std::string& normalize, const std::string& merge,
+                            int64_t restart_every) {
   Problem p;
   p.dtype = dtype_of(x.scalar_type());
   p.normalize = static_cast<Normalize>(index_of(normalize, {"none", "abs", "unit", "sigmoid"}, "normalize"));
@@ -70,6 +72,8 @@ inline Problem make_problem(const Tensor& x, const Tensor& gates, const std::opt
   p.width = x.size(3);
   p.gate_groups = gates.size(3);
   p.source_groups = source ? source->size(2) : 0;
+  p.restart_every = restart_every;
+  STD_TORCH_CHECK(restart_every >= 0, "restart_every must be at least 1 line, or 0 for none");
   STD_TORCH_CHECK(gates.size(0) == p.batch && gates.size(1) == p.directions && gates.size(2) == 3 &&
                       p.channels % p.gate_groups == 0 && gates.size(4) == p.height && gates.size(5) == p.width,
                   "gates do not fit x");
@@ -100,9 +104,9 @@ struct ForwardCall {
 
   ForwardCall(const Tensor& x_, const Tensor& gates_, const std::optional<Tensor>& source_,
               const std::string& direction, const std::string& normalize, const std::string& merge, bool save_winner,
-              bool save_checkpoints)
+              bool save_checkpoints, int64_t restart_every)
       : x(as_contiguous(x_)), gates(as_contiguous(gates_)), source(as_contiguous(source_)) {
-    static_cast<Problem&>(args) = make_problem(x, gates, source, direction, normalize, merge);
+    static_cast<Problem&>(args) = make_problem(x, gates, source, direction, normalize, merge, restart_every);
     std::vector<int64_t> shape{args.batch, args.channels, args.height, args.width};
     save_winner = save_winner && args.merge == Merge::max;
     winner = torch::stable::new_empty(x, save_winner ? shape : std::vector<int64_t>{0}, ScalarType::Byte);
@@ -133,14 +137,15 @@ struct BackwardCall {
 
   BackwardCall(const Tensor& grad_, const Tensor& x_, const Tensor& gates_, const std::optional<Tensor>& source_,
                const Tensor& winner_, const Tensor& checkpoints_, const std::string& direction,
-               const std::string& normalize, const std::string& merge, bool for_x, bool for_gates, bool for_source)
+               const std::string& normalize, const std::string& merge, bool for_x, bool for_gates, bool for_source,
+               int64_t restart_every)
       : grad(as_contiguous(grad_)),
         x(for_gates || for_source ? as_contiguous(x_) : x_),
         gates(as_contiguous(gates_)),
         source(as_contiguous(source_)),
         winner(as_contiguous(winner_)),
         checkpoints(as_contiguous(checkpoints_)) {
-    static_cast<Problem&>(args) = make_problem(x, gates, source, direction, normalize, merge);
+    static_cast<Problem&>(args) = make_problem(x, gates, source, direction, normalize, merge, restart_every);
     STD_TORCH_CHECK(source || !for_source, "there is no source to compute a gradient for");
     const int64_t saved = args.batch * args.channels * args.checkpoint_offset(args.directions);
     STD_TORCH_CHECK(!for_gates || checkpoints.numel() == saved, "the gradient of gates needs the checkpoints");

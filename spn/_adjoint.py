@@ -5,6 +5,8 @@ forward weights moved to the pixel that their tap points at:
 
     a(t, j) = dh(t, j) + sum_k p_k(t+1, j-k) a(t+1, j-k)
 
+Where a sweep starts anew, its weights are zero: neither it nor its adjoint carries anything over.
+
 :mod:`spn._ops` uses this with the reference sweep as the backward pass of devices that no kernel covers, and with the
 operator itself for derivatives of the backward pass.
 """
@@ -79,11 +81,12 @@ def _sweep_backward(
     normalize: str,
     wanted: Wanted,
     sweep: Sweep,
+    restart_every: int | None,
 ) -> Gradients:
     """Gradients of one sweep for x (N, C, H, W), raw gates (N, 3, G, H, W) and source (N, G_s, H, W)."""
     for_x, for_gates, for_source = wanted
     (n, channels), plane = x.shape[:2], x.shape[-2:]
-    taps = existing_taps(plane[0], plane[1], direction, x).unsqueeze(1)
+    taps = existing_taps(plane[0], plane[1], direction, x, restart_every).unsqueeze(1)
     p = torch.where(taps, normalize_gates(raw, normalize, direction), 0.0)
 
     moved = torch.stack(
@@ -138,6 +141,7 @@ def propagate_backward(
     merge: str,
     wanted: Wanted,
     sweep: Sweep,
+    restart_every: int | None,
 ) -> Gradients:
     """Gradients for x (N, C, H, W), gates (N, D, 3, G, H, W) and source (N, D, G_s, H, W), in their dtypes.
 
@@ -152,7 +156,10 @@ def propagate_backward(
     parts = []
     for d, name in enumerate(directions):
         lambdas = None if source is None else source[:, d]
-        parts.append(_sweep_backward(grads[:, d], x, gates[:, d], lambdas, name, normalize, wanted, sweep))
+        of_sweep = _sweep_backward(
+            grads[:, d], x, gates[:, d], lambdas, name, normalize, wanted, sweep, restart_every
+        )
+        parts.append(of_sweep)
     of_x, of_gates, of_source = ([g for g in column if g is not None] for column in zip(*parts, strict=True))
     return (
         torch.stack(of_x).sum(0).to(dtype) if of_x else None,

@@ -19,6 +19,7 @@ def propagate(
     merge: str,
     save_winner: bool,
     save_checkpoints: bool,
+    restart_every: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     directions = reference.sweeps_of(direction)
     state = reference.state_dtype(x.dtype)
@@ -30,6 +31,7 @@ def propagate(
                 name,
                 source=None if source is None else source[:, d].to(state),
                 normalize=normalize,
+                restart_every=restart_every or None,
             )
             for d, name in enumerate(directions)
         ],
@@ -58,10 +60,21 @@ def propagate_backward(
     for_x: bool,
     for_gates: bool,
     for_source: bool,
+    restart_every: int = 0,
 ) -> tuple[Tensor, ...]:
     wanted = for_x, for_gates, for_source
     grads = _adjoint.propagate_backward(
-        grad, x, gates, source, winner, direction, normalize, merge, wanted, reference.sweep
+        grad,
+        x,
+        gates,
+        source,
+        winner,
+        direction,
+        normalize,
+        merge,
+        wanted,
+        reference.sweep,
+        restart_every or None,
     )
     return tuple(x.new_empty(0) if g is None else g.contiguous() for g in grads)
 

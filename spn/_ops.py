@@ -8,7 +8,8 @@ vmap                 the mapped dimension joins the batch
 ==================== =============================================================================================
 
 Both operators take gates (N, D, 3, G, H, W) and source (N, D, G_s, H, W) with D = 4 for ``direction="four_way"`` and
-D = 1 for one direction. ``out`` is (N, C, H, W), or (N, D, C, H, W) for ``merge="none"``.
+D = 1 for one direction. ``out`` is (N, C, H, W), or (N, D, C, H, W) for ``merge="none"``. ``restart_every`` is 0
+where sweeps run from end to end.
 
 Asked to, the forward pass also returns what its backward pass needs beside the inputs: ``winner``, which direction won
 (uint8, only for "max"), and ``checkpoints``, line 16, 32, ... of every sweep's state, which the gradient of gates alone
@@ -33,11 +34,11 @@ from . import _adjoint, _fallback, _native, reference
 
 FORWARD = (
     "(Tensor x, Tensor gates, Tensor? source, str direction, str normalize, str merge,"
-    " bool save_winner, bool save_checkpoints) -> (Tensor, Tensor, Tensor)"
+    " bool save_winner, bool save_checkpoints, int restart_every=0) -> (Tensor, Tensor, Tensor)"
 )
 BACKWARD = (
     "(Tensor grad, Tensor x, Tensor gates, Tensor? source, Tensor winner, Tensor checkpoints,"
-    " str direction, str normalize, str merge, bool for_x, bool for_gates, bool for_source)"
+    " str direction, str normalize, str merge, bool for_x, bool for_gates, bool for_source, int restart_every=0)"
     " -> (Tensor, Tensor, Tensor)"
 )
 
@@ -148,6 +149,7 @@ def _propagate_fake(
     merge: str,
     save_winner: bool,
     save_checkpoints: bool,
+    restart_every: int = 0,
 ) -> Results:
     _check_devices(x, gates=gates, source=source)
     n, channels, height, width = x.shape
@@ -176,6 +178,7 @@ def _propagate_backward_fake(
     for_x: bool,
     for_gates: bool,
     for_source: bool,
+    restart_every: int = 0,
 ) -> tuple[Tensor, ...]:
     _check_devices(x, gates=gates, source=source, grad=grad, winner=winner, checkpoints=checkpoints)
     inputs = ((x, for_x), (gates, for_gates), (source, for_source))
@@ -190,7 +193,7 @@ torch.library.register_fake("spn::propagate_backward", _propagate_backward_fake,
 
 
 def _propagate_setup(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
-    x, gates, source, *ctx.options, saves_winner, saves_checkpoints = inputs
+    x, gates, source, *ctx.options, saves_winner, saves_checkpoints, ctx.restart_every = inputs
     ctx.saved = saves_winner, saves_checkpoints
     _, winner, checkpoints = output
     ctx.mark_non_differentiable(winner, checkpoints)
@@ -202,26 +205,28 @@ def _propagate_autograd(
     ctx: Any, grad: Tensor | None, _winner: object, _checkpoints: object
 ) -> tuple[Tensor | None, ...]:
     if grad is None:
-        return (None,) * 8
+        return (None,) * 9
     x, gates, source, winner, checkpoints = ctx.saved_tensors
     wanted = ctx.needs_input_grad[:3]
     needed = True, wanted[1]
     if any(need and not saved for need, saved in zip(needed, ctx.saved, strict=True)):
-        _, winner, checkpoints = propagate(x, gates, source, *ctx.options, *needed)
-    grads = propagate_backward(grad, x, gates, source, winner, checkpoints, *ctx.options, *wanted)
-    return *(g if asked else None for g, asked in zip(grads, wanted, strict=True)), *([None] * 5)
+        _, winner, checkpoints = propagate(x, gates, source, *ctx.options, *needed, ctx.restart_every)
+    saved = winner, checkpoints
+    grads = propagate_backward(grad, x, gates, source, *saved, *ctx.options, *wanted, ctx.restart_every)
+    return *(g if asked else None for g, asked in zip(grads, wanted, strict=True)), *([None] * 6)
 
 
 def _sweep(x: Tensor, p: Tensor, direction: str, source: Tensor | None) -> Tensor:
     """One sweep of the operator with weights that are normalised already; a :data:`spn._adjoint.Sweep`."""
     lambdas = None if source is None else source.unsqueeze(1)
-    out, _, _ = propagate(x, p.unsqueeze(1), lambdas, direction, "none", "none", True, True)
+    out, _, _ = propagate(x, p.unsqueeze(1), lambdas, direction, "none", "none", True, True, 0)
     return out.squeeze(1)
 
 
 def _propagate_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
-    grad, x, gates, source, winner, _checkpoints, direction, normalize, merge, *wanted = inputs
+    grad, x, gates, source, winner, _checkpoints, direction, normalize, merge, *wanted, restart_every = inputs
     ctx.options = direction, normalize, merge
+    ctx.restart_every = restart_every or None
     ctx.wanted = tuple(wanted)
     ctx.mark_non_differentiable(*(g for g, asked in zip(output, wanted, strict=True) if not asked))
     ctx.save_for_backward(grad, x, gates, source, winner)
@@ -238,14 +243,24 @@ def _propagate_backward_autograd(ctx: Any, *grads: Tensor) -> tuple[Tensor | Non
             tensors[i] = value
         grad, x, gates, source = tensors
         results = _adjoint.propagate_backward(
-            grad, x, gates, source, winner, direction, normalize, merge, ctx.wanted, _sweep
+            grad,
+            x,
+            gates,
+            source,
+            winner,
+            direction,
+            normalize,
+            merge,
+            ctx.wanted,
+            _sweep,
+            ctx.restart_every,
         )
         return tuple(g for g in results if g is not None)
 
     vjp = torch.func.vjp(gradients, *(inputs[i] for i in differentiated))[1]
     tangents = vjp(tuple(g for g, asked in zip(grads, ctx.wanted, strict=True) if asked))
     found = dict(zip(differentiated, tangents, strict=True))
-    return tuple(found.get(i) for i in range(12))
+    return tuple(found.get(i) for i in range(13))
 
 
 # ---- vmap -----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,13 @@ DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def propagate(
-    x: Tensor, gates: Tensor, direction: str, *, source: Tensor | None = None, normalize: str = "none"
+    x: Tensor,
+    gates: Tensor,
+    direction: str,
+    *,
+    source: Tensor | None = None,
+    normalize: str = "none",
+    restart_every: int | None = None,
 ) -> Tensor:
     r"""Propagates a map along one direction.
 
@@ -39,16 +45,22 @@ def propagate(
         source: :math:`\lambda`, (N, G_s, H, W) with G_s dividing C, or None for the SPN form.
         normalize: how raw gates g become weights p, fused into the kernel (gradients are for the raw gates): "none",
             "abs", "unit" or "sigmoid"; see :func:`normalize_gates`.
+        restart_every: number of lines r after which the sweep starts anew: :math:`V(t,j)` is empty where
+            :math:`t \bmod r = 0`. Lines are counted along the sweep, so where r does not divide T the last piece that
+            the sweep reaches is the short one, at the left end for "right_to_left". None, or r >= T, is one sweep
+            from end to end.
 
     Returns:
         h, (N, C, H, W) in x's dtype. The running state is float32 (float64 for float64 input).
 
     Raises:
         TypeError: an argument is not a tensor, not floating point, or dtypes differ.
-        ValueError: a shape, device, direction or normalize does not fit.
+        ValueError: a shape, device, direction, normalize or restart_every does not fit.
 
     Note:
-        O(N C H W) work, H + W dependent steps at most. With gradients enabled the call keeps x, gates and source (no
+        O(N C H W) work, H + W dependent steps at most, ``restart_every`` if it is given: the pieces between restarts
+        depend on nothing outside them, and are computed in parallel where planes alone leave threads or
+        multiprocessors idle. With gradients enabled the call keeps x, gates and source (no
         copies) and one line in 16 of h for the backward pass, which recomputes the others: 1/16 of x's elements.
         Gradients of inputs that need none are neither computed nor allocated. Where the gates need none, no line of h
         is kept or recomputed.
@@ -73,13 +85,15 @@ def propagate(
     x, gates, source = _cast_for_autocast(x, gates, source)
     _check_choice("direction", direction, DIRECTIONS)
     _check_choice("normalize", normalize, NORMALIZATIONS)
+    restart = _check_restart(restart_every)
     _check_x(x)
     _check_grouped("gates", "G", gates, x, lead=(3,))
     gates = gates.unsqueeze(1)
     if source is not None:
         _check_grouped("source", "G_s", source, x, lead=())
         source = source.unsqueeze(1)
-    out, _, _ = _ops.propagate(x, gates, source, direction, normalize, "none", *_saved(x, gates, source))
+    saved = _saved(x, gates, source)
+    out, _, _ = _ops.propagate(x, gates, source, direction, normalize, "none", *saved, restart)
     return out.squeeze(1)
 
 
@@ -90,6 +104,7 @@ def propagate_four_way(
     source: Tensor | None = None,
     normalize: str = "none",
     merge: str | None = "max",
+    restart_every: int | None = None,
 ) -> Tensor:
     r"""Propagates a map in all four directions and merges the results node by node.
 
@@ -104,13 +119,14 @@ def propagate_four_way(
         normalize: "none", "abs", "unit" or "sigmoid"; see :func:`normalize_gates`.
         merge: "max" (a tie sends the whole gradient to the first direction), "mean", "sum", or None to keep the four
             maps.
+        restart_every: number of lines after which each sweep starts anew; see :func:`propagate`.
 
     Returns:
         (N, C, H, W), or (N, 4, C, H, W) with ``merge=None``; in x's dtype, merged in the state's precision.
 
     Raises:
         TypeError: an argument is not a tensor, not floating point, or dtypes differ.
-        ValueError: a shape, device, normalize or merge does not fit.
+        ValueError: a shape, device, normalize, merge or restart_every does not fit.
 
     Note:
         One call of one kernel. With gradients enabled the call keeps x, gates and source (no copies), one line in 16 of
@@ -133,12 +149,13 @@ def propagate_four_way(
     _check_choice("normalize", normalize, NORMALIZATIONS)
     if merge is not None:
         _check_choice("merge", merge, MERGES, "or None")
+    restart = _check_restart(restart_every)
     _check_x(x)
     _check_grouped("gates", "G", gates, x, lead=(4, 3))
     if source is not None:
         _check_grouped("source", "G_s", source, x, lead=(4,))
     saved = _saved(x, gates, source)
-    out, _, _ = _ops.propagate(x, gates, source, "four_way", normalize, merge or "none", *saved)
+    out, _, _ = _ops.propagate(x, gates, source, "four_way", normalize, merge or "none", *saved, restart)
     return out
 
 
@@ -191,6 +208,17 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...], extra: str
     listed = ", ".join(repr(choice) for choice in choices)
     got = repr(value) if value is None or isinstance(value, str) else type(value).__name__
     raise ValueError(f"{name} must be one of {listed}{' ' + extra if extra else ''}, got {got}")
+
+
+def _check_restart(value: object) -> int:
+    """restart_every as the operators take it: 0 for None."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+        raise TypeError(f"restart_every must be an int or None, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"restart_every must be at least 1 line, or None, got {value}")
+    return int(value)
 
 
 def _check_tensor(name: str, value: object) -> None:

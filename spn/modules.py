@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from .functional import _check_choice, propagate, propagate_four_way
+from .functional import _check_choice, _check_restart, propagate, propagate_four_way
 from .reference import DIRECTIONS, MERGES, NORMALIZATIONS
 
 
@@ -16,6 +16,7 @@ class Propagate(nn.Module):
     Args:
         direction: "left_to_right", "right_to_left", "top_to_bottom" or "bottom_to_top".
         normalize: "none", "abs", "unit" or "sigmoid".
+        restart_every: number of lines after which the sweep starts anew, or None.
 
     Shape:
         x (N, C, H, W), gates (N, 3, G, H, W), source (N, G_s, H, W) or None -> (N, C, H, W).
@@ -27,21 +28,31 @@ class Propagate(nn.Module):
         torch.Size([1, 4, 8, 8])
     """
 
-    def __init__(self, direction: str, *, normalize: str = "none") -> None:
+    def __init__(self, direction: str, *, normalize: str = "none", restart_every: int | None = None) -> None:
         super().__init__()
         _check_choice("direction", direction, DIRECTIONS)
         _check_choice("normalize", normalize, NORMALIZATIONS)
+        _check_restart(restart_every)
         self.direction = direction
         self.normalize = normalize
+        self.restart_every = restart_every
 
     def forward(self, x: Tensor, gates: Tensor, source: Tensor | None = None) -> Tensor:
-        return propagate(x, gates, self.direction, source=source, normalize=self.normalize)
+        return propagate(
+            x,
+            gates,
+            self.direction,
+            source=source,
+            normalize=self.normalize,
+            restart_every=self.restart_every,
+        )
 
     if TYPE_CHECKING:  # nn.Module says Any
         __call__ = forward
 
     def extra_repr(self) -> str:
-        return f"direction={self.direction!r}, normalize={self.normalize!r}"
+        options = f"direction={self.direction!r}, normalize={self.normalize!r}"
+        return options + _restart_repr(self.restart_every)
 
 
 class FourWayPropagate(nn.Module):
@@ -50,6 +61,7 @@ class FourWayPropagate(nn.Module):
     Args:
         normalize: "none", "abs", "unit" or "sigmoid".
         merge: "max", "mean", "sum" or None.
+        restart_every: number of lines after which each sweep starts anew, or None.
 
     Shape:
         x (N, C, H, W), gates (N, 4, 3, G, H, W), source (N, 4, G_s, H, W) or None -> (N, C, H, W), or (N, 4, C, H, W)
@@ -62,19 +74,35 @@ class FourWayPropagate(nn.Module):
         torch.Size([1, 4, 8, 8])
     """
 
-    def __init__(self, *, normalize: str = "none", merge: str | None = "max") -> None:
+    def __init__(
+        self, *, normalize: str = "none", merge: str | None = "max", restart_every: int | None = None
+    ) -> None:
         super().__init__()
         _check_choice("normalize", normalize, NORMALIZATIONS)
         if merge is not None:
             _check_choice("merge", merge, MERGES, "or None")
+        _check_restart(restart_every)
         self.normalize = normalize
         self.merge = merge
+        self.restart_every = restart_every
 
     def forward(self, x: Tensor, gates: Tensor, source: Tensor | None = None) -> Tensor:
-        return propagate_four_way(x, gates, source=source, normalize=self.normalize, merge=self.merge)
+        return propagate_four_way(
+            x,
+            gates,
+            source=source,
+            normalize=self.normalize,
+            merge=self.merge,
+            restart_every=self.restart_every,
+        )
 
     if TYPE_CHECKING:  # nn.Module says Any
         __call__ = forward
 
     def extra_repr(self) -> str:
-        return f"normalize={self.normalize!r}, merge={self.merge!r}"
+        options = f"normalize={self.normalize!r}, merge={self.merge!r}"
+        return options + _restart_repr(self.restart_every)
+
+
+def _restart_repr(restart_every: int | None) -> str:
+    return "" if restart_every is None else f", restart_every={restart_every}"

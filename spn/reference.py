@@ -9,6 +9,8 @@ three neighbours on the line before (taps ``k = -1, 0, +1``; ``V(t, j)`` are tho
     SPN form     h(t, j) = (1 - sum_{k in V} p_k) x(t, j) + sum_{k in V} p_k h(t-1, j+k)
     source form  h(t, j) = lambda(t, j) x(t, j)           + sum_{k in V} p_k h(t-1, j+k)
 
+A sweep may start anew every r lines: where t % r == 0, V(t, j) is empty, as it is on the first line.
+
 Reference: Liu et al., "Learning Affinity via Spatial Propagation Networks", NeurIPS 2017, eq. (1)-(2).
 """
 
@@ -46,11 +48,17 @@ def is_reversed(direction: str) -> bool:
     return direction in DIRECTIONS[1::2]
 
 
-def existing_taps(height: int, width: int, direction: str, like: Tensor) -> Tensor:
-    """V(t, j) as a mask of shape (3, H, W): True where tap k points at a pixel of the map."""
+def existing_taps(
+    height: int, width: int, direction: str, like: Tensor, restart_every: int | None = None
+) -> Tensor:
+    """V(t, j) as a mask of shape (3, H, W): True where tap k points at a pixel that the sweep does not start at."""
     taps = torch.ones(3, height, width, dtype=torch.bool, device=like.device)
     along, across = (-1, -2) if is_horizontal(direction) else (-2, -1)
-    taps.select(along, -1 if is_reversed(direction) else 0).fill_(False)
+    lines = torch.arange(taps.shape[along], device=like.device)
+    if is_reversed(direction):
+        lines = lines.flip(0)
+    starts = lines == 0 if restart_every is None else lines % restart_every == 0
+    taps &= ~(starts if along == -1 else starts.unsqueeze(1))
     taps[0].select(across, 0).fill_(False)
     taps[2].select(across, -1).fill_(False)
     return taps
@@ -86,10 +94,12 @@ def _taps_of(gates: Tensor, direction: str | None) -> Tensor | None:
     return None if direction is None else existing_taps(height, width, direction, gates).unsqueeze(1)
 
 
-def sweep(x: Tensor, p: Tensor, direction: str, source: Tensor | None = None) -> Tensor:
+def sweep(
+    x: Tensor, p: Tensor, direction: str, source: Tensor | None = None, restart_every: int | None = None
+) -> Tensor:
     """The recurrence itself: x (N, C, H, W), weights p (N, 3, G, H, W), source (N, G_s, H, W) or None -> h."""
     channels, (height, width) = x.shape[1], x.shape[-2:]
-    p = p * existing_taps(height, width, direction, p).unsqueeze(1)
+    p = torch.where(existing_taps(height, width, direction, p, restart_every).unsqueeze(1), p, 0.0)
     p = p.repeat_interleave(channels // p.shape[2], dim=2)
     if source is None:
         driven = (1 - p.sum(1)) * x
@@ -101,8 +111,11 @@ def sweep(x: Tensor, p: Tensor, direction: str, source: Tensor | None = None) ->
     lines_p = p.unbind(along)[::step]
     lines_driven = driven.unbind(along)[::step]
 
-    hidden = [lines_driven[0]]
-    for p_t, driven_t in zip(lines_p[1:], lines_driven[1:], strict=True):
+    hidden: list[Tensor] = []
+    for t, (p_t, driven_t) in enumerate(zip(lines_p, lines_driven, strict=True)):
+        if t == 0 or (restart_every is not None and t % restart_every == 0):
+            hidden.append(driven_t)
+            continue
         previous = F.pad(hidden[-1], (1, 1))
         hidden.append(
             driven_t
@@ -114,12 +127,19 @@ def sweep(x: Tensor, p: Tensor, direction: str, source: Tensor | None = None) ->
 
 
 def propagate(
-    x: Tensor, gates: Tensor, direction: str, *, source: Tensor | None = None, normalize: str = "none"
+    x: Tensor,
+    gates: Tensor,
+    direction: str,
+    *,
+    source: Tensor | None = None,
+    normalize: str = "none",
+    restart_every: int | None = None,
 ) -> Tensor:
     """One sweep; the specification of :func:`spn.propagate`."""
     dtype = state_dtype(x.dtype)
     p = normalize_gates(gates.to(dtype), normalize, direction)
-    return sweep(x.to(dtype), p, direction, None if source is None else source.to(dtype)).to(x.dtype)
+    source = None if source is None else source.to(dtype)
+    return sweep(x.to(dtype), p, direction, source, restart_every).to(x.dtype)
 
 
 def propagate_four_way(
@@ -129,6 +149,7 @@ def propagate_four_way(
     source: Tensor | None = None,
     normalize: str = "none",
     merge: str | None = "max",
+    restart_every: int | None = None,
 ) -> Tensor:
     """Four sweeps and their merge; the specification of :func:`spn.propagate_four_way`."""
     narrow, dtype = x.dtype, state_dtype(x.dtype)
@@ -141,6 +162,7 @@ def propagate_four_way(
                 direction,
                 source=None if source is None else source[:, d],
                 normalize=normalize,
+                restart_every=restart_every,
             )
             for d, direction in enumerate(DIRECTIONS)
         ],

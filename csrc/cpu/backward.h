@@ -11,9 +11,10 @@
 namespace spn {
 namespace SPN_CPU_CAPABILITY {
 
-// The adjoint of sweep d over planes begin .. end - 1; `store(q, block, lines)` takes grad_x.
+// The adjoint of a run of sweep d over planes begin .. end - 1; `store(q, block, lines)` takes grad_x.
 template <typename S, typename Inputs, typename Store>
-void backward_sweep(const BackwardArgs& b, Inputs& inputs, int64_t begin, int64_t end, int d, Store store) {
+void backward_sweep(const BackwardArgs& b, Inputs& inputs, int64_t begin, int64_t end, int d, const Run& run,
+                    Store store) {
   using T = StateOf<S>;
   const Beside beside = b.grad_gates ? Beside::all : b.grad_source ? Beside::lambda : Beside::nothing;
   const LineKernels<T> kernels =
@@ -35,20 +36,21 @@ void backward_sweep(const BackwardArgs& b, Inputs& inputs, int64_t begin, int64_
   const T* checkpoints = static_cast<const T*>(b.checkpoints) + b.checkpoint_offset(d);
   const int64_t checkpoint_stride = b.checkpoint_offset(b.directions);
 
-  for (int64_t t0 = (s.lines - 1) / lines * lines; t0 >= 0; t0 -= lines) {
-    const Block block{t0, std::min(lines, s.lines - t0), -lines};
+  for (int64_t t0 = run.first + (run.end - 1 - run.first) / lines * lines; t0 >= run.first; t0 -= lines) {
+    const Block block{t0, std::min(lines, run.end - t0), -lines};
     T* carry = carries;
     for (int64_t q = begin; q < end; q += Inputs::kPlanes, carry += stride) {
       inputs.gather(block, q);
       with_result_gradient<S>(b, d, [&](auto access_of) { inputs.gather_by(block, q, access_of, grads); });
 
       // Line i needs h of the line before it: the checkpoint, then the lines recomputed from it.
-      if (t0 > 0 && b.reads_hidden()) {
+      if (!b.starts_at(t0) && b.reads_hidden()) {
         const T* saved = checkpoints + q * checkpoint_stride + (t0 / kCheckpointLines - 1) * s.positions;
         inputs.load_line(saved, q, checkpoint_stride, entering);
       }
       const auto previous = [&](int64_t i) -> const T* {
-        return i > 0 ? hidden + (i - 1) * stride : (t0 > 0 ? entering : nullptr);
+        if (b.starts_at(t0 + i)) return nullptr;
+        return i > 0 ? hidden + (i - 1) * stride : entering;
       };
       for (int64_t i = 0; b.reads_hidden() && i + 1 < block.count; ++i) {
         kernels.forward(inputs.line(i, previous(i)), hidden + i * stride);
@@ -137,18 +139,18 @@ void backward_added(const BackwardArgs& b, int64_t begin, int64_t end) {
   Added added(b, begin, end);
   for (int d = 0; d < b.directions; ++d) {
     Inputs inputs(b, x, b.gates, b.source, begin, end, d);
-    backward_sweep<S>(b, inputs, begin, end, d, [&](int64_t q, const Block& block, const auto* lines) {
+    backward_sweep<S>(b, inputs, begin, end, d, whole_sweep(b, d), [&](int64_t q, const Block& block, const auto* lines) {
       added.take(inputs, d, q, block, lines);
     });
   }
   added.finish();
 }
 
-// One sweep by itself: its share of grad_x, if that is wanted, into the planes at plane_of(q).
+// A run of one sweep by itself: its share of grad_x, if that is wanted, into the planes at plane_of(q).
 template <typename S, typename Inputs, typename PlaneOf>
-void backward_apart(const BackwardArgs& b, int64_t begin, int64_t end, int d, PlaneOf plane_of) {
+void backward_apart(const BackwardArgs& b, int64_t begin, int64_t end, int d, const Run& run, PlaneOf plane_of) {
   Inputs inputs(b, Inputs::planes_of(b, b.reads_x() ? b.x : nullptr, begin, end), b.gates, b.source, begin, end, d);
-  backward_sweep<S>(b, inputs, begin, end, d,
+  backward_sweep<S>(b, inputs, begin, end, d, run,
                     [&](int64_t q, const Block& block, const auto* lines) { inputs.put(block, q, lines, plane_of); });
 }
 
@@ -165,21 +167,27 @@ void add_separate(const BackwardArgs& b, const void* separate, int64_t begin, in
   }
 }
 
-// `separate` is null, or (D, N, C, H, W) in the state's dtype.
+// `separate` is null, or (D, N, C, H, W) in the state's dtype; it is there for grad_x alone.
 template <typename S, typename Added>
 void backward(const BackwardArgs& b, const PlaneTasks& tasks, void* separate) {
   using T = StateOf<S>;
-  if (b.grad_x && !separate) {
+  using Inputs = typename Added::Inputs;
+  constexpr bool kSets = Inputs::kPlanes > 1;
+  if (b.grad_x && !separate && (b.directions > 1 || kSets)) {
     for_tasks(tasks, 1, [&](int64_t begin, int64_t end, int64_t) { backward_added<S, Added>(b, begin, end); });
     return;
   }
   const int64_t plane = b.plane(), size = b.batch * b.channels * plane;
-  for_tasks(tasks, b.directions, [&](int64_t begin, int64_t end, int64_t i) {
-    const int d = b.directions > 1 ? direction_of_task(i) : 0;
-    T* planes = static_cast<T*>(separate) + d * size;
-    backward_apart<S, typename Added::Inputs>(b, begin, end, d, [&](int64_t q) { return planes + q * plane; });
+  for_sweeps(b, tasks, !kSets, [&](int64_t begin, int64_t end, int d, const Run& run) {
+    const auto into = [&](auto* planes) {
+      backward_apart<S, Inputs>(b, begin, end, d, run, [&](int64_t q) { return planes + q * plane; });
+    };
+    if constexpr (!kSets) {
+      if (!separate) return into(static_cast<S*>(b.grad_x));  // the only sweep's
+    }
+    into(static_cast<T*>(separate) + d * size);
   });
-  if (b.grad_x) for_pieces(size, [&](int64_t begin, int64_t end) { add_separate<S>(b, separate, begin, end); });
+  if (separate) for_pieces(size, [&](int64_t begin, int64_t end) { add_separate<S>(b, separate, begin, end); });
 }
 
 template <typename S>

@@ -5,7 +5,8 @@
 // side by side (interleave.h), others one by one.
 //
 // Where there are fewer tasks than threads, every sweep becomes a task of its own with a plane of its own, and the
-// planes are merged afterwards in the order of the directions: results do not depend on the number of threads.
+// planes are merged afterwards in the order of the directions: results do not depend on the number of threads. A sweep
+// that starts anew on the way (restart_every) becomes several tasks, if there are few.
 #pragma once
 
 #include "planes.h"
@@ -14,9 +15,10 @@
 namespace spn {
 namespace SPN_CPU_CAPABILITY {
 
-// Sweep d over planes begin .. end - 1; `store(q, block, lines)` takes each finished block.
+// A run of sweep d over planes begin .. end - 1; `store(q, block, lines)` takes each finished block.
 template <typename Inputs, typename Store>
-void forward_sweep(const ForwardArgs& f, Inputs& inputs, int64_t begin, int64_t end, int d, Store store) {
+void forward_sweep(const ForwardArgs& f, Inputs& inputs, int64_t begin, int64_t end, int d, const Run& run,
+                   Store store) {
   using T = typename Inputs::T;
   const auto forward_line =
       line_kernels<Inputs::kApart, T>(inputs.gates().still_to_do(), f.source != nullptr, Beside::nothing).forward;
@@ -27,13 +29,14 @@ void forward_sweep(const ForwardArgs& f, Inputs& inputs, int64_t begin, int64_t 
   T* checkpoints = static_cast<T*>(f.checkpoints) + f.checkpoint_offset(d);
   const int64_t checkpoint_stride = f.checkpoint_offset(f.directions);
 
-  for (int64_t t0 = 0; t0 < s.lines; t0 += lines) {
-    const Block block{t0, std::min(lines, s.lines - t0), lines};
+  for (int64_t t0 = run.first; t0 < run.end; t0 += lines) {
+    const Block block{t0, std::min(lines, run.end - t0), lines};
     T* carry = carries;
     for (int64_t q = begin; q < end; q += Inputs::kPlanes, carry += stride) {
       inputs.gather(block, q);
-      const T* previous = t0 == 0 ? nullptr : carry;
+      const T* previous = carry;
       for (int64_t i = 0; i < block.count; ++i) {
+        if (f.starts_at(t0 + i)) previous = nullptr;
         forward_line(inputs.line(i, previous), hidden + i * stride);
         previous = hidden + i * stride;
       }
@@ -124,18 +127,18 @@ void forward_merged(const ForwardArgs& f, int64_t begin, int64_t end) {
   Merged merged(f, begin, end);
   for (int d = 0; d < f.directions; ++d) {
     Inputs inputs(f, x, f.gates, f.source, begin, end, d, Inputs::forward_lines(f, d));
-    forward_sweep(f, inputs, begin, end, d,
+    forward_sweep(f, inputs, begin, end, d, whole_sweep(f, d),
                   [&](int64_t q, const Block& block, const auto* lines) { merged.take(inputs, d, q, block, lines); });
   }
   merged.finish();
 }
 
-// One sweep, into the planes at plane_of(q).
+// A run of one sweep, into the planes at plane_of(q).
 template <typename Inputs, typename PlaneOf>
-void forward_apart(const ForwardArgs& f, int64_t begin, int64_t end, int d, PlaneOf plane_of) {
+void forward_apart(const ForwardArgs& f, int64_t begin, int64_t end, int d, const Run& run, PlaneOf plane_of) {
   const auto x = Inputs::planes_of(f, f.x, begin, end);
   Inputs inputs(f, x, f.gates, f.source, begin, end, d, Inputs::forward_lines(f, d));
-  forward_sweep(f, inputs, begin, end, d,
+  forward_sweep(f, inputs, begin, end, d, run,
                 [&](int64_t q, const Block& block, const auto* lines) { inputs.put(block, q, lines, plane_of); });
 }
 
@@ -162,8 +165,8 @@ void forward(const ForwardArgs& f, const PlaneTasks& tasks, void* separate) {
   using T = StateOf<S>;
   const int64_t plane = f.plane();
   if (f.merge == Merge::none) {
-    for_tasks(tasks, f.directions, [&](int64_t begin, int64_t end, int64_t d) {
-      forward_apart<Inputs>(f, begin, end, static_cast<int>(d), [&](int64_t q) {
+    for_sweeps(f, tasks, Inputs::kPlanes == 1, [&](int64_t begin, int64_t end, int d, const Run& run) {
+      forward_apart<Inputs>(f, begin, end, d, run, [&](int64_t q) {
         const int64_t n = q / f.channels, c = q % f.channels;
         return static_cast<S*>(f.out) + ((n * f.directions + d) * f.channels + c) * plane;
       });
@@ -171,10 +174,9 @@ void forward(const ForwardArgs& f, const PlaneTasks& tasks, void* separate) {
   } else if (!separate) {
     for_tasks(tasks, 1, [&](int64_t begin, int64_t end, int64_t) { forward_merged<Merged>(f, begin, end); });
   } else {
-    for_tasks(tasks, f.directions, [&](int64_t begin, int64_t end, int64_t i) {
-      const int d = direction_of_task(i);
+    for_sweeps(f, tasks, Inputs::kPlanes == 1, [&](int64_t begin, int64_t end, int d, const Run& run) {
       T* planes = static_cast<T*>(separate) + d * f.batch * f.channels * plane;
-      forward_apart<Inputs>(f, begin, end, d, [&](int64_t q) { return planes + q * plane; });
+      forward_apart<Inputs>(f, begin, end, d, run, [&](int64_t q) { return planes + q * plane; });
     });
     for_pieces(f.batch * f.channels * plane,
                [&](int64_t begin, int64_t end) { merge_separate<S>(f, separate, begin, end); });

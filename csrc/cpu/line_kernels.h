@@ -28,7 +28,7 @@ struct TapLines {
   SPN_HD auto at(int64_t j) const { return Taps<std::remove_const_t<T>>{minus[j], zero[j], plus[j]}; }
 };
 
-// What a step at line t reads. `previous` is h of line t - 1, null on the first line, where no tap exists; the values
+// What a step at line t reads. `previous` is h of line t - 1, null where the sweep starts and no tap exists; the values
 // beside its ends are read but do not count.
 template <typename T>
 struct LineInputs {
@@ -135,6 +135,7 @@ void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restr
       grad_x[i] = kSource ? lambda[i] * a : a;
       if (kLambda) grad_lambda[i] = x[i] * a;
       if (kGates && !kAdds) grad_minus[i] = grad_zero[i] = grad_plus[i] = T(0);
+      carry[i] = T(0);
     }
     return;
   }

@@ -88,8 +88,9 @@ class BlockGates {
   void adjoint(const Block& block, T* gradient, int64_t stride, int64_t tap_stride) const {
     if (!normalizes_) return;
     const auto adjoint = gate_kernels<T>(problem_.normalize).adjoint;
-    // Line 0 of a sweep has no taps: its gradient stays zero whatever its gates are.
-    for (int64_t i = block.first == 0 ? 1 : 0; i < block.count; ++i) {
+    for (int64_t i = 0; i < block.count; ++i) {
+      // Without taps the gradient stays zero whatever the gates are.
+      if (problem_.starts_at(block.first + i)) continue;
       T* line = gradient + i * stride;
       adjoint(raw(i), lines(i), sweep_.positions, {line, line + tap_stride, line + 2 * tap_stride});
     }

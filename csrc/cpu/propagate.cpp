@@ -86,8 +86,8 @@ std::optional<Tensor> separate_planes(const Problem& p, int64_t tasks, const Ten
 
 std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates, const std::optional<Tensor> source,
                                              std::string direction, std::string normalize, std::string merge,
-                                             bool save_winner, bool save_checkpoints) {
-  ForwardCall call(x, gates, source, direction, normalize, merge, save_winner, save_checkpoints);
+                                             bool save_winner, bool save_checkpoints, int64_t restart_every) {
+  ForwardCall call(x, gates, source, direction, normalize, merge, save_winner, save_checkpoints, restart_every);
   if (!call.empty()) {
     std::optional<Tensor> separate;
     if (call.args.merge != Merge::none)
@@ -102,9 +102,9 @@ std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const T
                                                       const std::optional<Tensor> source, const Tensor winner,
                                                       const Tensor checkpoints, std::string direction,
                                                       std::string normalize, std::string merge, bool for_x,
-                                                      bool for_gates, bool for_source) {
+                                                      bool for_gates, bool for_source, int64_t restart_every) {
   BackwardCall call(grad, x, gates, source, winner, checkpoints, direction, normalize, merge, for_x, for_gates,
-                    for_source);
+                    for_source, restart_every);
   if (!call.empty()) {
     std::optional<Tensor> separate;
     if (for_x) separate = separate_planes(call.args, cpu_kernels().backward_tasks(call.args), call.x);

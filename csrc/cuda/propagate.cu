@@ -53,14 +53,14 @@ Tensor workspace_of(const cuda::Plan& plan, const Tensor& like) {
 
 std::tuple<Tensor, Tensor, Tensor> propagate(const Tensor x, const Tensor gates, const std::optional<Tensor> source,
                                              std::string direction, std::string normalize, std::string merge,
-                                             bool save_winner, bool save_checkpoints) {
+                                             bool save_winner, bool save_checkpoints, int64_t restart_every) {
   const int32_t device = device_of(x, {{"gates", &gates}, {"source", source ? &*source : nullptr}});
   const torch::stable::accelerator::DeviceGuard guard(device);
   if (!cuda::missing_code(device).empty()) {
     return cuda::call_reference("spn::reference_propagate", x, gates, source, direction, normalize, merge, save_winner,
-                                save_checkpoints);
+                                save_checkpoints, restart_every);
   }
-  ForwardCall call(x, gates, source, direction, normalize, merge, save_winner, save_checkpoints);
+  ForwardCall call(x, gates, source, direction, normalize, merge, save_winner, save_checkpoints, restart_every);
   if (!call.empty()) {
     check_sides(call.args);
     const cuda::Plan plan = cuda::plan_forward(call.args, limits_of(device));
@@ -74,7 +74,7 @@ std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const T
                                                       const std::optional<Tensor> source, const Tensor winner,
                                                       const Tensor checkpoints, std::string direction,
                                                       std::string normalize, std::string merge, bool for_x,
-                                                      bool for_gates, bool for_source) {
+                                                      bool for_gates, bool for_source, int64_t restart_every) {
   const int32_t device = device_of(x, {{"gates", &gates},
                                        {"source", source ? &*source : nullptr},
                                        {"grad", &grad},
@@ -83,10 +83,10 @@ std::tuple<Tensor, Tensor, Tensor> propagate_backward(const Tensor grad, const T
   const torch::stable::accelerator::DeviceGuard guard(device);
   if (!cuda::missing_code(device).empty()) {
     return cuda::call_reference("spn::reference_propagate_backward", grad, x, gates, source, winner, checkpoints,
-                                direction, normalize, merge, for_x, for_gates, for_source);
+                                direction, normalize, merge, for_x, for_gates, for_source, restart_every);
   }
   BackwardCall call(grad, x, gates, source, winner, checkpoints, direction, normalize, merge, for_x, for_gates,
-                    for_source);
+                    for_source, restart_every);
   if (!call.empty()) {
     check_sides(call.args);
     const cuda::Plan plan = cuda::plan_backward(call.args, limits_of(device));

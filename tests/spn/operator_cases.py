@@ -72,6 +72,7 @@ class Case:
     direction: str = "four_way"
     normalize: str = "abs"
     merge: str | None = "max"
+    restart_every: int | None = None
 
     @property
     def lead(self) -> tuple[int, ...]:
@@ -92,14 +93,16 @@ class Case:
         return [t.to(device, dtype).requires_grad_(requires_grad) for t in tensors]
 
     def __call__(self, x, gates, source=None, api=spn) -> torch.Tensor:
+        options = {"source": source, "normalize": self.normalize, "restart_every": self.restart_every}
         if self.direction == "four_way":
-            return api.propagate_four_way(x, gates, source=source, normalize=self.normalize, merge=self.merge)
-        return api.propagate(x, gates, self.direction, source=source, normalize=self.normalize)
+            return api.propagate_four_way(x, gates, merge=self.merge, **options)
+        return api.propagate(x, gates, self.direction, **options)
 
     def __str__(self) -> str:
         form = f"source{self.source_groups}" if self.source_groups else "spn"
         where = f"four_way-{self.merge}" if self.direction == "four_way" else self.direction
-        return f"{form}-{self.normalize}-{where}-G{self.groups}-{'x'.join(map(str, self.shape))}"
+        restart = f"-every{self.restart_every}" if self.restart_every else ""
+        return f"{form}-{self.normalize}-{where}-G{self.groups}-{'x'.join(map(str, self.shape))}{restart}"
 
     def with_(self, **changes) -> Case:
         return replace(self, **changes)
@@ -112,6 +115,7 @@ CASES = [
     Case((1, 4, 3, 32), 4, 1, "four_way", "none", None),
     Case((2, 3, 4, 17), 3, 0, "left_to_right", "unit"),
     Case((1, 2, 16, 4), 1, 2, "bottom_to_top", "sigmoid"),
+    Case((1, 2, 5, 35), 1, 0, "four_way", "unit", "max", restart_every=3),
 ]
 
 
@@ -146,4 +150,5 @@ def cases(
         direction=draw(st.sampled_from(directions or ("four_way", "four_way", *DIRECTIONS))),
         normalize=draw(st.sampled_from(normalizations)),
         merge=draw(st.sampled_from(merges)),
+        restart_every=draw(st.sampled_from([None, None, None, 1, 2, 3, 7, 16, 24])),
     )
