@@ -138,7 +138,12 @@ SIZES = st.one_of(st.integers(1, 9), st.sampled_from([15, 16, 17, 31, 32, 33, 47
 
 @st.composite
 def cases(
-    draw, merges=MERGES, normalizations=NORMALIZATIONS, forms=("spn", "source"), directions=None
+    draw,
+    merges=MERGES,
+    normalizations=NORMALIZATIONS,
+    forms=("spn", "source"),
+    directions=None,
+    restarts=(None, None, None, 1, 2, 3, 7, 16, 24),
 ) -> Case:
     channels = draw(st.sampled_from([1, 2, 3, 4, 6, 9, 12]))
     return Case(
@@ -150,5 +155,5 @@ def cases(
         direction=draw(st.sampled_from(directions or ("four_way", "four_way", *DIRECTIONS))),
         normalize=draw(st.sampled_from(normalizations)),
         merge=draw(st.sampled_from(merges)),
-        restart_every=draw(st.sampled_from([None, None, None, 1, 2, 3, 7, 16, 24])),
+        restart_every=draw(st.sampled_from(restarts)),
     )

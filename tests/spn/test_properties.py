@@ -111,7 +111,7 @@ def test_zero_gates_in_source_form_scale_by_lambda(api, device, case):
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@given(case=cases(forms=("spn",), normalizations=("none",)))
+@given(case=cases(forms=("spn",), normalizations=("none",), restarts=(None,)))
 def test_a_middle_tap_of_one_copies_the_first_line_along(api, device, direction, case):
     case = case.with_(direction=direction)
     _, gates = case.inputs(torch.float32, device)
@@ -163,7 +163,7 @@ def test_gradients_of_gates_and_source_obey_the_product_rule(api, device, case):
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @given(case=cases(forms=("source",)), data=st.data())
 def test_an_impulse_spreads_in_a_cone(api, device, direction, case, data):
-    """Line t + s of an impulse at (t, j) reaches positions j - s .. j + s, and no line before t."""
+    """From (t, j) it reaches positions j - s .. j + s of line t + s up to the next restart, and no line before t."""
     case = case.with_(direction=direction)
     height, width = case.shape[2:]
     _, gates, source = case.inputs(torch.float64, device)
@@ -175,7 +175,10 @@ def test_an_impulse_spreads_in_a_cone(api, device, direction, case, data):
     columns = torch.arange(width, device=device)[None, :] - column
     steps, offset = (columns, rows) if direction in DIRECTIONS[:2] else (rows, columns)
     steps = -steps if direction in DIRECTIONS[1::2] else steps
-    cone = offset.abs() <= steps
+    lines, line = (width, column) if direction in DIRECTIONS[:2] else (height, row)
+    line = lines - 1 - line if direction in DIRECTIONS[1::2] else line
+    every = case.restart_every or lines
+    cone = (offset.abs() <= steps) & (line + steps < (line // every + 1) * every)
     assert (h[..., ~cone] == 0).all()
     assert (h[..., cone] > 0).all()
 
@@ -247,7 +250,7 @@ def test_spn_form_is_source_form_with_what_the_weights_leave(api, device, direct
     case = case.with_(direction=direction, groups=case.shape[1])
     x, gates = case.inputs(torch.float64, device)
     weights = api.normalize_gates(gates, case.normalize, direction)
-    exists = spn.reference.existing_taps(*case.shape[2:], direction, gates).unsqueeze(1)
+    exists = spn.reference.existing_taps(*case.shape[2:], direction, gates, case.restart_every).unsqueeze(1)
     rest = 1 - (weights * exists).sum(1)
     expected = case.with_(normalize="none")(x, weights, rest, api=api)
     assert_close(case(x, gates, api=api), expected)
