@@ -121,6 +121,12 @@ SPN_HD T step(T x, T lambda, Taps<T> p, Taps<T> previous) {
   return x + p.minus * (previous.minus - x) + p.zero * (previous.zero - x) + p.plus * (previous.plus - x);
 }
 
+// Where no tap exists.
+template <bool kSource, typename T>
+SPN_HD T start(T x, T lambda) {
+  return kSource ? lambda * x : x;
+}
+
 // With a = dL/dh(t, j), complete with what line t + 1 sends back:
 // SPN form     dx = (1 - sum_k p_k) a = a - sum_k p_k a
 // source form  dx = lambda a,   dlambda = x a

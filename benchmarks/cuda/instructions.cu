@@ -28,9 +28,11 @@ SPN_DEVICE void fix(Problem& p, Plan& plan) {
   p.source_groups = 0;
   p.merge = Merge::max;
   p.gate_groups = p.channels;
+  p.restart_every = 0;
   plan.stages = 2;
   plan.channels = 1;
   plan.resident = 0;
+  plan.runs = 1;
 }
 
 template <typename S, int kPiece, bool kHorizontal>

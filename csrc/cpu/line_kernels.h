@@ -100,7 +100,7 @@ void forward_line(const LineInputs<T>& in, T* __restrict h) {
   const T* __restrict lambda = in.lambda;
   const T* __restrict previous = in.previous;
   if (!previous) {
-    for (int64_t i = 0; i < in.values; ++i) h[i] = kSource ? lambda[i] * x[i] : x[i];
+    for (int64_t i = 0; i < in.values; ++i) h[i] = start<kSource>(x[i], kSource ? lambda[i] : T(0));
     return;
   }
   const TapLines<const T> gates = in.gates;

@@ -24,7 +24,8 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
   using Pieces = LanePieces<S, kPiece>;
   const int thread = threadIdx.x, warp_start = thread / kWarp * kWarp;
   const int positions = static_cast<int>(in.sweep.positions);
-  BackwardWalk item(b, in.sweep, plan), ahead = item;
+  if (in.first_line >= in.end_line) return;  // the sweep has fewer pieces than there are runs
+  BackwardWalk item(b, in, plan), ahead = item;
   Stages at, ahead_at;
   T received = T(0);
 
@@ -37,13 +38,13 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
     const ResidentView<S, kPiece> kept(view, resident_sweep(b, plan, in.direction), item.t0, j, inside);
     const Planes planes{memory, at, view, kept, item.channel, in.direction == 0};
     const BackwardLines<S, decltype(source)::value, Planes> tile{
-        b, in, memory, at, planes, item.t0, j > 0, j + 1 < positions, item.first_of_gates(), item.first_of_source()};
+        b, in, memory, at, planes, starts_of_tile(b, item.t0), j > 0, j + 1 < positions, item.first_of_gates(), item.first_of_source()};
     tile.up();
     // Two lines for each channel, which tiles read and write in turn.
     const auto carry = [&](int tile) {
       return memory.carry() + (int64_t{item.channel} * 2 + (tile & 1)) * positions + j;
     };
-    if (item.t0 + kLines >= in.sweep.lines) {
+    if (in.sweep_ends && item.t0 + kLines >= in.end_line) {
       received = T(0);
     } else if (in.carries) {
       received = inside ? load(carry(item.t0 / kLines)) : T(0);

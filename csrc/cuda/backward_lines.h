@@ -23,7 +23,7 @@ struct BackwardLines {
   const Memory& memory;
   const Stages& at;
   const Planes& planes;  // of the channel
-  int t0;
+  unsigned starts;  // see restarts.h
   bool has_minus, has_plus;
   bool first_of_gates, first_of_source;  // of the channels that share them
 
@@ -36,14 +36,22 @@ struct BackwardLines {
 #pragma unroll 1
     for (int i = 0; i < kLines; i += kCount) {
       const Values v = read(i);
+      const unsigned starts_here = starts_from(i);
+      with_starts(starts_here, [&](auto any) {
 #pragma unroll
-      for (int k = 0; k < kCount; ++k) {
-        if (i + k + 1 == kLines) break;  // the last line's state is nobody's previous
-        const T h = step<kSource>(v.x[k], v.lambda[k], v.p[k], taps_at(line));
-        line += memory.pitch;
-        store(line, h);
-        SPN_BARRIER(1);
-      }
+        for (int k = 0; k < kCount; ++k) {
+          if (i + k + 1 == kLines) break;  // the last line's state is nobody's previous
+          T h;
+          if (any && starts_here >> k & 1) {
+            h = start<kSource>(v.x[k], v.lambda[k]);
+          } else {
+            h = step<kSource>(v.x[k], v.lambda[k], v.p[k], taps_at(line));
+          }
+          line += memory.pitch;
+          store(line, h);
+          SPN_BARRIER(1);
+        }
+      });
     }
   }
 
@@ -71,6 +79,7 @@ struct BackwardLines {
         SPN_BARRIER(2);
         // Position j is tap k of position j - k.
         received = load(minus + 1) + v.p[k].zero * a[k] + load(plus - 1);
+        if (starts >> (i + k) & 1) received = T(0);
         grad_lambda[k] = v.x[k] * a[k];
         a[k] = input_adjoint<kSource>(a[k], v.lambda[k], v.p[k]);
       }
@@ -99,14 +108,19 @@ struct BackwardLines {
 #pragma unroll
     for (int k = 0; k < kCount; ++k) v.p[k] = v.gates[k];
     normalize_lines(b.normalize, v.p, has_minus, has_plus);
-    forget_line_zero(i, v.p);
+    forget_starts(i, v.p);
     return v;
   }
   SPN_DEVICE static Taps<T> taps_at(const T* value) { return {load(value - 1), load(value), load(value + 1)}; }
 
-  // Line 0 of the map has no taps.
-  SPN_DEVICE void forget_line_zero(int i, Taps<T> (&taps)[kCount]) const {
-    if (t0 + i == 0) taps[0] = {T(0), T(0), T(0)};
+  SPN_DEVICE unsigned starts_from(int i) const { return starts >> i & ((1u << kCount) - 1); }
+  SPN_DEVICE void forget_starts(int i, Taps<T> (&taps)[kCount]) const {
+    const unsigned starts_here = starts_from(i);
+    if (starts_here == 0) return;
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) {
+      if (starts_here >> k & 1) taps[k] = {T(0), T(0), T(0)};
+    }
   }
 
   SPN_DEVICE void put_gates(int i, const Values& v, Taps<T> (&dp)[kCount]) const {
@@ -116,7 +130,7 @@ struct BackwardLines {
         dp[k] = normalize_adjoint<decltype(chosen)::value>(v.gates[k], v.p[k], dp[k], has_minus, has_plus);
       }
     });
-    forget_line_zero(i, dp);
+    forget_starts(i, dp);
     T values[3][kCount];
 #pragma unroll
     for (int k = 0; k < kCount; ++k) values[0][k] = dp[k].minus, values[1][k] = dp[k].zero, values[2][k] = dp[k].plus;

@@ -98,15 +98,17 @@ inline int64_t maps_of_sums(const BackwardArgs& b, const Plan& plan) {
 
 // A plan for as much of the machine as `limits` say; none where it does not fit.
 template <typename S>
-Plan place_backward(const BackwardArgs& b, const Limits& limits, int channels, bool split, int resident, int stages) {
+Plan place_backward(const BackwardArgs& b, const Limits& limits, int channels, bool split, int runs, int resident,
+                    int stages) {
   using Memory = BackwardMemory<S>;
   Plan plan{};
   plan.resident = resident;
   plan.piece = piece_of(b, {b.grad, b.x, b.gates, b.source, b.winner, b.grad_x, b.grad_gates, b.grad_source});
   plan.resident_pitch = static_cast<int>(resident_pitch(b, plan.piece));
-  divide(plan, b, limits, channels, split);
+  divide(plan, b, limits, channels, split, runs);
   const bool gates = parts_of_gates(b, plan) > 1, source = parts_of_source(b, plan) > 1;
   plan.chunks = gates || source ? chunks_for(b, plan, limits, gates, source) : 1;
+  if (plan.chunks > 1 && runs > 1) return {};  // a chunk is one run's
   const bool placed =
       place(plan, b, limits, stages, Memory::thread_bytes(b, channels, stages, resident), Memory::fixed_bytes(b, plan));
   // Planes on chip are walked whole lines at a time.
@@ -149,8 +151,8 @@ inline Choice choose_with_channels(const BackwardArgs& b, const Limits& limits, 
     for_channels(b, [&](int channels) {
       if (wanted && channels != wanted) return;
       for_plans<S>(b, limits, channels, BackwardMemory<S>::kept_all,
-                   [&](const Limits& share, bool split, int kept, int stages) {
-                     const Plan plan = place_backward<S>(b, share, channels, split, kept, stages);
+                   [&](const Limits& share, bool split, int runs, int kept, int stages) {
+                     const Plan plan = place_backward<S>(b, share, channels, split, runs, kept, stages);
                      if (!plan.threads) return;
                      const Pass pass = kept ? Pass::backward_on_chip : Pass::backward;
                      const Cost cost = cost_of(b, plan, limits, pass, backward_moves(b, plan));

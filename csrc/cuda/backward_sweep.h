@@ -3,6 +3,7 @@
 
 #include "backward_plan.h"
 #include "parts.h"
+#include "restarts.h"
 #include "result.h"
 
 namespace spn {
@@ -22,7 +23,8 @@ struct BackwardSweep {
   T grad_scale;
   uint8_t direction;
   bool carries;    // lines go on from tile to tile in memory
-  int first_line;  // of the launch's chunk
+  int first_line, end_line;  // of the task's run, or of the launch's chunk
+  bool sweep_ends;           // with end_line, or it starts anew there: nothing is sent back
   Target<S> target;
 };
 static_assert(2 * sizeof(BackwardSweep<double>) <= kHeaderBytes, "two sweeps fit the header");
@@ -31,6 +33,8 @@ static_assert(2 * sizeof(BackwardSweep<double>) <= kHeaderBytes, "two sweeps fit
 template <typename S>
 SPN_DEVICE void fill_sweep(BackwardSweep<S>& in, const BackwardArgs& b, const Plan& plan, int64_t task, int d) {
   using T = StateOf<S>;
+  const int number = static_cast<int>(task % plan.runs);
+  task /= plan.runs;
   const int64_t part = plan.split ? task / b.directions : task;
   const int64_t index = part * plan.channels;  // of the first plane (n, c)
   const int64_t plane = b.plane(), n = index / b.channels, c = index % b.channels;
@@ -46,7 +50,11 @@ SPN_DEVICE void fill_sweep(BackwardSweep<S>& in, const BackwardArgs& b, const Pl
   in.direction = static_cast<uint8_t>(d);
   const bool alone = plan.channels == 1 && plan.chunks == 1 && in.sweep.positions <= plan.threads;
   in.carries = in.sweep.lines > kLines && !alone;
-  in.first_line = static_cast<int>(Chunk(in.sweep.lines, plan).first);
+  const Chunk chunk(in.sweep.lines, plan);
+  const Run run(b, d, plan.runs, number);
+  in.first_line = plan.runs > 1 ? run.first : static_cast<int>(chunk.first);
+  in.end_line = plan.runs > 1 ? run.end : static_cast<int>(chunk.end);
+  in.sweep_ends = plan.runs > 1 || chunk.end == in.sweep.lines;
   const int64_t values = b.checkpoint_offset(b.directions);
   in.checkpoints = static_cast<const T*>(b.checkpoints) + index * values + b.checkpoint_offset(d);
 

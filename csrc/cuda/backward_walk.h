@@ -1,25 +1,25 @@
 // In which order a block of the backward pass takes its tiles, and where the arrays of each wait for it.
 #pragma once
 
-#include "backward_plan.h"
-#include "parts.h"
+#include "backward_sweep.h"
 
 namespace spn {
 namespace cuda {
 
-// The items of a sweep: its chunk's tiles from the last to the first, of each tile the segments, of each segment the
+// The items of a sweep: its run's or chunk's tiles from the last to the first, of each tile the segments, of each segment the
 // channels.
 struct BackwardWalk {
   Segments segments;
   int positions, channels, source_run;  // channels in a row that share a source
   int t0, number = 0, channel = 0;
 
-  SPN_DEVICE BackwardWalk(const Problem& p, const Sweep& s, const Plan& plan)
-      : segments(s.positions, plan.threads),
-        positions(static_cast<int>(s.positions)),
+  template <typename S>
+  SPN_DEVICE BackwardWalk(const Problem& p, const BackwardSweep<S>& in, const Plan& plan)
+      : segments(in.sweep.positions, plan.threads),
+        positions(static_cast<int>(in.sweep.positions)),
         channels(plan.channels),
         source_run(1),
-        t0(static_cast<int>((Chunk(s.lines, plan).end - 1) / kLines * kLines)) {
+        t0((in.end_line - 1) / kLines * kLines) {
     if (p.source_groups) {
       const int sharing = static_cast<int>(p.channels / p.source_groups);
       source_run = sharing < channels ? sharing : channels;

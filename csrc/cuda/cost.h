@@ -56,11 +56,13 @@ inline Cost cost_of(const Problem& p, const Plan& plan, const Limits& limits, Pa
   cost.together =
       static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(limits.shared_of_multiprocessor / shared, most)));
 
-  // Lines of a task: with sweeps of their own the mean of all, and the longest, for which a last round waits.
+  // Lines of a task: with sweeps or runs of their own the mean of all, and the longest, for which a last round waits.
   double all = 0, longest = 0;
   for (int d = 0; d < p.directions; ++d) {
     const Sweep s = p.sweep(d);
-    const double lines = static_cast<double>(round_up(s.lines, kLines)) * Segments(s.positions, plan.threads).count;
+    const int64_t piece = p.lines_of_run(d), pieces = (s.lines + piece - 1) / piece;
+    const int64_t run = plan.runs > 1 ? (pieces + plan.runs - 1) / plan.runs * piece : s.lines;
+    const double lines = static_cast<double>(round_up(run, kLines)) * Segments(s.positions, plan.threads).count;
     all += lines;
     longest = std::max(longest, lines);
   }

@@ -1,6 +1,7 @@
 // The forward kernel.
 //
-//   block   one plane (n, c), all its sweeps one after the other; or one sweep of it (plan.split)
+//   block   one plane (n, c), all its sweeps one after the other; or one sweep of it (plan.split), or a run of one
+//           sweep's lines where it starts anew on its way (restarts.h)
 //   warp w  positions 32 w .. 32 w + 31 of a line, or of a segment of it (segments.h)
 //   lane    one position: it follows the sweep from line to line
 //
@@ -18,20 +19,21 @@
 namespace spn {
 namespace cuda {
 
-// The items that a block computes one after the other: a sweep's tiles, and of each tile the segments.
+// The items that a block computes one after the other: the tiles of its run, and of each tile the segments.
 struct ForwardWalk {
   Segments segments;
-  int positions, lines, t0, number;
+  int positions, end, t0, number;
 
-  SPN_DEVICE ForwardWalk(const Sweep& s, int threads)
-      : segments(s.positions, threads),
-        positions(static_cast<int>(s.positions)),
-        lines(static_cast<int>(s.lines)),
-        t0(0),
+  template <typename S>
+  SPN_DEVICE ForwardWalk(const ForwardSweep<S>& in, int threads)
+      : segments(in.sweep.positions, threads),
+        positions(static_cast<int>(in.sweep.positions)),
+        end(in.end_line),
+        t0(in.first_line),
         number(0) {}
 
   SPN_DEVICE Segment segment() const { return Segment(segments, number, positions); }
-  SPN_DEVICE bool done() const { return t0 >= lines; }
+  SPN_DEVICE bool done() const { return t0 >= end; }
   SPN_DEVICE void next() {
     if (++number == segments.count) number = 0, t0 += kLines;
   }
@@ -79,25 +81,27 @@ SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const Forwar
     const bool inside = j >= segment.first && j < segment.end, owns = j >= segment.own && j < segment.own_end;
     T* const carry = memory.carry + j;
     const int parity = t0 / kLines & 1;
-    if (t0 == 0 || carries) {
+    const bool first = t0 == in.first_line;
+    if (first || carries) {
       if (carries) SPN_BARRIER(1);
-      h = t0 > 0 && inside ? load(carry + parity * positions) : T(0);
+      h = !first && inside ? load(carry + parity * positions) : T(0);
       store(memory.line(1) + thread, h);
       SPN_BARRIER(2);
     }
-    const ForwardLines<S> tile{f, in, memory, view, t0, stage, j > 0, j + 1 < positions};
+    const ForwardLines<S> tile{f, in, memory, view, starts_of_tile(f, t0), stage, j > 0, j + 1 < positions};
     if (f.source) {
       tile.template run<true>(h);
     } else {
       tile.template run<false>(h);
     }
-    if (owns && carries && t0 + kLines < item.lines) store(carry + (parity ^ 1) * positions, h);
-    if (owns && in.checkpoints && t0 + kLines < item.lines) {
+    if (owns && carries && t0 + kLines < item.end) store(carry + (parity ^ 1) * positions, h);
+    if (owns && in.checkpoints && t0 + kLines < in.sweep.lines) {
       store(in.checkpoints + static_cast<int64_t>(t0 / kLines) * positions + j, h);
     }
   };
 
-  ForwardWalk item(in.sweep, plan.threads), ahead = item;
+  ForwardWalk item(in, plan.threads), ahead = item;
+  if (item.done()) return;  // the sweep has fewer pieces than there are runs
   int stage = 0;
   T h = T(0);
   // First as many items are brought in as there are stages, then one after each that is computed. What a lane

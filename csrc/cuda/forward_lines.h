@@ -16,7 +16,8 @@ struct ForwardLines {
   const ForwardSweep<S>& in;
   const Memory& memory;
   LaneView<S> view;
-  int t0, stage;
+  unsigned starts;  // see restarts.h
+  int stage;
   bool has_minus, has_plus;
 
   // `h`: the state at this thread's position, before the tile and then after it. Lines and positions outside the map
@@ -33,23 +34,23 @@ struct ForwardLines {
       view.read(memory.tile(stage, Memory::x), i, x);
       if (kSource) view.read(memory.tile(stage, Memory::source), i, lambda);
       normalize_lines(f.normalize, p, has_minus, has_plus);
-      forget_line_zero(i, p);
+      const unsigned starts_here = starts >> i & ((1u << kCount) - 1);
+      with_starts(starts_here, [&](auto any) {
 #pragma unroll
-      for (int k = 0; k < kCount; ++k) {
-        const T* before = k % 2 ? even : odd;
-        h = step<kSource>(x[k], lambda[k], p[k], Taps<T>{load(before - 1), h, load(before + 1)});
-        x[k] = h;
-        store(k % 2 ? odd : even, h);
-        SPN_BARRIER(0);
-      }
+        for (int k = 0; k < kCount; ++k) {
+          const T* before = k % 2 ? even : odd;
+          if (any && starts_here >> k & 1) {
+            h = start<kSource>(x[k], lambda[k]);
+          } else {
+            h = step<kSource>(x[k], lambda[k], p[k], Taps<T>{load(before - 1), h, load(before + 1)});
+          }
+          x[k] = h;
+          store(k % 2 ? odd : even, h);
+          SPN_BARRIER(0);
+        }
+      });
       view.write(memory.results(stage), i, x);
     }
-  }
-
- private:
-  // Line 0 of the map has no taps.
-  SPN_DEVICE void forget_line_zero(int i, Taps<T> (&p)[kCount]) const {
-    if (t0 + i == 0) p[0] = {T(0), T(0), T(0)};
   }
 };
 

@@ -84,13 +84,13 @@ inline Moved forward_moves(const ForwardArgs& f, const Plan& plan) {
 
 // A plan with `stages` stages for as much of the machine as `limits` say; none where it does not fit.
 template <typename S>
-Plan place_forward(const ForwardArgs& f, const Limits& limits, bool split, int resident, int stages) {
+Plan place_forward(const ForwardArgs& f, const Limits& limits, bool split, int runs, int resident, int stages) {
   using Memory = ForwardMemory<S>;
   Plan plan{};
   plan.chunks = 1;
   plan.resident = resident;
   plan.piece = piece_of(f, {f.x, f.gates, f.source, f.out, f.winner});
-  divide(plan, f, limits, 1, split);
+  divide(plan, f, limits, 1, split, runs);
   const bool merges = f.directions > 1 && f.merge != Merge::none;
   const bool wider = state_bytes(f.dtype) > value_bytes(f.dtype);
   // The maximum of rounded values is the rounded maximum; only which direction won could differ.
@@ -109,9 +109,9 @@ inline Choice choose_forward(const ForwardArgs& f, const Limits& limits) {
   Choice best;
   with_width(f.dtype, [&](auto zero) {
     using S = decltype(zero);
-    for_plans<S>(f, limits, 1, 2, [&](const Limits& share, bool split, int kept, int stages) {
+    for_plans<S>(f, limits, 1, 2, [&](const Limits& share, bool split, int runs, int kept, int stages) {
       if (kept == 1) return;  // x and the running merge, or none
-      const Plan plan = place_forward<S>(f, share, split, kept, stages);
+      const Plan plan = place_forward<S>(f, share, split, runs, kept, stages);
       if (plan.threads) best.offer(plan, cost_of(f, plan, limits, Pass::forward, forward_moves(f, plan)));
     });
   });

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "forward_plan.h"
+#include "restarts.h"
 #include "result.h"
 
 namespace spn {
@@ -18,6 +19,7 @@ struct ForwardSweep {
   const S* x;
   const S* source;
   T* checkpoints;
+  int first_line, end_line;  // of the task's run
   Target<S> target;
 };
 static_assert(2 * sizeof(ForwardSweep<double>) <= kHeaderBytes, "two sweeps fit the header");
@@ -27,11 +29,16 @@ template <typename S>
 SPN_DEVICE void fill_sweep(ForwardSweep<S>& in, const ForwardArgs& f, const Plan& plan, const ForwardMemory<S>& memory,
                            int64_t task, int d) {
   using T = StateOf<S>;
+  const int number = static_cast<int>(task % plan.runs);
+  task /= plan.runs;
   const int64_t index = plan.split ? task / f.directions : task;  // of the plane (n, c)
   const int64_t plane = f.plane(), n = index / f.channels, c = index % f.channels;
   if (plan.split) d = static_cast<int>(task % f.directions);
 
   in.sweep = f.sweep(d);
+  const Run run(f, d, plan.runs, number);
+  in.first_line = run.first;
+  in.end_line = run.end;
   for (int tap = 0; tap < 3; ++tap) in.gates[tap] = static_cast<const S*>(f.gates) + f.gate_plane(n, d, tap, c) * plane;
   in.x = static_cast<const S*>(f.x) + index * plane;
   in.source = f.source ? static_cast<const S*>(f.source) + f.source_plane(n, d, c) * plane : nullptr;

@@ -62,6 +62,7 @@ struct Plan {
   int chunks;             // launches that a sweep's tiles are cut into; backward only: see parts.h
   int chunk;              // that this launch computes; launches go from the last to the first
   bool split;             // each sweep is a task of its own
+  int runs;               // that each sweep is cut into, tasks of their own: see restarts.h
   int resident;           // arrays that stay in shared memory from sweep to sweep: see the pass's memory
   int resident_pitch;     // values from row to row of those, backward: see resident.h
   bool merges_narrow;     // forward: the running merge is kept in the tensors' dtype, in out itself
@@ -104,11 +105,12 @@ inline int64_t reserve(Plan& plan, int64_t bytes) {
   return offset;
 }
 
-// Tasks of `channels` channels each: all sweeps of them one after the other, or with `split` each of its own.
-inline void divide(Plan& plan, const Problem& p, const Limits& limits, int channels, bool split) {
+// Tasks of `channels` channels each: all sweeps of them one after the other, or with `split` each of its own, in `runs`.
+inline void divide(Plan& plan, const Problem& p, const Limits& limits, int channels, bool split, int runs) {
   plan.channels = channels;
   plan.split = split;
-  plan.tasks = p.batch * p.channels / channels * (split ? p.directions : 1);
+  plan.runs = runs;
+  plan.tasks = p.batch * p.channels / channels * (split ? p.directions : 1) * runs;
   plan.blocks = std::min(plan.tasks, limits.blocks);
 }
 
@@ -173,23 +175,40 @@ inline bool place(Plan& plan, const Problem& p, const Limits& limits, int stages
   return take(0);
 }
 
-// visit(share, split, kept, stages) for each way to cut a pass whose blocks take `channels` channels:
+// The most runs that a sweep of the problem can be cut into.
+inline int64_t most_runs(const Problem& p) {
+  int64_t most = 1;
+  for (int d = 0; d < p.directions; ++d) {
+    const int64_t piece = p.lines_of_run(d);
+    most = std::max(most, (p.sweep(d).lines + piece - 1) / piece);
+  }
+  return most;
+}
+
+// visit(share, split, runs, kept, stages) for each way to cut a pass whose blocks take `channels` channels:
 //
 //   share   what a block has of a multiprocessor
 //   split   whether sweeps are tasks of their own
+//   runs    that each of these is cut into
 //   kept    how many arrays stay on chip from sweep to sweep
 //   stages  of tiles
 template <typename S, typename Visit>
 void for_plans(const Problem& p, const Limits& limits, int64_t channels, int most_kept, Visit visit) {
   for (const bool split : {false, true}) {
     if (split ? p.directions == 1 : p.directions > 1 && p.merge == Merge::none) continue;
-    const int64_t tasks = p.batch * p.channels / channels * (split ? p.directions : 1);
-    for (int together = 1; together <= kMostTogether; ++together) {
-      if (tasks <= int64_t{limits.multiprocessors} * (together - 1)) break;  // there are no more to share with
-      const Limits share = share_of<S>(limits, together);
-      for (int kept = split || p.directions == 1 ? 0 : most_kept; kept >= 0; --kept) {
-        for (const int stages : {2, 1}) visit(share, split, kept, stages);
+    const bool alone = split || p.directions == 1;
+    const int64_t sweeps = p.batch * p.channels / channels * (split ? p.directions : 1);
+    const int64_t enough = int64_t{limits.multiprocessors} * kMostTogether, most = alone ? most_runs(p) : 1;
+    for (int64_t runs = 1;; runs = std::min(2 * runs, most)) {
+      for (int together = 1; together <= kMostTogether; ++together) {
+        // There are no more to share with.
+        if (sweeps * runs <= int64_t{limits.multiprocessors} * (together - 1)) break;
+        const Limits share = share_of<S>(limits, together);
+        for (int kept = alone ? 0 : most_kept; kept >= 0; --kept) {
+          for (const int stages : {2, 1}) visit(share, split, static_cast<int>(runs), kept, stages);
+        }
       }
+      if (runs == most || sweeps * runs >= enough) break;
     }
   }
 }

@@ -27,6 +27,7 @@ class Case:
     merge: str = "max"
     dtype: torch.dtype = torch.float32
     seed: int = 0
+    restart_every: int = 0
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -53,6 +54,7 @@ def hidden_maps(case: Case, x: Tensor, gates: Tensor, source: Tensor | None) -> 
                 direction,
                 source=None if source is None else source[:, d],
                 normalize=case.normalize,
+                restart_every=case.restart_every or None,
             )
             for d, direction in enumerate(case.directions)
         ],
@@ -70,7 +72,7 @@ def check(case: Case, machine: Machine) -> tuple[Tensor, ...]:
     """Runs both passes on the machine and compares them with the reference in float64; returns all results."""
     x, gates, source = case.tensors()
     out, winner, checkpoints = machine.propagate(
-        x, gates, source, case.direction, case.normalize, case.merge, True
+        x, gates, source, case.direction, case.normalize, case.merge, True, case.restart_every
     )
     leaves = [
         None if t is None else t.to(torch.float64, copy=True).requires_grad_() for t in (x, gates, source)
@@ -89,12 +91,13 @@ def check(case: Case, machine: Machine) -> tuple[Tensor, ...]:
     assert error(out, expected) < tolerance, ("out", error(out, expected))
     assert not out.isnan().any()
 
-    without = machine.propagate(x, gates, source, case.direction, case.normalize, case.merge, False)[0]
+    options = (case.direction, case.normalize, case.merge)
+    without = machine.propagate(x, gates, source, *options, False, case.restart_every)[0]
     assert torch.equal(without, out), "saving for the backward pass changes the result"
 
     grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(case.seed + 1)).to(case.dtype)
     grads = machine.propagate_backward(
-        grad, x, gates, source, winner, checkpoints, case.direction, case.normalize, case.merge
+        grad, x, gates, source, winner, checkpoints, *options, restart_every=case.restart_every
     )
     expected_grads = torch.autograd.grad(
         expected, [t for t in leaves if t is not None], grad.double(), materialize_grads=True
@@ -108,12 +111,12 @@ def check_wanted(case: Case, machine: Machine, *masks: tuple[bool, bool, bool]) 
     """Which gradients are asked for changes no bit of them."""
     x, gates, source = case.tensors()
     options = (case.direction, case.normalize, case.merge)
-    out, winner, checkpoints = machine.propagate(x, gates, source, *options, True)
+    out, winner, checkpoints = machine.propagate(x, gates, source, *options, True, case.restart_every)
     grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(case.seed + 1)).to(case.dtype)
     arguments = (grad, x, gates, source, winner, checkpoints, *options)
-    all_of_them = machine.propagate_backward(*arguments)
+    all_of_them = machine.propagate_backward(*arguments, restart_every=case.restart_every)
     for wanted in masks:
-        found = machine.propagate_backward(*arguments, wanted)
+        found = machine.propagate_backward(*arguments, wanted, case.restart_every)
         for asked, got, expected in zip(wanted, found, all_of_them, strict=True):
             assert got is None if expected is None or not asked else torch.equal(got, expected), wanted
 

@@ -240,9 +240,10 @@ class Machine:
         normalize: str,
         merge: str,
         save: bool,
+        restart_every: int = 0,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """As torch.ops.spn.propagate: gates (N, D, 3, G, H, W), source (N, D, G_s, H, W)."""
-        problem = _problem(x, gates, source, direction, normalize, merge)
+        problem = _problem(x, gates, source, direction, normalize, merge, restart_every)
         n, channels, height, width = x.shape
         shape = (n, problem["directions"], channels, height, width) if merge == "none" else tuple(x.shape)
         out = torch.empty(shape, dtype=x.dtype)
@@ -270,6 +271,7 @@ class Machine:
         normalize: str,
         merge: str,
         wanted: tuple[bool, bool, bool] = ALL,
+        restart_every: int = 0,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """As torch.ops.spn.propagate_backward. What the wanted gradients do not need is not there at all."""
         for_x, for_gates, for_source = wanted
@@ -280,7 +282,7 @@ class Machine:
         }
         self._run(
             "backward",
-            _problem(x, gates, source, direction, normalize, merge),
+            _problem(x, gates, source, direction, normalize, merge, restart_every),
             {
                 "grad": grad,
                 "x": x if for_gates or for_source else None,
@@ -311,6 +313,7 @@ def problem_of(
     merge: str,
     gate_groups: int,
     source_groups: int,
+    restart_every: int = 0,
 ) -> dict[str, int]:
     """A csrc/problem.h Problem."""
     four = direction == "four_way"
@@ -326,12 +329,15 @@ def problem_of(
         "width": shape[3],
         "gate_groups": gate_groups,
         "source_groups": source_groups,
+        "restart_every": restart_every,
     }
 
 
-def _problem(x, gates, source, direction: str, normalize: str, merge: str) -> dict[str, int]:
-    source_groups = 0 if source is None else source.shape[2]
-    return problem_of(tuple(x.shape), x.dtype, direction, normalize, merge, gates.shape[3], source_groups)
+def _problem(
+    x, gates, source, direction: str, normalize: str, merge: str, restart_every: int
+) -> dict[str, int]:
+    groups = gates.shape[3], 0 if source is None else source.shape[2]
+    return problem_of(tuple(x.shape), x.dtype, direction, normalize, merge, *groups, restart_every)
 
 
 def _numpy(value: Tensor):

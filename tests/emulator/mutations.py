@@ -34,14 +34,17 @@ def barriers() -> list[str]:
 
 
 MUTATIONS = (
-    Mutation("forward_lines.h", "forget_line_zero(i, p)", "void()", "the first line has taps"),
+    Mutation("restarts.h", "t0 == 0 ? 1 : 0", "0", "the first line has taps"),
+    Mutation("restarts.h", "(every - static_cast<unsigned>(t0) % every) % every", "0",
+             "a sweep starts anew where its tiles begin"),
     Mutation("forward_lines.h", "Taps<T>{load(before - 1), h, load(before + 1)}",
              "Taps<T>{load(before + 1), h, load(before - 1)}", "neighbours exchanged"),
     Mutation("forward.h", "store(carry + (parity ^ 1) * positions, h)", "store(carry + parity * positions, h)",
              "carried line overwritten while it is read"),
     Mutation("forward.h", "plan.stages == 2", "false", "two tiles in one place"),
-    Mutation("forward.h", "in.checkpoints && t0 + kLines < item.lines",
-             "in.checkpoints && t0 + kLines <= item.lines", "a line is saved that nobody needs"),
+    Mutation("forward.h", "in.checkpoints && t0 + kLines < in.sweep.lines",
+             "in.checkpoints && t0 + kLines <= in.sweep.lines", "a line is saved that nobody needs"),
+    Mutation("forward.h", "!first && inside", "inside && t0 > 0", "a run goes on from another"),
     Mutation("forward.h", "++d, turn ^= 1", "++d", "a sweep's pointers overwritten while they are read"),
     Mutation("segments.h", "positions <= threads ? 0 : kLines", "positions <= threads ? 0 : kLines / 2",
              "half the halo"),
@@ -59,7 +62,10 @@ MUTATIONS = (
     Mutation("backward_lines.h", "load(minus + 1) + v.p[k].zero * a[k] + load(plus - 1)",
              "load(minus - 1) + v.p[k].zero * a[k] + load(plus + 1)", "adjoint taps exchanged"),
     Mutation("backward_lines.h", "!first", "false", "a group's gradient is its last channel's"),
-    Mutation("backward_lines.h", "forget_line_zero(i, dp)", "void()", "gates of the first line have gradients"),
+    Mutation("backward_lines.h", "forget_starts(i, dp)", "void()", "gates of the first line have gradients"),
+    Mutation("backward_lines.h", "starts >> (i + k) & 1", "false", "a NaN is sent back across a start"),
+    Mutation("backward.h", "in.sweep_ends && item.t0 + kLines >= in.end_line",
+             "item.t0 + kLines >= in.sweep.lines", "a run receives what another sent"),
     Mutation("backward.h", "item.last_of_gates()", "item.first_of_gates()",
              "gradients leave before the last channel's"),
     Mutation("backward.h", "in.carries && owns", "in.carries && inside", "halos overwrite what others own"),
@@ -75,7 +81,7 @@ MUTATIONS = (
     Mutation("resident.h", "line < lines", "line <= lines", "a line beyond the map"),
     Mutation("merge.h", "k < parts", "k + 1 < parts", "a part of a sum forgotten"),
     Mutation("backward_sweep.h", "plan.chunks == 1", "true", "a chunk forgets what the one after it sends"),
-    Mutation("backward_sweep.h", "Chunk(in.sweep.lines, plan).first", "0", "a chunk takes those before it too"),
+    Mutation("backward_sweep.h", "static_cast<int>(chunk.first)", "0", "a chunk takes those before it too"),
     Mutation("parts.h", "s.line_stride < 0 ? s.lines - chunk.end : chunk.first", "chunk.first",
              "a mirrored sweep's parts lie elsewhere"),
     Mutation("backward_stage.h", "b.reads_hidden()", "true", "a checkpoint is read that nobody needs"),
@@ -107,8 +113,22 @@ def frozen(machine: Machine) -> None:
         check_wanted(case, replace(machine, multiprocessors=multiprocessors, bytes_per_clock=speed), *alone)
 
 
+def nan_stays(machine: Machine) -> None:
+    """Where a sweep starts anew, nothing crosses: not even a NaN, which no weight of zero takes away."""
+    x, gates = torch.randn(1, 1, 40, 40), torch.rand(1, 1, 3, 1, 40, 40)
+    x[..., 21, 5] = float("nan")
+    options = ("top_to_bottom", "abs", "none")
+    out, _, saved = machine.propagate(x, gates, None, *options, True, 10)
+    grad_x, grad_gates, _ = machine.propagate_backward(
+        out, x, gates, None, None, saved, *options, restart_every=10
+    )
+    for found in (out, grad_x, grad_gates):
+        nans = found.isnan().flatten(0, -3).any(0)
+        assert nans[21].any() and not nans[:20].any() and not nans[30:].any(), "a NaN leaves its piece"
+
+
 # Lines across warps, segments, planes on chip, all or some of them, channels that share gates, alone and in parts; one
-# stage and two; several tasks a block; parts in chunks of lines.
+# stage and two; several tasks a block; parts in chunks of lines; sweeps that start anew, whole and in runs.
 CASES = (
     (Case(37, 40, channels=1, gate_groups=1), Machine()),
     (Case(20, 100, channels=2, gate_groups=1), Machine(threads=96)),
@@ -122,14 +142,18 @@ CASES = (
         Case(40, 70, channels=4, gate_groups=1, source_groups=1),
         Machine(multiprocessors=16, bytes_per_clock=FAST, least_room=400_000),
     ),
-    (Case(2, 32, batch=9, channels=18, gate_groups=1), Machine(shared_bytes=40250, blocks=4)),
+    (Case(50, 37, gate_groups=1, restart_every=5), Machine()),
+    (
+        Case(50, 70, gate_groups=1, restart_every=8),
+        Machine(multiprocessors=1000, bytes_per_clock=FAST, threads=64),
+    ),
 )
 
 
 def noticed(**changes) -> Iterator[str]:
     """What notices the changes to the machine: errors, one for each case that has one."""
     calls = [partial(check, case, replace(machine, **changes)) for case, machine in CASES]
-    calls += [partial(other, Machine(**changes)) for other in (ties, frozen)]
+    calls += [partial(other, Machine(**changes)) for other in (ties, frozen, nan_stays)]
     for call in calls:
         try:
             call()

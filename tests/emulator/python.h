@@ -21,6 +21,7 @@ inline Problem problem_of(const pybind11::dict& d) {
   p.width = d["width"].cast<int64_t>();
   p.gate_groups = d["gate_groups"].cast<int64_t>();
   p.source_groups = d["source_groups"].cast<int64_t>();
+  p.restart_every = d["restart_every"].cast<int64_t>();
   return p;
 }
 
@@ -48,6 +49,7 @@ inline void describe(const cuda::Choice& choice, pybind11::dict& d) {
   d["carry_in_shared"] = plan.carry_in_shared;
   d["chunks"] = plan.chunks;
   d["split"] = plan.split;
+  d["runs"] = plan.runs;
   d["resident"] = plan.resident;
   d["merges_narrow"] = plan.merges_narrow;
   d["scratch_bytes"] = plan.scratch_bytes;

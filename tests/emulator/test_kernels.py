@@ -52,6 +52,7 @@ def cases(draw) -> Case:
         merge=draw(st.sampled_from(MERGES)) if direction == "four_way" else "none",
         dtype=draw(st.sampled_from(DTYPES)),
         seed=draw(st.integers(0, 1000)),
+        restart_every=draw(st.sampled_from([0, 0, 0, 1, 2, 3, 5, 8, 16, 24, 48])),
     )
 
 
@@ -108,6 +109,30 @@ def test_every_machine(direction: str, machine: str, dtype: torch.dtype):
     )
 
 
+@pytest.mark.parametrize("every", [2, 7, 24])
+@pytest.mark.parametrize("direction", ["four_way", "right_to_left", "top_to_bottom"])
+def test_sweeps_that_start_anew(direction: str, every: int):
+    """Whole, and in runs of lines where a piece and a tile begin together: the same bits."""
+    case = Case(
+        50,
+        70,
+        channels=2,
+        gate_groups=1,
+        source_groups=2,
+        direction=direction,
+        merge="max" if direction == "four_way" else "none",
+        restart_every=every,
+    )
+    spread = Machine(multiprocessors=1000, bytes_per_clock=FAST)
+    for name in ("forward", "backward"):
+        assert plan_of(name, case, Machine())["runs"] == 1
+        assert (plan_of(name, case, spread)["runs"] > 1) == (every != 7)
+    one, *others = (check(case, machine) for machine in (Machine(), Machine(threads=64), spread))
+    channels = plan_of("backward", case, Machine())["channels"]
+    if plan_of("backward", case, spread)["channels"] == channels:
+        assert all(torch.equal(a, b) for other in others for a, b in zip(one, other, strict=True))
+
+
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 @pytest.mark.parametrize("merge", MERGES)
 @pytest.mark.parametrize("source_groups", [0, 1, 2])
@@ -129,6 +154,7 @@ def test_edges_of_blocks_and_tiles(shape: tuple[int, int], dtype: torch.dtype):
 def plan_of(name: str, case: Case, machine: Machine) -> dict:
     shape = (case.batch, case.channels, case.height, case.width)
     options = (case.direction, case.normalize, case.merge, case.gate_groups, case.source_groups)
+    options += (case.restart_every,)
     return machine.plan(name, problem_of(shape, case.dtype, *options))
 
 
