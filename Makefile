@@ -18,6 +18,7 @@ SPN_BUILD ?= $(if $(shell command -v nvidia-smi),auto,cpu)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 LOG := $(VENV)/log.txt
+WORKFLOWS := $(wildcard .github/workflows/*.yml)  # not in the sdist
 SOURCES := $(shell find csrc -type f) setup.py build_kernels.py pyproject.toml
 
 # $(call quietly,MESSAGE,COMMAND): the message alone, and where the command fails also how what it said ends.
@@ -41,6 +42,10 @@ lint: $(VENV)/.installed-all
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(shell find csrc benchmarks tests -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+	$(if $(WORKFLOWS),$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows $(WORKFLOWS))
+	$(if $(WORKFLOWS),$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*_*.yml)
+	$(if $(WORKFLOWS),$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml)
+	$(if $(WORKFLOWS),if command -v actionlint >/dev/null; then actionlint; fi)
 
 # A warning is an error: a dead link or a wrong example must not stay. One thread: the gallery's nets are so small that
 # threads mostly wait for one another, beside other work for minutes. A page shows how a progress bar begins and ends.
