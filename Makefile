@@ -6,7 +6,7 @@
 # make figures   writes the documents' tables and pictures of measured figures anew
 # make release-check   builds sdist and wheel, and tests the wheel beside an older torch
 # make cuda-check   compiles the CUDA kernels for every architecture, or those of ARCHITECTURES="75 90", where nvcc exists
-# make arm-check   compiles the CPU kernels for 64-bit Arm and runs them, under emulation elsewhere, where that is installed
+# make arm-check   compiles the CPU kernels for 64-bit Arm and runs them, under emulation on other machines
 # make clean  removes what the others made
 
 PYTHON ?= python3
@@ -18,7 +18,9 @@ SPN_BUILD ?= $(if $(shell command -v nvidia-smi),auto,cpu)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 LOG := $(VENV)/log.txt
-WORKFLOWS := $(wildcard .github/workflows/*.yml)  # not in the sdist
+# None in the sdist.
+WORKFLOWS := $(wildcard .github/workflows/*.yml)
+SCHEMA := $(BIN)/check-jsonschema -q --builtin-schema vendor.github-
 SOURCES := $(shell find csrc -type f) setup.py build_kernels.py pyproject.toml
 
 # $(call quietly,MESSAGE,COMMAND): the message alone, and where the command fails also how what it said ends.
@@ -42,9 +44,9 @@ lint: $(VENV)/.installed-all
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(shell find csrc benchmarks tests -name '*.cpp' -o -name '*.h' -o -name '*.cu')
-	$(if $(WORKFLOWS),$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows $(WORKFLOWS))
-	$(if $(WORKFLOWS),$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*_*.yml)
-	$(if $(WORKFLOWS),$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml)
+	$(if $(WORKFLOWS),$(SCHEMA)workflows $(WORKFLOWS))
+	$(if $(WORKFLOWS),$(SCHEMA)issue-forms $(wildcard .github/ISSUE_TEMPLATE/*_*.yml))
+	$(if $(WORKFLOWS),$(SCHEMA)issue-config .github/ISSUE_TEMPLATE/config.yml)
 	$(if $(WORKFLOWS),if command -v actionlint >/dev/null; then actionlint; fi)
 
 # A warning is an error: a dead link or a wrong example must not stay. One thread: the gallery's nets are so small that
