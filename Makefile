@@ -47,7 +47,7 @@ lint: $(VENV)/.installed-all
 	$(if $(WORKFLOWS),$(SCHEMA)workflows $(WORKFLOWS))
 	$(if $(WORKFLOWS),$(SCHEMA)issue-forms $(wildcard .github/ISSUE_TEMPLATE/*_*.yml))
 	$(if $(WORKFLOWS),$(SCHEMA)issue-config .github/ISSUE_TEMPLATE/config.yml)
-	$(if $(WORKFLOWS),if command -v actionlint >/dev/null; then actionlint; fi)
+	$(if $(WORKFLOWS),PATH="$(BIN):$$PATH"; if command -v actionlint >/dev/null; then actionlint; fi)
 
 # A warning is an error: a dead link or a wrong example must not stay. One thread: the gallery's nets are so small that
 # threads mostly wait for one another, beside other work for minutes. A page shows how a progress bar begins and ends.
