@@ -90,7 +90,7 @@ def propagate(
     separate: bool = False,
     wanted: tuple[bool, bool, bool] = (True, True, True),
 ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
-    """``out``, ``winner`` for "max", and the gradients ``wanted`` of x, gates and source.
+    """``out``, ``winner`` for "max" where a gradient is wanted, and the gradients ``wanted`` of x, gates and source.
 
     Gates are (N, 3, G, H, W), or (N, 4, 3, G, H, W) for "four_way", as :func:`spn.propagate_four_way` takes them.
     ``separate`` makes each sweep a task of its own, as where there are more threads than planes.
@@ -125,7 +125,7 @@ def propagate(
         return torch.frombuffer(taken, dtype=dtype).reshape(shape)
 
     out = take(grad.shape, x.dtype)
-    winner = take(x.shape, torch.uint8) if merge == "max" else None
+    winner = take(x.shape, torch.uint8) if merge == "max" and any(wanted) else None
     inputs = zip((x, gates, source), wanted, strict=True)
     grads = [take(t.shape, x.dtype) if asked else None for t, asked in inputs]
     assert not left, f"{len(left)} bytes too many"

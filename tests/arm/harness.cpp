@@ -3,7 +3,8 @@
 //     in   the numbers that read_call() reads, each of 64 bits, then x, gates, source if there is one, and grad
 //     out  out, winner if the merge is "max", then the gradients asked for, of x, gates and source
 //
-// Arrays are contiguous and lie as problem.h says. What the kernels do not write stays NaN.
+// Where no gradient is asked for, nothing is saved for one. Arrays are contiguous and lie as problem.h says. What the
+// kernels do not write stays NaN.
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -62,6 +63,8 @@ struct Call {
   spn::Problem problem{};
   bool separate;  // whether each sweep is a task of its own
   bool for_x, for_gates, for_source;
+
+  bool trains() const { return for_x || for_gates || for_source; }
 };
 
 Call read_call() {
@@ -100,7 +103,7 @@ int main() {
   const Bytes source = read_bytes(value * p.batch * p.directions * p.source_groups * p.plane());
   const Bytes grad = read_bytes(value * outs);
 
-  Bytes out(value * outs, 0xff), winner(p.merge == spn::Merge::max ? maps : 0, 0xff);
+  Bytes out(value * outs, 0xff), winner(call.trains() && p.merge == spn::Merge::max ? maps : 0, 0xff);
   Bytes checkpoints(state * p.batch * p.channels * p.checkpoint_offset(p.directions), 0xff);
   Bytes separate(call.separate ? state * p.directions * maps : 0, 0xff);
   void* sweeps = call.separate ? separate.data() : nullptr;
@@ -113,7 +116,7 @@ int main() {
   forward.source = p.source_groups ? source.data() : nullptr;
   forward.out = out.data();
   forward.winner = winner.empty() ? nullptr : winner.data();
-  forward.checkpoints = checkpoints.data();
+  forward.checkpoints = call.trains() ? checkpoints.data() : nullptr;
   spn::baseline::kernels.forward(forward, p.merge == spn::Merge::none ? nullptr : sweeps);
 
   spn::BackwardArgs backward{p};
@@ -126,7 +129,7 @@ int main() {
   backward.grad_x = call.for_x ? grad_x.data() : nullptr;
   backward.grad_gates = call.for_gates ? grad_gates.data() : nullptr;
   backward.grad_source = call.for_source ? grad_source.data() : nullptr;
-  spn::baseline::kernels.backward(backward, sweeps);
+  if (call.trains()) spn::baseline::kernels.backward(backward, sweeps);
 
   for (const Bytes* result : {&out, &winner, &grad_x, &grad_gates, &grad_source}) write(*result);
   return std::fflush(stdout) == 0 ? 0 : 1;

@@ -71,6 +71,8 @@ def test_equals_the_reference(dtype):
     for case in CASES:
         inputs, grad = drawn(case, dtype)
         out, winner, grads = on_arm(case, inputs, grad)
+        without_gradients = on_arm(case, inputs, grad, wanted=(False, False, False))[0]
+        assert torch.equal(without_gradients, out), f"{case} without gradients"
         expected_out, expected_grads = expected(case, inputs, grad, winner)
         reference = (expected_out, *expected_grads)
         for name, got, wanted in zip(RESULTS, (out, *grads), reference, strict=False):
