@@ -6,6 +6,7 @@
 # make figures   writes the documents' tables and pictures of measured figures anew
 # make release-check   builds sdist and wheel, and tests the wheel beside an older torch
 # make cuda-check   compiles the CUDA kernels for every architecture, or those of ARCHITECTURES="75 90", where nvcc exists
+# make arm-check   compiles the CPU kernels for 64-bit Arm and runs them, under emulation on other machines
 # make clean  removes what the others made
 
 PYTHON ?= python3
@@ -17,13 +18,16 @@ SPN_BUILD ?= $(if $(shell command -v nvidia-smi),auto,cpu)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 LOG := $(VENV)/log.txt
+# None in the sdist.
+WORKFLOWS := $(wildcard .github/workflows/*.yml)
+SCHEMA := $(BIN)/check-jsonschema -q --builtin-schema vendor.github-
 SOURCES := $(shell find csrc -type f) setup.py build_kernels.py pyproject.toml
 
 # $(call quietly,MESSAGE,COMMAND): the message alone, and where the command fails also how what it said ends.
 quietly = @echo "$(1)"; \
 	{ $(2); } >>$(LOG) 2>&1 </dev/null || { tail -n 30 $(LOG); echo "This failed: $(1). The whole log: $(LOG)"; exit 1; } >&2
 
-.PHONY: demo test test-fast lint docs figures release-check cuda-check clean
+.PHONY: demo test test-fast lint docs figures release-check cuda-check arm-check clean
 
 demo: $(VENV)/.built  # with less than the others: the extra "vos" alone
 	$(BIN)/python -m vos_pipeline demo --out $(OUT) --overwrite
@@ -33,13 +37,17 @@ test: $(VENV)/.installed-all
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-fast: $(VENV)/.installed-all
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not release and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not release and not arm and not slow"
 
 lint: $(VENV)/.installed-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(shell find csrc benchmarks tests -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+	$(if $(WORKFLOWS),$(SCHEMA)workflows $(WORKFLOWS))
+	$(if $(WORKFLOWS),$(SCHEMA)issue-forms $(wildcard .github/ISSUE_TEMPLATE/*_*.yml))
+	$(if $(WORKFLOWS),$(SCHEMA)issue-config .github/ISSUE_TEMPLATE/config.yml)
+	$(if $(WORKFLOWS),PATH="$(BIN):$$PATH"; if command -v actionlint >/dev/null; then actionlint; fi)
 
 # A warning is an error: a dead link or a wrong example must not stay. One thread: the gallery's nets are so small that
 # threads mostly wait for one another, beside other work for minutes. A page shows how a progress bar begins and ends.
@@ -58,6 +66,9 @@ release-check: $(VENV)/.installed-all
 
 cuda-check: $(VENV)/.installed-all
 	$(BIN)/python -m benchmarks.cuda.check $(if $(ARCHITECTURES),--architectures $(ARCHITECTURES))
+
+arm-check: $(VENV)/.installed-all
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m arm -s tests/arm
 
 # One after the other, also with make -j: .installed-vos, .built, .installed-all. Each file is touched when its step is done.
 # An environment that was left before its first step was done is made anew; .unfinished marks one that make itself began.

@@ -20,6 +20,18 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 MODES = ("auto", "cpu", "cuda", "none")
 STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DPy_LIMITED_API=0x030A0000"]
+# GCC and Clang take them all: either ignores a "-Wno-" of the other.
+CPU_FLAGS = [
+    "-O3",
+    "-std=c++17",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fvisibility=hidden",
+    "-Wno-unknown-warning-option",
+    "-Wno-psabi",
+    "-Wno-maybe-uninitialized",  # in the AVX-512 headers of gcc 12
+    "-Wno-pass-failed",  # Clang unrolls some loops that it is asked to vectorise
+]
 CUDA_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
 LEFT_OUT = "_cuda.left_out"  # matches _cuda.*, as the library does
 
@@ -35,7 +47,18 @@ def build_mode() -> str:
     mode = os.environ.get("SPN_BUILD") or "auto"
     if mode not in MODES:
         raise SystemExit(f"SPN_BUILD must be one of {', '.join(MODES)}, got {mode!r}")
+    if platform.system() == "Windows" and mode != "none":
+        return mode_on_windows(mode)
     return mode
+
+
+def mode_on_windows(mode: str) -> str:
+    """torch builds extensions with MSVC there, which does not compile the kernels: they use GCC's vector types."""
+    reason = "MSVC does not compile them"
+    if mode != "auto":
+        raise SystemExit(f"SPN_BUILD={mode}: there are no kernels for Windows: {reason}; set SPN_BUILD=none")
+    print(f"CPU and CUDA kernels not built: {reason}", flush=True)
+    return "none"
 
 
 def max_jobs() -> str:
@@ -81,19 +104,10 @@ def cpu_extension():
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     # baseline comes first: should two copies of an inline function of a library meet, the linker keeps its copy.
     capabilities = ["baseline", "avx2", "avx512"] if x86 else ["baseline"]
-    flags = [
-        "-O3",
-        "-std=c++17",
-        "-fno-math-errno",
-        "-fno-trapping-math",
-        "-fvisibility=hidden",
-        "-Wno-psabi",
-        "-Wno-maybe-uninitialized",  # in the AVX-512 headers of gcc 12
-    ]
     return import_cpp_extension().CppExtension(
         "spn._cpu",
         [f"csrc/cpu/{name}.cpp" for name in (*capabilities, "propagate")],
-        extra_compile_args={"cxx": [*flags, *STABLE_ABI, *(["-DSPN_X86"] if x86 else [])]},
+        extra_compile_args={"cxx": [*CPU_FLAGS, *STABLE_ABI, *(["-DSPN_X86"] if x86 else [])]},
         extra_link_args=["-Wl,--strip-debug"] if platform.system() == "Linux" else [],
         depends=headers(),
         py_limited_api=True,

@@ -6,6 +6,7 @@ no library covers runs on :mod:`spn.reference` (see :mod:`spn._ops`).
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -41,7 +42,7 @@ def load(name: str) -> Library:
     )
     left_out = left_out_by_the_build(name)
     if path is None:
-        return Library(f"_{name}", left_out or "not built (install with SPN_BUILD=auto, cpu or cuda)")
+        return Library(f"_{name}", left_out or why_not_built())
     if torch_version() < OLDEST_TORCH:
         oldest = ".".join(map(str, OLDEST_TORCH))
         return Library(path.name, f"needs torch >= {oldest}, this is {torch.__version__}")
@@ -52,6 +53,12 @@ def load(name: str) -> Library:
     except (OSError, RuntimeError) as error:
         return Library(path.name, f"{type(error).__name__}: {error}")
     return Library(path.name, None, left_out)
+
+
+def why_not_built() -> str:
+    if platform.system() == "Windows":
+        return "there are no kernels for Windows"
+    return "not built (install with SPN_BUILD=auto, cpu or cuda)"
 
 
 def left_out_by_the_build(name: str) -> str | None:

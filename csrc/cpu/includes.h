@@ -15,4 +15,6 @@
 
 #ifdef SPN_X86
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif

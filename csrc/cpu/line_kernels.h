@@ -10,6 +10,13 @@
 namespace spn {
 namespace SPN_CPU_CAPABILITY {
 
+// Before a loop: its iterations do not depend on one another, so that it may be vectorised without a check.
+#ifdef __clang__
+#define SPN_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define SPN_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 constexpr int64_t kPadding = 16;  // values; keeps lines of a power of two apart in the cache
 
 inline int64_t padded(int64_t values) {
@@ -58,7 +65,7 @@ SPN_HD Taps<T> taps_of(const T* line, int64_t i, bool has_minus, bool has_plus) 
 template <int kApart, typename F, typename G>
 SPN_HD void for_values(int64_t values, F f, G before_ends) {
   if constexpr (kApart == 1) {
-#pragma GCC ivdep
+    SPN_INDEPENDENT
     for (int64_t i = 0; i < values; ++i) f(i, true, true);
     before_ends();
     f(int64_t{0}, false, values > 1);
@@ -66,15 +73,15 @@ SPN_HD void for_values(int64_t values, F f, G before_ends) {
   } else {
     const int64_t last = values - kApart;
     if (last == 0) {
-#pragma GCC ivdep
+      SPN_INDEPENDENT
       for (int64_t i = 0; i < kApart; ++i) f(i, false, false);
       return;
     }
-#pragma GCC ivdep
+    SPN_INDEPENDENT
     for (int64_t i = 0; i < kApart; ++i) f(i, false, true);
-#pragma GCC ivdep
+    SPN_INDEPENDENT
     for (int64_t i = kApart; i < last; ++i) f(i, true, true);
-#pragma GCC ivdep
+    SPN_INDEPENDENT
     for (int64_t i = last; i < last + kApart; ++i) f(i, true, false);
   }
 }
@@ -129,7 +136,7 @@ void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restr
   T* __restrict grad_zero = out.gates.zero;
   T* __restrict grad_plus = out.gates.plus;
   if (!previous) {
-#pragma GCC ivdep
+    SPN_INDEPENDENT
     for (int64_t i = 0; i < values; ++i) {
       const T a = grad[i] + carry[i];
       grad_x[i] = kSource ? lambda[i] * a : a;
@@ -173,7 +180,7 @@ void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restr
     grad_minus[last] = last_sum.minus, grad_zero[last] = last_sum.zero, grad_plus[last] = last_sum.plus;
   });
   // Position j of line t - 1 is tap k of position j - k.
-#pragma GCC ivdep
+  SPN_INDEPENDENT
   for (int64_t i = 0; i < values; ++i) carry[i] = sent_minus[i + kApart] + sent_zero[i] + sent_plus[i - kApart];
 }
 
@@ -196,7 +203,7 @@ template <Normalize kMode, typename T>
 void normalize_adjoint_line(TapLines<const T> gates, TapLines<const T> weights, int64_t positions,
                             TapLines<T> gradient) {
   // Not for_values: done over, the ends would read what they have written.
-#pragma GCC ivdep
+  SPN_INDEPENDENT
   for (int64_t j = 0; j < positions; ++j) {
     const Taps<T> dg =
         normalize_adjoint<kMode>(gates.at(j), weights.at(j), Taps<T>(gradient.at(j)), j > 0, j + 1 < positions);

@@ -46,7 +46,9 @@ thread_local Buffer thread_buffers[static_cast<int>(Slot::count)];
 // SPN_CPU_CAPABILITY=baseline|avx2|avx512 lowers the choice, for tests and for measuring.
 const CpuKernels& choose_kernels() {
   const char* wanted = std::getenv("SPN_CPU_CAPABILITY");
-  const auto allows = [&](const char* capability) { return !wanted || std::string(wanted) == capability; };
+  [[maybe_unused]] const auto allows = [&](const char* capability) {
+    return !wanted || std::string(wanted) == capability;
+  };
 #ifdef SPN_X86
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -67,7 +69,7 @@ const CpuKernels& cpu_kernels() {
 // that has its pages already is left as it is.
 void bring_pages(const Tensor& fresh) {
 #ifdef MADV_HUGEPAGE
-  constexpr uintptr_t kPage = 4096, kWorthwhile = 4 << 20;
+  constexpr uintptr_t kPage = 64 << 10, kWorthwhile = 4 << 20;  // a multiple of every system's pages
   const uintptr_t bytes = static_cast<uintptr_t>(fresh.numel()) * fresh.element_size();
   if (bytes <= kWorthwhile) return;
   void* begin = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(fresh.mutable_data_ptr()) / kPage + 1) * kPage);

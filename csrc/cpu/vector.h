@@ -118,6 +118,14 @@ SPN_HD Vector<T> load_as(const torch::headeronly::Half* from) {
 SPN_HD void store_as(torch::headeronly::Half* to, Vector<float> v) {
   store_bits(to, _mm256_cvtps_ph(bit_cast<__m256>(v), _MM_FROUND_TO_NEAREST_INT));
 }
+#elif defined(__aarch64__)
+template <typename T>
+SPN_HD Vector<T> load_as(const torch::headeronly::Half* from) {
+  return bit_cast<Vector<T>>(vcvt_f32_f16(load_bits<float16x4_t>(from)));
+}
+SPN_HD void store_as(torch::headeronly::Half* to, Vector<float> v) {
+  store_bits(to, vcvt_f16_f32(bit_cast<float32x4_t>(v)));
+}
 #else
 template <typename T>
 SPN_HD Vector<T> load_as(const torch::headeronly::Half* from) {

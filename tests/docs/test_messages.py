@@ -1,6 +1,7 @@
 """Every error that the installation page quotes is one that the code raises, word for word."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -25,6 +26,8 @@ QUOTED = re.findall(r"```\{code-block\} text\n:class: error\n(.*?)\n```", PAGE, 
 
 # ---- Building: setup.py beside a torch that is absent, or was not built for CUDA -----------------------------
 
+# Python imports this before setup.py.
+ON_WINDOWS = {"sitecustomize.py": "import platform\nplatform.system = lambda: 'Windows'\n"}
 NO_TORCH = {"torch/__init__.py": "raise ModuleNotFoundError(\"No module named 'torch'\")"}
 CPP_EXTENSION = """
 from setuptools import Extension
@@ -102,6 +105,11 @@ def no_kernels(tmp_path, monkeypatch, capsys):
     return warning_on("cpu", monkeypatch)
 
 
+def no_kernels_for_windows(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(platform, "system", lambda: "Windows")
+    return _native.load("absent").reason
+
+
 def no_kernels_for_a_device(tmp_path, monkeypatch, capsys):
     return warning_on("meta", monkeypatch).partition(": ")[2].partition(". See")[0]
 
@@ -176,6 +184,7 @@ def another_run():
 SAID = [
     setup_says("gpu", {}),
     setup_says("auto", {}, MAX_JOBS="many"),
+    setup_says("cpu", ON_WINDOWS),
     setup_says("cpu", NO_TORCH),
     setup_says("auto", fake_torch("13.0", compiler="no-such-c++")),
     setup_says("cuda", fake_torch(None, version="2.13.0+cpu")),
@@ -184,6 +193,7 @@ SAID = [
     setup_says("cuda", fake_toolkit("13.0", known=90), TORCH_CUDA_ARCH_LIST="10.0"),
     setup_says("cuda", fake_toolkit("13.0"), CC="gcc-16"),
     no_kernels,
+    no_kernels_for_windows,
     library_says("cpu", "2.10.1", None),
     library_says("cuda", "2.13.0+cpu", None),
     no_code_for_this_gpu,

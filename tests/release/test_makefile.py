@@ -86,7 +86,7 @@ def test_either_of_demo_and_test_can_come_first(checkout, first):
 
 
 @pytest.mark.parametrize(
-    "target", ["test", "test-fast", "lint", "docs", "figures", "release-check", "cuda-check"]
+    "target", ["test", "test-fast", "lint", "docs", "figures", "release-check", "cuda-check", "arm-check"]
 )
 def test_the_others_need_everything(checkout, target):
     _, lines, _ = make(checkout, "-n", target)
@@ -96,7 +96,7 @@ def test_the_others_need_everything(checkout, target):
 def test_what_runs_side_by_side_after_the_style_checks_sets_nothing_up(checkout):
     """.ci/run begins with make lint for that reason."""
     make(checkout, "lint")  # fails: ruff is not there
-    for target in ("docs", "release-check", "cuda-check", "test"):
+    for target in ("docs", "release-check", "cuda-check", "arm-check", "test"):
         status, _, calls = make(checkout, target)
         assert status == 0
         assert not [call for call in calls if "install" in call or "build_ext" in call], target

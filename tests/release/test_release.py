@@ -68,7 +68,7 @@ def distributions(tmp_path_factory):
 def test_the_sdist_holds_the_tree(distributions):
     with tarfile.open(distributions[0]) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
-    assert tracked() - held == {".gitignore"}
+    assert tracked() - held == {".gitignore", *tracked(".github")}
 
 
 def test_the_wheel_serves_every_python(distributions):
