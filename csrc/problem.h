@@ -26,8 +26,8 @@ struct Problem {
   int first_direction;  // the sweeps are first_direction .. first_direction + directions - 1
   int directions;       // 1 or 4
   int64_t batch, channels, height, width;
-  int64_t gate_groups;    // G: channel c uses group c / (C / G)
-  int64_t source_groups;  // G_s, 0 in SPN form
+  int64_t gate_groups;        // G: channel c uses group c / (C / G)
+  int64_t source_groups;      // G_s, 0 in SPN form
   int64_t restart_every = 0;  // lines after which a sweep starts anew; 0: never
 
   SPN_HD int64_t plane() const { return height * width; }

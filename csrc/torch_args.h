@@ -1,7 +1,8 @@
 // The torch side of the operators, shared by every backend: schemas' arguments in, the structs of problem.h out.
 //
 //   propagate(Tensor x, Tensor gates, Tensor? source, str direction, str normalize, str merge,
-//             bool save_winner, bool save_checkpoints, int restart_every=0) -> (Tensor out, Tensor winner, Tensor checkpoints)
+//             bool save_winner, bool save_checkpoints, int restart_every=0) -> (Tensor out, Tensor winner, Tensor
+//             checkpoints)
 //   propagate_backward(Tensor grad, Tensor x, Tensor gates, Tensor? source, Tensor winner, Tensor checkpoints,
 //                      str direction, str normalize, str merge, bool for_x, bool for_gates, bool for_source,
 //                      int restart_every=0)

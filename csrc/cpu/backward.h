@@ -139,9 +139,9 @@ void backward_added(const BackwardArgs& b, int64_t begin, int64_t end) {
   Added added(b, begin, end);
   for (int d = 0; d < b.directions; ++d) {
     Inputs inputs(b, x, b.gates, b.source, begin, end, d);
-    backward_sweep<S>(b, inputs, begin, end, d, whole_sweep(b, d), [&](int64_t q, const Block& block, const auto* lines) {
-      added.take(inputs, d, q, block, lines);
-    });
+    backward_sweep<S>(
+        b, inputs, begin, end, d, whole_sweep(b, d),
+        [&](int64_t q, const Block& block, const auto* lines) { added.take(inputs, d, q, block, lines); });
   }
   added.finish();
 }

@@ -37,8 +37,16 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
     const LaneView<S> view(in.sweep);
     const ResidentView<S, kPiece> kept(view, resident_sweep(b, plan, in.direction), item.t0, j, inside);
     const Planes planes{memory, at, view, kept, item.channel, in.direction == 0};
-    const BackwardLines<S, decltype(source)::value, Planes> tile{
-        b, in, memory, at, planes, starts_of_tile(b, item.t0), j > 0, j + 1 < positions, item.first_of_gates(), item.first_of_source()};
+    const BackwardLines<S, decltype(source)::value, Planes> tile{b,
+                                                                 in,
+                                                                 memory,
+                                                                 at,
+                                                                 planes,
+                                                                 starts_of_tile(b, item.t0),
+                                                                 j > 0,
+                                                                 j + 1 < positions,
+                                                                 item.first_of_gates(),
+                                                                 item.first_of_source()};
     tile.up();
     // Two lines for each channel, which tiles read and write in turn.
     const auto carry = [&](int tile) {

@@ -23,7 +23,7 @@ struct BackwardLines {
   const Memory& memory;
   const Stages& at;
   const Planes& planes;  // of the channel
-  unsigned starts;  // see restarts.h
+  unsigned starts;       // see restarts.h
   bool has_minus, has_plus;
   bool first_of_gates, first_of_source;  // of the channels that share them
 
@@ -42,7 +42,7 @@ struct BackwardLines {
         for (int k = 0; k < kCount; ++k) {
           if (i + k + 1 == kLines) break;  // the last line's state is nobody's previous
           T h;
-          if (any && starts_here >> k & 1) {
+          if (decltype(any)::value && starts_here >> k & 1) {
             h = start<kSource>(v.x[k], v.lambda[k]);
           } else {
             h = step<kSource>(v.x[k], v.lambda[k], v.p[k], taps_at(line));

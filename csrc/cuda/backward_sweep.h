@@ -22,7 +22,7 @@ struct BackwardSweep {
   GradientPlane<S> grad_gates[3], grad_source;
   T grad_scale;
   uint8_t direction;
-  bool carries;    // lines go on from tile to tile in memory
+  bool carries;              // lines go on from tile to tile in memory
   int first_line, end_line;  // of the task's run, or of the launch's chunk
   bool sweep_ends;           // with end_line, or it starts anew there: nothing is sent back
   Target<S> target;

@@ -6,8 +6,8 @@
 namespace spn {
 namespace cuda {
 
-// The items of a sweep: its run's or chunk's tiles from the last to the first, of each tile the segments, of each segment the
-// channels.
+// The items of a sweep: its run's or chunk's tiles from the last to the first, of each tile the segments, of each
+// segment the channels.
 struct BackwardWalk {
   Segments segments;
   int positions, channels, source_run;  // channels in a row that share a source

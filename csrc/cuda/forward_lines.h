@@ -39,7 +39,7 @@ struct ForwardLines {
 #pragma unroll
         for (int k = 0; k < kCount; ++k) {
           const T* before = k % 2 ? even : odd;
-          if (any && starts_here >> k & 1) {
+          if (decltype(any)::value && starts_here >> k & 1) {
             h = start<kSource>(x[k], lambda[k]);
           } else {
             h = step<kSource>(x[k], lambda[k], p[k], Taps<T>{load(before - 1), h, load(before + 1)});

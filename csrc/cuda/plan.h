@@ -105,7 +105,8 @@ inline int64_t reserve(Plan& plan, int64_t bytes) {
   return offset;
 }
 
-// Tasks of `channels` channels each: all sweeps of them one after the other, or with `split` each of its own, in `runs`.
+// Tasks of `channels` channels each: all sweeps of them one after the other, or with `split` each of its own, in
+// `runs`.
 inline void divide(Plan& plan, const Problem& p, const Limits& limits, int channels, bool split, int runs) {
   plan.channels = channels;
   plan.split = split;

@@ -1,5 +1,5 @@
-// Where a sweep starts anew on its way (restart_every): the lines of a tile that have no taps, and the runs of lines that
-// blocks may take apart.
+// Where a sweep starts anew on its way (restart_every): the lines of a tile that have no taps, and the runs of lines
+// that blocks may take apart.
 #pragma once
 
 #include "plan.h"

@@ -86,6 +86,7 @@ def propagate(
     direction: str,
     normalize: str,
     merge: str | None,
+    restart_every: int | None = None,
     *,
     separate: bool = False,
     wanted: tuple[bool, bool, bool] = (True, True, True),
@@ -107,6 +108,7 @@ def propagate(
         *x.shape,
         gates.shape[-3],
         0 if source is None else source.shape[-3],
+        restart_every or 0,
         separate,
         *wanted,
     )

@@ -75,7 +75,8 @@ Call read_call() {
   p.merge = static_cast<spn::Merge>(read_number());
   p.first_direction = static_cast<int>(read_number());
   p.directions = static_cast<int>(read_number());
-  for (int64_t* size : {&p.batch, &p.channels, &p.height, &p.width, &p.gate_groups, &p.source_groups}) {
+  for (int64_t* size :
+       {&p.batch, &p.channels, &p.height, &p.width, &p.gate_groups, &p.source_groups, &p.restart_every}) {
     *size = read_number();
   }
   for (bool* flag : {&call.separate, &call.for_x, &call.for_gates, &call.for_source}) *flag = read_number() != 0;

@@ -36,6 +36,7 @@ CASES = [
     Case((1, 4, 66, 67), 2, 1, "four_way", "none", "mean"),
     Case((1, 2, 135, 33), 1, 2, "left_to_right", "unit"),
     Case((1, 1, 5, 1030), 1, 0, "bottom_to_top", "abs"),
+    Case((1, 2, 90, 70), 1, 1, "four_way", "sigmoid", "max", restart_every=8),
 ]
 
 RESULTS = ("out", "grad_x", "grad_gates", "grad_source")
@@ -50,7 +51,7 @@ def drawn(case: Case, dtype: torch.dtype) -> tuple[list[torch.Tensor], torch.Ten
 
 
 def on_arm(case: Case, inputs, grad, **options):
-    return propagate(*inputs, grad, case.direction, case.normalize, case.merge, **options)
+    return propagate(*inputs, grad, case.direction, case.normalize, case.merge, case.restart_every, **options)
 
 
 def expected(case: Case, inputs, grad, winner):
