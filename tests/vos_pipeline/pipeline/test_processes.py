@@ -32,7 +32,7 @@ def start(*arguments, ranks=0):
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate()
     assert process.returncode == 0, output
 
 
