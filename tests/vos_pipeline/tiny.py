@@ -1,6 +1,6 @@
 """A pipeline of seconds for the tests: two clips of moving squares, nets of a few steps, no SPN.
 
-Run as a program it is a run that can be killed, or started by torchrun: or several, with "then" between their arguments.
+Run as a program it is a run that can be killed, or started by torchrun. "then" separates the arguments of several runs.
 """
 
 import argparse
