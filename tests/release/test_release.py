@@ -21,7 +21,7 @@ import spn
 
 ROOT = Path(__file__).parents[2]
 TORCH = os.environ.get("RELEASE_TORCH", "torch==2.13.0")
-# Where the operators meet torch: registration, autograd, autocast, compilation, export, vmap, dtypes and memory layouts.
+# Where the operators meet torch: registration, autograd, autocast, compilation, export, vmap, dtypes, memory layouts.
 # The arithmetic of options and sizes is the kernels' own, which another torch does not change.
 OPERATOR_TESTS = (
     "test_library.py",
