@@ -32,9 +32,10 @@ quietly = @echo "$(1)"; \
 demo: $(VENV)/.built  # with less than the others: the extra "vos" alone
 	$(BIN)/python -m vos_pipeline demo --out $(OUT) --overwrite
 
-# One thread a worker: the tests are many and small.
+# One thread a worker: the tests are many and small. Tests have no time limits, which a slow machine would exceed; of one
+# that hangs, the log shows where. Workers take neighbouring tests, which share what is made for them, until one is idle.
 test: $(VENV)/.installed-all
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -o faulthandler_timeout=600
 
 test-fast: $(VENV)/.installed-all
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not release and not arm and not slow"

@@ -44,6 +44,10 @@ def gpu_is_lost() -> bool:
     return False
 
 
+def end_process_later() -> None:
+    faulthandler.dump_traceback_later(SECONDS_A_TEST, exit=True, file=STDERR)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if STAND_IN:
@@ -55,8 +59,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item):
-    faulthandler.dump_traceback_later(SECONDS_A_TEST, exit=True, file=STDERR)
+    end_process_later()
     result = yield
+    end_process_later()  # pytest takes the limit of a test that failed away
     lost = gpu_is_lost()  # waits for kernels, which may hang
     faulthandler.cancel_dump_traceback_later()
     if lost:

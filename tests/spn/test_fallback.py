@@ -38,7 +38,7 @@ def python(root, *arguments, **variables):
     """Runs python where `root` is where spn is found."""
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", **variables}
     finished = subprocess.run(
-        [sys.executable, *arguments], env=environment, cwd=root, capture_output=True, text=True, timeout=570
+        [sys.executable, *arguments], env=environment, cwd=root, capture_output=True, text=True
     )
     assert finished.returncode == 0, finished.stdout[-4000:] + finished.stderr[-4000:]
     return finished.stdout

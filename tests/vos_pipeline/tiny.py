@@ -1,10 +1,12 @@
 """A pipeline of seconds for the tests: two clips of moving squares, nets of a few steps, no SPN.
 
-Run as a program it is a run that can be killed, or started by torchrun.
+Run as a program it is a run that can be killed, or started by torchrun. "then" separates the arguments of several runs.
 """
 
 import argparse
 import dataclasses
+import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,4 +93,6 @@ def main(argv: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     stages.load_refiner = lambda name, device: Unrefined()
-    main()
+    for separates, words in itertools.groupby(sys.argv[1:], "then".__eq__):
+        if not separates:
+            main(list(words))

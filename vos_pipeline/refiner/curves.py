@@ -44,6 +44,11 @@ class Curves:
             file.write(",".join([str(step), *(f"{value:.5f}" for value in values)]) + "\n")
         self._draw(step, **scores)
 
+    def close(self) -> None:
+        """Wait until all points are written; a thread of TensorBoard writes them."""
+        if self.writer is not None:
+            self.writer.close()
+
     def _draw(self, step: int, **values: float) -> None:
         if self.writer is not None:
             for name, value in values.items():

@@ -103,7 +103,11 @@ def train_refiner(
             curves.add_checkpoint(trainer.done, **scores)
 
     batches = _batches(samples, config, trainer.done, workers, device)
-    trainer.run(batches, title="spn", after_step=after_step, at_checkpoint=at_checkpoint)
+    try:
+        trainer.run(batches, title="spn", after_step=after_step, at_checkpoint=at_checkpoint)
+    finally:
+        if curves:
+            curves.close()
     if rank == 0 and not losses:  # stopped after the last state was written, and before the weights were
         refiner.save_pretrained(out / "spn.safetensors", dtype=torch.float16)
     return losses

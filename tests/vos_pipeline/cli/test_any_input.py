@@ -25,7 +25,7 @@ from vos_pipeline.data import read_labels, write_video
 from vos_pipeline.pipeline import stages
 from vos_pipeline.settings import PRESETS
 
-SECONDS = 30  # after which a command is taken to hang
+SECONDS = 600  # after which a command is taken to hang, on whatever machine
 EXAMPLES = {"demo": 15, "tables": 40, "refine": 100}  # of the slow ones, and of masks of several kinds
 USUAL_EXAMPLES = 70
 

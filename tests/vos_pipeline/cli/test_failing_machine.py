@@ -85,17 +85,14 @@ def start(arguments, **options):
 
 
 def wait_for(path, process):
-    for _ in range(10_000):
-        if path.exists():
-            return
+    while not path.exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    raise TimeoutError(path)
 
 
 def last_line(process):
     """The last line on stderr of a process that must end with 1, without a traceback."""
-    _, text = process.communicate(timeout=300)
+    _, text = process.communicate()
     assert process.returncode == 1 and "Traceback" not in text, text
     return text.splitlines()[-1]
 

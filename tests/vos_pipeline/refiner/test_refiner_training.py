@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,7 +125,12 @@ def test_validation_measures_before_and_after(tmp_path):
 def test_a_checkpoint_comes_with_pictures_and_curves(tmp_path):
     tensorboard = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     composites = Composites(photographs(), TINY.size)
+    before = set(threading.enumerate())
     losses = train_refiner(tiny_refiner(), composites, tmp_path, TINY, validation=composites)
+    writing = [
+        thread for thread in set(threading.enumerate()) - before if "tensorboard" in type(thread).__module__
+    ]
+    assert not writing, "what has ended still writes"
     assert [path.name for path in sorted((tmp_path / "validation").iterdir())] == [
         "000002.jpg",
         "000004.jpg",
