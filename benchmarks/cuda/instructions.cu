@@ -1,6 +1,7 @@
 // The kernels' hot loops with every option fixed, so that what the compiler leaves of them is what a call executes:
 // compiled to be counted by instructions.py, never to run. Four-way "max", "abs", G = C; the second sweep or the third,
 // so that a running sum is both read and written. Every gradient is asked for.
+#define SPN_WITHOUT_STARTS
 #include "../../csrc/cuda/backward.h"
 #include "../../csrc/cuda/forward.h"
 

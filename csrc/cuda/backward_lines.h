@@ -60,29 +60,35 @@ struct BackwardLines {
     const T* line = memory.before(kLines - 1) + threadIdx.x;
 #pragma unroll 1
     for (int i = kLines - kCount; i >= 0; i -= kCount) {
-      const Values v = read(i);
+      Values v = read(i);
       T a[kCount], grad_lambda[kCount];
       Taps<T> dp[kCount];
       planes.grad(i, a);
       uint8_t winner[kCount] = {};
       if (in.winner) planes.winner(i, winner);
+      const unsigned starts_here = starts_from(i);
+      with_starts(starts_here, [&](auto any) {
 #pragma unroll
-      for (int k = kCount - 1; k >= 0; --k) {
-        const bool won = !in.winner || winner[k] == in.direction;
-        a[k] = won ? received + a[k] * in.grad_scale : received;
-        T* const minus = memory.sent_minus(k) + threadIdx.x;
-        T* const plus = memory.sent_plus(k) + threadIdx.x;
-        store(minus, v.p[k].minus * a[k]);
-        store(plus, v.p[k].plus * a[k]);
-        dp[k] = gate_adjoint<kSource>(a[k], v.x[k], taps_at(line), has_minus, has_plus);
-        line -= memory.pitch;
-        SPN_BARRIER(2);
-        // Position j is tap k of position j - k.
-        received = load(minus + 1) + v.p[k].zero * a[k] + load(plus - 1);
-        if (starts >> (i + k) & 1) received = T(0);
-        grad_lambda[k] = v.x[k] * a[k];
-        a[k] = input_adjoint<kSource>(a[k], v.lambda[k], v.p[k]);
-      }
+        for (int k = kCount - 1; k >= 0; --k) {
+          const bool has_taps = !decltype(any)::value || !(starts_here >> k & 1);
+          if (!has_taps) v.gates[k] = v.p[k] = {T(0), T(0), T(0)};
+          const bool won = !in.winner || winner[k] == in.direction;
+          a[k] = won ? received + a[k] * in.grad_scale : received;
+          T* const minus = memory.sent_minus(k) + threadIdx.x;
+          T* const plus = memory.sent_plus(k) + threadIdx.x;
+          store(minus, v.p[k].minus * a[k]);
+          store(plus, v.p[k].plus * a[k]);
+          dp[k] = gate_adjoint<kSource>(a[k], v.x[k], taps_at(line), has_minus, has_plus);
+          if (!has_taps) dp[k] = {T(0), T(0), T(0)};
+          line -= memory.pitch;
+          SPN_BARRIER(2);
+          // Position j is tap k of position j - k.
+          received = load(minus + 1) + v.p[k].zero * a[k] + load(plus - 1);
+          if (!has_taps) received = T(0);  // whatever a is
+          grad_lambda[k] = v.x[k] * a[k];
+          a[k] = input_adjoint<kSource>(a[k], v.lambda[k], v.p[k]);
+        }
+      });
       if (b.grad_x) planes.put_grad_x(i, a);
       if (b.grad_gates) put_gates(i, v, dp);
       if (kSource && b.grad_source)
@@ -108,20 +114,11 @@ struct BackwardLines {
 #pragma unroll
     for (int k = 0; k < kCount; ++k) v.p[k] = v.gates[k];
     normalize_lines(b.normalize, v.p, has_minus, has_plus);
-    forget_starts(i, v.p);
     return v;
   }
   SPN_DEVICE static Taps<T> taps_at(const T* value) { return {load(value - 1), load(value), load(value + 1)}; }
 
   SPN_DEVICE unsigned starts_from(int i) const { return starts >> i & ((1u << kCount) - 1); }
-  SPN_DEVICE void forget_starts(int i, Taps<T> (&taps)[kCount]) const {
-    const unsigned starts_here = starts_from(i);
-    if (starts_here == 0) return;
-#pragma unroll
-    for (int k = 0; k < kCount; ++k) {
-      if (starts_here >> k & 1) taps[k] = {T(0), T(0), T(0)};
-    }
-  }
 
   SPN_DEVICE void put_gates(int i, const Values& v, Taps<T> (&dp)[kCount]) const {
     with_normalize(b.normalize, [&](auto chosen) {
@@ -130,7 +127,6 @@ struct BackwardLines {
         dp[k] = normalize_adjoint<decltype(chosen)::value>(v.gates[k], v.p[k], dp[k], has_minus, has_plus);
       }
     });
-    forget_starts(i, dp);
     T values[3][kCount];
 #pragma unroll
     for (int k = 0; k < kCount; ++k) values[0][k] = dp[k].minus, values[1][k] = dp[k].zero, values[2][k] = dp[k].plus;

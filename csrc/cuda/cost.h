@@ -31,7 +31,7 @@ struct Cost {
 enum class Pass : int { forward, backward, backward_on_chip };
 inline double instructions_of(Pass pass, int piece, int bytes) {
   constexpr int kCounted[3][2][3] = {
-      {{47, 56, 76}, {54, 63, 106}}, {{132, 174, 238}, {144, 187, 257}}, {{147, 163, 183}, {159, 174, 195}}};
+      {{46, 54, 75}, {53, 62, 104}}, {{128, 172, 235}, {140, 184, 262}}, {{141, 161, 180}, {150, 170, 192}}};
   const int counted = kCounted[static_cast<int>(pass)][bytes == 2 ? 1 : 0][piece == 4 ? 0 : piece == 2 ? 1 : 2];
   return bytes == 8 ? 2 * counted : counted;
 }

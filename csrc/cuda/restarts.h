@@ -20,11 +20,10 @@ SPN_DEVICE unsigned starts_of_tile(const Problem& p, int t0) {
 // f(whether any of the lines has no taps): all threads take the branch alike, so that steps elsewhere cost no more.
 template <typename F>
 SPN_DEVICE void with_starts(unsigned starts, F f) {
-  if (starts) {
-    f(std::true_type{});
-  } else {
-    f(std::false_type{});
-  }
+#ifndef SPN_WITHOUT_STARTS  // benchmarks/cuda/instructions.cu counts the other lines
+  if (starts) return f(std::true_type{});
+#endif
+  f(std::false_type{});
 }
 
 // Lines first .. end - 1 of sweep d, of which a task of `runs` for each sweep takes the `number`th run: none where the

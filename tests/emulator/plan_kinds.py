@@ -41,6 +41,7 @@ SIDES = (
     *((150, 150), (160, 160), (168, 168), (200, 200), (200, 201), (200, 202), (230, 232)),
     *((20, 400), (20, 401), (20, 402), (2, 1900), (2, 1901), (2, 1902), (17, 3660), (17, 3661), (17, 3662)),
 )  # fmt: skip
+WITH_RESTARTS = ((20, 24), (100, 101), (20, 402))
 MOST_VALUES = 12_000_000  # of x: more would take tests long
 
 Kind = tuple[str, ...]
@@ -75,6 +76,7 @@ def kinds_of_plan(name: str, save: bool, case: Case, dtype: torch.dtype, plan: d
             ("merges in the tensors' dtype", plan["merges_narrow"]),
             (f"shared gates {shared}", name == "backward" and sharing > 1),
             ("in chunks of lines", plan["chunks"] > 1),
+            ("in runs of lines", plan["runs"] > 1),
         )
         if holds
     )
@@ -105,9 +107,8 @@ def kinds_of_options(case: Case, dtype: torch.dtype) -> Iterator[Kind]:
 def kinds_of_plans(case: Case, dtype: torch.dtype) -> set[Kind]:
     """Of the forward pass without and with gradients, and of the backward pass, on each device."""
     merge = case.merge or "none" if case.direction == "four_way" else "none"
-    problem = problem_of(
-        case.shape, dtype, case.direction, case.normalize, merge, case.groups, case.source_groups
-    )
+    groups, restart_every = (case.groups, case.source_groups), case.restart_every or 0
+    problem = problem_of(case.shape, dtype, case.direction, case.normalize, merge, *groups, restart_every)
     found: set[Kind] = set()
     for device, (name, save) in product(HOPPER, PASSES):
         plan = device.machine().plan(name, problem, save=save)
@@ -128,6 +129,9 @@ def problems() -> Iterator[Case]:
                 yield case.with_(merge="sum")
             if batch == 1:
                 yield case.with_(merge=None)
+            if batch == 1 and channels < 4 and sides in WITH_RESTARTS:
+                yield case.with_(restart_every=2)
+                yield case.with_(direction="right_to_left", merge=None, restart_every=8)
             if batch in (1, 1100):
                 yield from (case.with_(direction=direction, merge=None) for direction in DIRECTIONS)
 
@@ -206,6 +210,8 @@ def source_of(run: Run) -> str:
     case = run.case
     merge = "None" if case.merge is None else f'"{case.merge}"'
     options = f'{case.groups}, {case.source_groups}, "{case.direction}", "{case.normalize}", {merge}'
+    if case.restart_every:
+        options += f", {case.restart_every}"
     names = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
     dtypes = "".join(f"{names[dtype]}, " for dtype in run.dtypes)
     dtypes = dtypes.rstrip() if len(run.dtypes) == 1 else dtypes.rstrip(", ")

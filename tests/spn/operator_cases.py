@@ -114,8 +114,8 @@ CASES = [
     Case((1, 2, 18, 3), 1, 2, "four_way", "sigmoid", "mean"),
     Case((1, 4, 3, 32), 4, 1, "four_way", "none", None),
     Case((2, 3, 4, 17), 3, 0, "left_to_right", "unit"),
-    Case((1, 2, 16, 4), 1, 2, "bottom_to_top", "sigmoid"),
     Case((1, 2, 5, 35), 1, 0, "four_way", "unit", "max", restart_every=3),
+    Case((1, 2, 16, 4), 1, 2, "bottom_to_top", "sigmoid"),
 ]
 
 

@@ -42,7 +42,7 @@ def test_every_kind_of_plan(gpu: Gpu, case: Case, dtype: torch.dtype):
     expected, winner = reference.merged, None
     if expected is None:
         tensors, options = options_of(case, inputs)
-        saved_out, winner, _ = propagate(*tensors, *options, True, True)
+        saved_out, winner, _ = propagate(*tensors, *options, True, True, case.restart_every or 0)
         assert torch.equal(saved_out, out)
         expected = reference.chosen(winner)
         state = torch.float64 if dtype == torch.float64 else torch.float32

@@ -72,9 +72,10 @@ def test_each_gradient_is_the_same_bit_for_bit(case, dtype, device):
     tensors, options = arguments[:3], arguments[3:6]
     out, winner, checkpoints = forward(*arguments)
     grad_out = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
-    full = backward(grad_out, *tensors, winner, checkpoints, *options, True, True, case.source_groups > 0)
+    given, restart = (grad_out, *tensors, winner, checkpoints, *options), arguments[8]
+    full = backward(*given, True, True, case.source_groups > 0, restart)
     for wanted in masks_of(case):
-        some = backward(grad_out, *tensors, winner, checkpoints, *options, *wanted)
+        some = backward(*given, *wanted, restart)
         for asked, result, expected in zip(wanted, some, full, strict=True):
             assert torch.equal(result, expected) if asked else result.shape == (0,), wanted
 

@@ -15,7 +15,8 @@ def operator_arguments(case, inputs, save=True):
     if case.direction != "four_way":
         gates, source = gates.unsqueeze(1), [s.unsqueeze(1) for s in source]
     merge = case.merge or "none" if case.direction == "four_way" else "none"
-    return x, gates, (source or [None])[0], case.direction, case.normalize, merge, save, save
+    options = case.direction, case.normalize, merge
+    return x, gates, (source or [None])[0], *options, save, save, case.restart_every or 0
 
 
 # ---- opcheck ---------------------------------------------------------------------------------------
@@ -47,7 +48,7 @@ def test_opcheck_backward(case, wanted, device):
     tensors = [t if t is None else t.requires_grad_() for t in tensors]
     results = torch.library.opcheck(
         torch.ops.spn.propagate_backward.default,
-        (*tensors, winner, checkpoints, *arguments[3:6], *wanted),
+        (*tensors, winner, checkpoints, *arguments[3:6], *wanted, arguments[8]),
         test_utils=utilities,
     )
     assert set(results.values()) == {"SUCCESS"}
