@@ -184,4 +184,5 @@ def _start_near_zero(conv: nn.Module | None) -> None:
 
 def each(maps: Tensor, k: int) -> Tensor:
     """Repeats a picture's maps for each of its k objects."""
-    return maps if k == 1 else maps.repeat_interleave(k, 0)
+    # What repeat_interleave does; torch.onnx.export writes that for the number of objects of its example alone.
+    return maps if k == 1 else maps.unsqueeze(1).expand(-1, k, -1, -1, -1).flatten(0, 1)
