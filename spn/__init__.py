@@ -25,6 +25,7 @@ __all__ = [
     "VGG16Guidance",
     "__version__",
     "normalize_gates",
+    "onnx",
     "propagate",
     "propagate_four_way",
     "reference",
