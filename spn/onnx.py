@@ -22,12 +22,9 @@ from .refiner import SPNRefiner
 
 __all__ = ["export_refiner", "translations"]
 
-EXAMPLE = (
-    2,
-    3,
-    45,
-    67,
-)  # pictures, objects, height, width: all differ, and none is 1, which torch.export would fix
+METADATA_KEY = "spatial-propagation"  # of exported refiners; its value is the version of this package
+# Pictures, objects, height, width. All differ, and none is 1, which torch.export would take as fixed.
+EXAMPLE = 2, 3, 45, 67
 
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
@@ -116,7 +113,7 @@ def export_refiner(
             custom_translation_table=translations(),
         )
     assert program is not None  # torch says None for its older exporter alone
-    program.model.metadata_props["spatial-propagation"] = __version__
+    program.model.metadata_props[METADATA_KEY] = __version__
     if file is not None:
         program.save(file, external_data=False)
     return program

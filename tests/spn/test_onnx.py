@@ -23,11 +23,12 @@ class Call:
 
     case: Case
     dtype: torch.dtype = torch.float32
-    offset: float = 0  # of the gates
+    scale: float = 1  # of the gates
+    offset: float = 0
 
     def inputs(self):
         x, gates, *source = self.case.inputs()
-        return x, gates + self.offset, *source
+        return x, self.scale * gates + self.offset, *source
 
     def __call__(self, *inputs):
         return self.case(*(tensor.to(self.dtype) for tensor in inputs)).double()
@@ -42,6 +43,7 @@ CALLS = [
     ),
     Call(Case((1, 1, 1, 6), 1, 0, "four_way", "sigmoid", "max")),  # one line, and lines of one position
     Call(Case((1, 2, 5, 7), 1, 0, "four_way", "sigmoid", "mean"), offset=-200),  # whose sigmoid underflows
+    Call(Case((1, 2, 5, 7), 1, 0, "four_way", "unit", "mean"), scale=1e-5),  # whose sum is below the floor
     Call(Case((1, 4, 9, 8), 2, 1, "four_way", "sigmoid", "mean"), torch.float64),
     Call(Case((1, 4, 9, 8), 2, 0, "four_way", "abs", "max"), torch.float16),
     Call(Case((1, 4, 9, 8), 2, 0, "four_way", "unit", "sum"), torch.bfloat16),
@@ -83,6 +85,7 @@ def run(session, *inputs):
     return [torch.from_numpy(result) for result in session.run(None, feed)]
 
 
+@pytest.mark.slow
 def test_every_option():
     for call, (actual, expected) in zip(CALLS, exported(CALLS), strict=True):
         assert_close(actual, expected, call.dtype, str(call))
@@ -90,6 +93,7 @@ def test_every_option():
             assert (actual == expected).double().mean() > 0.98, str(call)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     "restart_every" not in inspect.signature(spn.propagate).parameters, reason="has no restart_every"
 )
