@@ -31,6 +31,7 @@ OPERATOR_TESTS = (
     "test_compile.py",
     "test_func.py",
     "test_purity.py",
+    "test_onnx.py",
 )
 # Finite differences and extreme values examine the arithmetic, which another torch does not change.
 LEFT_OUT = "not gradcheck and not extreme"
@@ -86,7 +87,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(distributions):
 def test_the_wheel_beside_an_older_torch(distributions, tmp_path):
     run(sys.executable, "-m", "venv", "environment", cwd=tmp_path)
     python = str(tmp_path / "environment" / "bin" / "python")
-    tools = ("pytest", "pytest-xdist", "hypothesis", "numpy")
+    tools = ("pytest", "pytest-xdist", "hypothesis", "numpy", "onnx", "onnxruntime", "onnxscript")
     run(python, "-m", "pip", "install", "--quiet", TORCH, *tools, str(distributions[1]), cwd=tmp_path)
 
     tests = tmp_path / "tests"
