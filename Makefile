@@ -60,7 +60,7 @@ docs: $(VENV)/.installed-all
 
 # Those that need nothing but benchmarks/results.
 figures: $(VENV)/.installed-all
-	for name in architecture benchmarks refiner_table temporal_filters readme; do $(BIN)/python -m docs.figures.$$name || exit; done
+	for name in architecture benchmarks refiner_table temporal_filters deployment readme; do $(BIN)/python -m docs.figures.$$name || exit; done
 
 release-check: $(VENV)/.installed-all
 	$(BIN)/python -m pytest -m release -s tests/release

@@ -184,4 +184,8 @@ def _start_near_zero(conv: nn.Module | None) -> None:
 
 def each(maps: Tensor, k: int) -> Tensor:
     """Repeats a picture's maps for each of its k objects."""
-    return maps if k == 1 else maps.repeat_interleave(k, 0)
+    if k == 1:
+        return maps
+    if torch.compiler.is_exporting():  # ONNX's repeat_interleave is of the example's number of objects alone
+        return maps.unsqueeze(1).expand(-1, k, -1, -1, -1).flatten(0, 1)
+    return maps.repeat_interleave(k, 0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.operator.cases import parse_case
 from benchmarks.operator.propagate import CASES
-from docs.figures import architecture, benchmarks, four_triangles, refiner_table, temporal_filters
+from docs.figures import architecture, benchmarks, deployment, four_triangles, refiner_table, temporal_filters
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -51,6 +51,12 @@ def test_table_of_the_refiner():
     page = refiner_table.PAGE.read_text()
     records = [json.loads(file.read_text()) for file in (refiner_table.RECORD, refiner_table.TIMES)]
     assert page == refiner_table.filled(page, *records), "run python -m docs.figures.refiner_table"
+
+
+def test_figures_of_onnx():
+    page = deployment.PAGE.read_text()
+    record = json.loads(deployment.RECORD.read_text())
+    assert page == deployment.filled(page, record), "run python -m docs.figures.deployment"
 
 
 def test_table_of_the_refiner_has_a_row_a_method_and_marks_the_best():

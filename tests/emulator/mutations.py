@@ -147,6 +147,7 @@ CASES = (
         Case(50, 70, gate_groups=1, restart_every=8),
         Machine(multiprocessors=1000, bytes_per_clock=FAST, threads=64),
     ),
+    (Case(2, 32, batch=9, channels=18, gate_groups=1), Machine(shared_bytes=40250, blocks=4)),
 )
 
 

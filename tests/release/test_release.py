@@ -30,6 +30,7 @@ OPERATOR_TESTS = (
     "test_modules.py",
     "test_propagate.py",
     "test_purity.py",
+    "test_onnx.py",
 )
 ARITHMETIC = (
     *("Cardinality", "combination", "over_1024", "boundaries", "long_columns", "many_channels"),
@@ -95,7 +96,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(distributions):
 def test_the_wheel_beside_an_older_torch(distributions, tmp_path):
     run(sys.executable, "-m", "venv", "environment", cwd=tmp_path)
     python = str(tmp_path / "environment" / "bin" / "python")
-    tools = ("pytest", "pytest-xdist", "hypothesis", "numpy")
+    tools = ("pytest", "pytest-xdist", "hypothesis", "numpy", "onnx", "onnxruntime", "onnxscript")
     install = ("-m", "pip", "install", "--quiet", "--no-compile")
     run(python, *install, TORCH, *tools, str(distributions[1]), cwd=tmp_path)
 

@@ -188,6 +188,19 @@ def refine(args: argparse.Namespace) -> None:
         print(f"masks     {args.out}")
 
 
+def export(args: argparse.Namespace) -> None:
+    from vos_pipeline.refiner import export_onnx, load_refiner
+
+    written = export_onnx(load_refiner(args.refiner), args.onnx, opset=args.opset, overwrite=args.overwrite)
+    print(f"model     {args.onnx} ({written.bytes / 1e6:.1f} MB, opset {written.opset})")
+    print(f"inputs    {', '.join(written.inputs)}")
+    print(f"outputs   {', '.join(written.outputs)}")
+    if written.difference is None:
+        print("not compared with torch: onnxruntime is not installed")
+    else:
+        print(f"compared  with torch: masks differ by at most {written.difference:.1g}")
+
+
 def tables(args: argparse.Namespace) -> None:
     from vos_pipeline.data import load_sets
     from vos_pipeline.pipeline import make_table

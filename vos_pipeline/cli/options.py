@@ -16,6 +16,7 @@ from vos_pipeline.cli.shared_options import (
     add_device,
     add_filter,
     add_net_options,
+    add_refiner,
     add_resume,
     add_run_options,
     add_train_sets,
@@ -35,6 +36,7 @@ from vos_pipeline.settings import (
 SMALLEST_CROP, LARGEST_CROP = 32, 4096
 LARGEST_TILE = 2**20
 MOST_SAMPLES, MOST_WORKERS = 2**16, 1024
+OPSETS = 18, 23  # of ONNX: what the exporter writes and onnxruntime was tried with
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,6 +68,7 @@ def command_line() -> argparse.ArgumentParser:
     _refine(
         add("refine", commands.refine, "masks of any other tool, refined by the SPN and filtered over time")
     )
+    _export(add("export", commands.export, "the SPN as an ONNX model, which runs without torch"))
     _tables(add("tables", commands.tables, "the paper's tables with our figures beside them"))
     train = top.add_parser("train", help="train the foreground net or the SPN").add_subparsers(
         required=True, metavar="foreground|spn"
@@ -152,14 +155,7 @@ def _refine(parser: argparse.ArgumentParser) -> None:
         f"auto: grey masks of a folder hold scores if a value is from {SMALLEST_SCORE} to 254; "
         f"NPZ files and a folder per object always hold scores {DEFAULT}",
     )
-    parser.add_argument(
-        "--refiner",
-        "--weights",
-        type=values.name_or_file("lite"),
-        default="lite",
-        metavar="NAME_OR_FILE",
-        help=f"'lite' or what 'train spn' wrote {DEFAULT}",
-    )
+    add_refiner(parser, "--weights")
     over_time = parser.add_mutually_exclusive_group()
     add_filter(over_time, default="flow")
     over_time.add_argument(
@@ -178,6 +174,22 @@ def _refine(parser: argparse.ArgumentParser) -> None:
     )
     add_device(parser)
     add_resume(parser)
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--onnx", type=values.path, required=True, metavar="FILE", help="the model to write, weights included"
+    )
+    add_refiner(parser)
+    parser.add_argument(
+        "--opset",
+        type=values.whole_number(*OPSETS),
+        metavar="N",
+        help=f"version of the operator set, {OPSETS[0]} to {OPSETS[1]} (default: the exporter's choice)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a model that an earlier export wrote"
+    )
 
 
 def _tables(parser: argparse.ArgumentParser) -> None:

@@ -94,6 +94,17 @@ def add_net_options(parser: argparse.ArgumentParser, preset: str = "small") -> N
     add_resume(parser)
 
 
+def add_refiner(parser: argparse._ActionsContainer, *other_names: str) -> None:
+    parser.add_argument(
+        "--refiner",
+        *other_names,
+        type=values.name_or_file("lite"),
+        default="lite",
+        metavar="NAME_OR_FILE",
+        help=f"'lite' or what 'train spn' wrote {DEFAULT}",
+    )
+
+
 def add_device(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--device",

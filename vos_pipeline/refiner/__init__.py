@@ -5,6 +5,7 @@ from vos_pipeline.refiner.degrade import confuse, degrade, hardness, lose_resolu
 from vos_pipeline.refiner.loading import initial_refiner, load_refiner, network_of, refiner_identity
 from vos_pipeline.refiner.loss import refinement_loss
 from vos_pipeline.refiner.masked_pictures import MaskedPictures, PictureFolders
+from vos_pipeline.refiner.onnx_file import OnnxFile, export_onnx
 from vos_pipeline.refiner.photographs import bundled_photographs
 from vos_pipeline.refiner.samples import Sample
 from vos_pipeline.refiner.training import train_refiner, training_files
@@ -16,6 +17,7 @@ __all__ = [
     "CoarseMasks",
     "Composites",
     "MaskedPictures",
+    "OnnxFile",
     "PictureFolders",
     "Sample",
     "VOCObjects",
@@ -23,6 +25,7 @@ __all__ = [
     "bundled_photographs",
     "confuse",
     "degrade",
+    "export_onnx",
     "hardness",
     "initial_refiner",
     "load_fcn",

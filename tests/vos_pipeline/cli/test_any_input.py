@@ -26,7 +26,8 @@ from vos_pipeline.pipeline import stages
 from vos_pipeline.settings import PRESETS
 
 SECONDS = 600  # after which a command is taken to hang, on whatever machine
-EXAMPLES = {"demo": 15, "tables": 40, "refine": 100}  # of the slow ones, and of masks of several kinds
+# Of the slow ones, and of masks of several kinds.
+EXAMPLES = {"demo": 15, "tables": 40, "refine": 100, "export": 40}
 USUAL_EXAMPLES = 70
 
 
@@ -41,6 +42,15 @@ def quick():
         )
         for name, value in (("CLIPS", 1), ("FRAMES", 3), ("TRAIN_CLIPS", 1), ("TRAIN_FRAMES", 1)):
             patch.setattr(commands, f"DEMO_{name}", value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def one_export():
+    """A model made once: an export takes seconds."""
+    program = spn.onnx.export_refiner(tiny_refiner().eval())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spn.onnx, "export_refiner", lambda refiner, opset_version: program)
         yield
 
 
@@ -238,6 +248,20 @@ FOLDERS = [
 NUMBERS = ["0", "-1", "nan", "1e9", "", "ä", "1.5"]
 
 
+ONNX = st.sampled_from(
+    ["../out/model.onnx"] * 6
+    + [
+        "../new/er/model.onnx",
+        "../theirs/model.onnx",
+        "../theirs/thesis.tex",
+        "../file",
+        "../file/x",
+        "../link",
+    ]
+    + ["masks/00000.png", "masks", "."]
+)
+
+
 def path(good):
     return usually(good, *ODD)
 
@@ -294,6 +318,11 @@ COMMANDS = {
             usually([], ["--tile", "256"], ["--tile", "1"]),
             DEVICE,
         ),
+    ),
+    "export": arguments(
+        *("export", "--onnx", ONNX),
+        usually([], ["--refiner", "lite"], ["--refiner", "masks/00000.png"], ["--refiner", "x"]),
+        usually([], ["--opset", "18"], ["--opset", "1"]),
     ),
     "tables": arguments(
         *("tables", usually("timing", "models", "challenge", "x"), "--data", path("davis"), "--out", OUT),
@@ -352,6 +381,7 @@ READ = {
     "davis": ("davis",),
     "segment": ("frames", "masks", *["clip.mp4"] * 8),
     "refine": ("frames", "masks", "arrays", "objects", "all-frames/pair", "all-masks"),
+    "export": ("masks",),
     "tables": ("davis",),
     "train-foreground": ("davis",),
     "train-spn": ("frames", "masks"),
@@ -426,13 +456,16 @@ def call(argv, capsys):
 
 def results_of(argv, inputs):
     """The folder that a command may write into."""
-    option = "--results" if argv[0] == "evaluate" else "--out"
-    return Path(os.path.realpath(inputs / argv[argv.index(option) + 1]))
+    option = {"evaluate": "--results", "export": "--onnx"}.get(argv[0], "--out")
+    place = Path(os.path.realpath(inputs / argv[argv.index(option) + 1]))
+    return place.parent if argv[0] == "export" else place
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_any_input(command, inputs, capsys):
+def test_any_input(command, inputs, request, capsys):
+    if command == "export":
+        request.getfixturevalue("one_export")
     codes, seen = [0, 0, 0], set()
 
     @settings(max_examples=EXAMPLES.get(command, USUAL_EXAMPLES), suppress_health_check=list(HealthCheck))

@@ -18,11 +18,12 @@ from vos_pipeline.settings import SMALLEST_TILE
 NETS = "--preset --device --precision --compile --shorten --resume --overwrite"
 RUN = f"{NETS} --refiner --filter"
 COMMANDS = {
-    "": "--version demo davis segment refine tables train evaluate",
+    "": "--version demo davis segment refine export tables train evaluate",
     "demo": f"--out {RUN}",
     "davis": f"--data --out --year --set --sequences --train-sets {RUN}",
     "segment": f"VIDEO_OR_FRAMES --mask --first-frame --out --train-data --train-sets {RUN}",
     "refine": "--frames --masks --out --masks-hold --refiner --filter --no-craf --tile --device --resume --overwrite",
+    "export": "--onnx --refiner --opset --overwrite",
     "tables": f"models ablation timing challenge --data --out --year --set --sequences --train-sets {RUN}",
     "train": "foreground spn",
     "train foreground": f"--data --out --year --set --sequences {NETS}",
