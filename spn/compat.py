@@ -1,6 +1,6 @@
 """The layer of pytorch_spn and of GSPN under its own name and call, computed by this package's operator.
 
-from spn.compat import GateRecurrent2dnoind     # the line that a model changes
+A model changes one line, ``from spn.compat import GateRecurrent2dnoind``.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ _DIRECTIONS = {  # by (horizontal, reverse)
 
 
 class GateRecurrent2dnoind(nn.Module):
-    r"""One sweep along the lines of a map, called as pytorch_spn or as GSPN calls it.
+    r"""GateRecurrent2dnoind(horizontal, reverse)
+    GateRecurrent2dnoind(items_each_chunk)
+
+    One sweep along the lines of a map, called as pytorch_spn or as GSPN calls it.
 
     The arguments decide which of the two layers is made:
 
     .. math::
         h(t,j) &= \Big(1 - \sum_{k \in V} G_k(t,j)\Big)\, X(t,j) + \sum_{k \in V} G_k(t,j)\, h(t-1, j+k)
-            && \quad\text{GateRecurrent2dnoind(horizontal, reverse)(X, G1, G2, G3)} \\
+            && \quad\text{(horizontal, reverse)(X, G1, G2, G3)} \\
         h(t,j) &= B(t,j)\, X(t,j) + \sum_{k \in V} G_k(t,j)\, h(t-1, j+k)
-            && \quad\text{GateRecurrent2dnoind(items\_each\_chunk)(X, B, G1, G2, G3)}
+            && \quad\text{(items\_each\_chunk)(X, B, G1, G2, G3)}
 
     G1, G2 and G3 are the taps :math:`k = -1, 0, +1`; :math:`V(t,j)` are those that point inside the map. See
     :func:`spn.propagate`, which computes both. Gates are used as they are: the caller normalises them.
@@ -52,12 +55,13 @@ class GateRecurrent2dnoind(nn.Module):
         ValueError: a shape, a device or items_each_chunk does not fit.
 
     Note:
-        Every call copies G1, G2 and G3 into one tensor, which is kept for the backward pass. To save that, let the
+        Every call copies G1, G2 and G3 into one tensor, which is kept for the backward pass. To save the copy, let the
         convolution that makes the gates return them together, (N, 3 C, H, W), and call
-        ``spn.propagate(x, conv_out.unflatten(1, (3, C)), direction)``, with ``source=B`` and
-        ``restart_every=items_each_chunk`` for GSPN's layer; its ``normalize`` also replaces the normalisation by hand.
-        Everything else is said in :func:`spn.propagate`. The layer has neither parameters nor buffers. Positional
-        arguments are safest: the order is that of both libraries, the names may differ between their versions.
+        ``spn.propagate(X, conv_out.unflatten(1, (3, C)), direction)``. For GSPN's layer add ``source=B`` and
+        ``restart_every=items_each_chunk``. With ``normalize`` it takes the raw gates, too.
+        Everything that :func:`spn.propagate` says of cost, layouts, autocast and derivatives holds here.
+        The layer has neither parameters nor buffers. The order of arguments is that of both libraries. Their names may
+        be others in some versions: pass arguments by position where code has to run with either library.
 
     Example:
         >>> import torch
