@@ -64,6 +64,7 @@ sphinx_gallery_conf = {
             "plot_segmentation_net.py",
             "plot_depth_completion.py",
             "plot_token_mixing.py",
+            "plot_backbone.py",
             "plot_segment_video.py",
             "plot_segmenter.py",
         ]

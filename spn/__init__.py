@@ -7,7 +7,7 @@ refined = refine(image, coarse)                     # a mask that follows the im
 y = spn.propagate_four_way(x, gates, normalize="abs")   # the layer itself, for a network of your own
 """
 
-from . import onnx, reference
+from . import compat, onnx, reference
 from ._config import show_config
 from ._version import __version__
 from .functional import normalize_gates, propagate, propagate_four_way
@@ -24,6 +24,7 @@ __all__ = [
     "SPNRefiner",
     "VGG16Guidance",
     "__version__",
+    "compat",
     "normalize_gates",
     "onnx",
     "propagate",

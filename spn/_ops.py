@@ -129,9 +129,9 @@ for prefix in ("", "reference_"):
 # ---- Fake -----------------------------------------------------------------------------------------------------------
 
 
-def check_device(name: str, value: Tensor, x: Tensor) -> None:
+def check_device(name: str, value: Tensor, x: Tensor, x_name: str = "x") -> None:
     if value.device != x.device:
-        raise ValueError(f"{name} must be on x's device {x.device}, got {value.device}")
+        raise ValueError(f"{name} must be on {x_name}'s device {x.device}, got {value.device}")
 
 
 def _check_devices(x: Tensor, **others: Tensor | None) -> None:

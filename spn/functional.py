@@ -214,10 +214,15 @@ def _check_restart(value: object) -> int:
     """restart_every as the operators take it: 0 for None."""
     if value is None:
         return 0
+    return _check_lines("restart_every", value, "or None")
+
+
+def _check_lines(name: str, value: object, extra: str = "") -> int:
+    """A number of lines that is at least 1."""
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
-        raise TypeError(f"restart_every must be an int or None, got {type(value).__name__}")
+        raise TypeError(f"{name} must be an int{extra and f' {extra}'}, got {type(value).__name__}")
     if value < 1:
-        raise ValueError(f"restart_every must be at least 1 line, or None, got {value}")
+        raise ValueError(f"{name} must be at least 1 line{extra and f', {extra}'}, got {value}")
     return int(value)
 
 
@@ -230,12 +235,12 @@ def _check_tensor(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a dense tensor, got layout {_short(value.layout)}")
 
 
-def _check_x(x: Tensor) -> None:
-    _check_tensor("x", x)
+def _check_x(x: Tensor, name: str = "x") -> None:
+    _check_tensor(name, x)
     if x.dim() != 4:
-        raise ValueError(f"x must be (N, C, H, W), got {tuple(x.shape)}")
+        raise ValueError(f"{name} must be (N, C, H, W), got {tuple(x.shape)}")
     if min(x.shape[1:]) < 1:
-        raise ValueError(f"x must be (N, C, H, W) with C, H, W >= 1, got {tuple(x.shape)}")
+        raise ValueError(f"{name} must be (N, C, H, W) with C, H, W >= 1, got {tuple(x.shape)}")
 
 
 def _check_grouped(name: str, symbol: str, value: Tensor, x: Tensor, lead: tuple[int, ...]) -> None:
@@ -254,11 +259,18 @@ def _check_grouped(name: str, symbol: str, value: Tensor, x: Tensor, lead: tuple
         )
 
 
-def _check_like(name: str, value: Tensor, x: Tensor) -> None:
+def _check_like(name: str, value: Tensor, x: Tensor, x_name: str = "x") -> None:
     _check_tensor(name, value)
     if value.dtype != x.dtype:
-        raise TypeError(f"{name} must have x's dtype {_short(x.dtype)}, got {_short(value.dtype)}")
-    _ops.check_device(name, value, x)
+        raise TypeError(f"{name} must have {x_name}'s dtype {_short(x.dtype)}, got {_short(value.dtype)}")
+    _ops.check_device(name, value, x, x_name)
+
+
+def _check_shaped_like(name: str, value: Tensor, x: Tensor, x_name: str) -> None:
+    _check_like(name, value, x, x_name)
+    if value.shape != x.shape:
+        expected, got = tuple(x.shape), tuple(value.shape)
+        raise ValueError(f"{name} must be (N, C, H, W) = {expected} as {x_name} is, got {got}")
 
 
 def _short(name: torch.dtype | torch.layout) -> str:
@@ -278,17 +290,20 @@ def _cast_for_autocast(
     x: Tensor, gates: Tensor, source: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Casts to the autocast dtype, as torch does for a convolution; anything but a tensor is left to validation."""
-    if not isinstance(x, Tensor):
-        return x, gates, source
-    device = x.device.type
-    # The compiler of torch 2.11 can not trace is_autocast_available.
-    has_autocast = device in ("cpu", "cuda") or torch.amp.is_autocast_available(device)
-    if not has_autocast or not torch.is_autocast_enabled(device):
-        return x, gates, source
-    dtype = torch.get_autocast_dtype(device)
+    dtype = _autocast_dtype(x)
     return _cast(x, dtype), _cast(gates, dtype), None if source is None else _cast(source, dtype)
 
 
-def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
+def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """What tensors on x's device are cast to, or None."""
+    if not isinstance(x, Tensor):
+        return None
+    device = x.device.type
+    # The compiler of torch 2.11 can not trace is_autocast_available.
+    has_autocast = device in ("cpu", "cuda") or torch.amp.is_autocast_available(device)
+    return torch.get_autocast_dtype(device) if has_autocast and torch.is_autocast_enabled(device) else None
+
+
+def _cast(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     castable = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
-    return value.to(dtype) if castable else value
+    return value.to(dtype) if castable and dtype is not None else value

@@ -7,6 +7,7 @@ reads   propagate_cpu.json   python -m benchmarks.operator.propagate
         sizes_cpu.json       python -m benchmarks.operator.propagate, square maps of growing size
         compile_cpu.json     python -m benchmarks.operator.propagate --rivals compile, small square maps
         stages_cpu.json      python -m benchmarks.operator.stages
+        restarts_cpu.json    python -m benchmarks.operator.restarts
 writes  docs/_static/benchmarks/*.svg and docs/_generated/benchmarks_*.md
 """
 
@@ -258,9 +259,21 @@ def write_stages(results: dict) -> None:
     write_table("stages", header, table, note)
 
 
+def write_restarts(results: dict) -> None:
+    """A row for each shape and pass: the milliseconds with restart_every, and the others' as multiples of it."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for r in results["rows"]:
+        cells = rows.setdefault((r["shape"], r["pass"]), [r["shape"].replace("x", " × "), PASSES[r["pass"]]])
+        alone = r["provider"] == "restart_every"
+        cells.append(f"{r['median_ms']:.1f}" if alone else f"{r['ratio_to_restart_every']:.1f} ×")
+    _, *others = dict.fromkeys(r["provider"] for r in results["rows"])
+    header = ("N × C × H × W, float32", "pass", "`restart_every=2`: ms", *others)
+    write_table("restarts", header, list(rows.values()), machine_note(results["machine"]), words=2)
+
+
 def main() -> None:
-    names = ("propagate", "sizes", "compile", "stages")
-    propagate, sizes, compiled, stages = (load(f"{name}_cpu.json") for name in names)
+    names = ("propagate", "sizes", "compile", "stages", "restarts")
+    propagate, sizes, compiled, stages, restarts = (load(f"{name}_cpu.json") for name in names)
     runs = (propagate, load("propagate_cpu_tcmalloc.json"))
     draw_roofline(propagate)
     draw_speed_up(propagate)
@@ -272,6 +285,7 @@ def main() -> None:
     write_sizes(sizes)
     write_compile(compiled)
     write_stages(stages)
+    write_restarts(restarts)
     print(f"wrote {PICTURES.relative_to(ROOT)} and {TABLES.relative_to(ROOT)}")
 
 

@@ -44,6 +44,18 @@ def refiners(image: Tensor, coarse: Tensor) -> None:
     spn.SPNRefiner.from_pretrained("mine.safetensors", guidance=OwnGuidance())
 
 
+def layers_of_other_libraries(x: Tensor, g: Tensor) -> None:
+    assert_type(spn.compat.GateRecurrent2dnoind(True, False)(x, g, g, g), Tensor)
+    assert_type(
+        spn.compat.GateRecurrent2dnoind(horizontal=True, reverse=False)(X=x, G1=g, G2=g, G3=g), Tensor
+    )
+    assert_type(spn.compat.GateRecurrent2dnoind(2)(x, g, g, g, g), Tensor)
+    layers: list[spn.compat.GateRecurrent2dnoind] = [spn.compat.GateRecurrent2dnoind(items_each_chunk=2)]
+    layers[0].eval()
+    spn.compat.GateRecurrent2dnoind(2)(x, g, g, g)  # type: ignore[call-arg]
+    spn.compat.GateRecurrent2dnoind(True, False)(x, g, g, g, g)  # type: ignore[call-arg]
+
+
 def no_guidance() -> None:
     spn.SPNRefiner(nn.Conv2d(3, 8, 3))  # type: ignore[arg-type]  # an ignore that nothing needs is an error
     spn.propagate_four_way(torch.rand(1), torch.rand(1), merge=True)  # type: ignore[arg-type]
