@@ -31,7 +31,7 @@ struct Cost {
 enum class Pass : int { forward, backward, backward_on_chip };
 inline double instructions_of(Pass pass, int piece, int bytes) {
   constexpr int kCounted[3][2][3] = {
-      {{46, 54, 75}, {53, 62, 104}}, {{128, 172, 235}, {140, 184, 262}}, {{141, 161, 180}, {150, 170, 192}}};
+      {{46, 54, 75}, {53, 62, 104}}, {{128, 171, 234}, {140, 183, 262}}, {{140, 160, 180}, {150, 170, 191}}};
   const int counted = kCounted[static_cast<int>(pass)][bytes == 2 ? 1 : 0][piece == 4 ? 0 : piece == 2 ? 1 : 2];
   return bytes == 8 ? 2 * counted : counted;
 }
