@@ -37,7 +37,7 @@ def propagate(
     write = _Writer(x, gates)
     taps = write.existing_taps(reference.sweeps_of(direction), restart_every)
     p = write.normalized_gates(taps, normalize)
-    hidden = write.sweeps(write.driven(p, source), p, reference.sweeps_of(direction))
+    hidden = write.sweeps(write.driven(p, source), p, reference.sweeps_of(direction), restart_every)
     nothing = write.zeros([0])
     return write.merged(hidden, merge), nothing, nothing
 
@@ -115,28 +115,30 @@ class _Writer:
         shape = self.shape(op.Shape(maps, end=1), 1, count, -1, op.Shape(maps, start=2))
         return op.Reshape(maps, shape)
 
-    def sweeps(self, driven: Value, p: Value, directions: Sequence[str]) -> list[Value]:
+    def sweeps(self, driven: Value, p: Value, directions: Sequence[str], restart_every: int) -> list[Value]:
         """h of each direction, (N, 1, G, C / G, H, W)."""
         op = self.op
         shape = self.shape(op.Shape(p, end=1), -1, op.Shape(p, start=3))
         weights = self.split(op.Unsqueeze(op.Reshape(p, shape), [3]), DIRECTION_AXIS, 3 * len(directions))
         inputs = self.split(driven, DIRECTION_AXIS, len(directions))
         return [
-            self.sweep(inputs[d], weights[3 * d : 3 * d + 3], direction)
+            self.sweep(inputs[d], weights[3 * d : 3 * d + 3], direction, restart_every)
             for d, direction in enumerate(directions)
         ]
 
-    def sweep(self, driven: Value, weights: Sequence[Value], direction: str) -> Value:
+    def sweep(self, driven: Value, weights: Sequence[Value], direction: str, restart_every: int) -> Value:
         """The recurrence: one Scan over lines."""
         op = self.op
         axis = WIDTH_AXIS if reference.is_horizontal(direction) else HEIGHT_AXIS
         backwards = int(reference.is_reversed(direction))
         line = self.shape(op.Shape(driven, end=axis), op.Shape(driven, start=axis + 1))
-        inputs = (*weights, driven)
+        inputs = [*weights, driven]
+        if restart_every:
+            inputs.append(self.goes_on(op.Shape(driven, start=axis, end=axis + 1), direction, restart_every))
         last = op.Scan(
             self.zeros(line),
             *inputs,
-            body=self.step(),
+            body=self.step(restarts=restart_every > 0),
             num_scan_inputs=len(inputs),
             scan_input_axes=[axis] * len(inputs),
             scan_input_directions=[backwards] * len(inputs),
@@ -147,8 +149,20 @@ class _Writer:
         scan.resize_outputs(2)  # all lines beside the last one
         return scan.outputs[1]
 
-    def step(self) -> Any:
-        """One line as the body of a Scan: the line before, the weights of the three taps, what of x enters -> h."""
+    def goes_on(self, lines: Value, direction: str, restart_every: int) -> Value:
+        """Which lines take something from the one before, (1, 1, 1, 1, H, 1) or (1, 1, 1, 1, 1, W)."""
+        op = self.op
+        line = self.count(lines)
+        if reference.is_reversed(direction):
+            line = op.Sub(op.Sub(lines, 1), line)
+        shape = [1, 1, 1, 1, 1, -1] if reference.is_horizontal(direction) else [1, 1, 1, 1, -1, 1]
+        return op.Reshape(op.Greater(op.Mod(line, restart_every), 0), shape)
+
+    def step(self, restarts: bool) -> Any:
+        """One line as the body of a Scan: the line before, the weights of the three taps, what of x enters -> h.
+
+        With ``restarts`` also whether the line goes on from the one before: a weight of zero would still take a NaN.
+        """
         ir = self.ir
         tape = ir.tape.Tape()
         names = ("previous", "before", "same", "after", "driven")
@@ -157,10 +171,17 @@ class _Writer:
             for name in names
         ]
         previous, before, same, after, driven = inputs
+        if restarts:
+            goes_on = ir.Value(
+                name="line_goes_on", type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([1] * 5)
+            )
+            inputs.append(goes_on)
 
         def constant(value: float | list[int], dtype: Dtype = ir.DataType.INT64) -> Value:
             return tape.op("Constant", [], {"value": ir.tensor(value, dtype=dtype)})
 
+        if restarts:
+            previous = tape.op("Where", [goes_on, previous, constant(0.0, self.dtype)])
         axis = constant([-1])
         padded = tape.op("Pad", [previous, constant([1, 1]), constant(0.0, self.dtype), axis])
         left = tape.op("Slice", [padded, constant([0]), constant([-2]), axis])

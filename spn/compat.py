@@ -87,13 +87,22 @@ class GateRecurrent2dnoind(nn.Module):
             cls = _layer_of((*args, *kwargs.values()))
         return super().__new__(cls)
 
+    if not TYPE_CHECKING:  # the two layers have their own; a subclass of the caller's holds one of them
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__()
+            self.layer = GateRecurrent2dnoind(*args, **kwargs)
+
+        def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+            return self.layer(*args, **kwargs)
+
     def _get_name(self) -> str:
         return "GateRecurrent2dnoind"
 
 
 class _PytorchSPN(GateRecurrent2dnoind):
     def __init__(self, horizontal: bool, reverse: bool) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         for name, value in (("horizontal", horizontal), ("reverse", reverse)):
             if not isinstance(value, bool):
                 raise TypeError(f"{name} must be a bool, got {type(value).__name__}")
@@ -113,7 +122,7 @@ class _PytorchSPN(GateRecurrent2dnoind):
 
 class _GSPN(GateRecurrent2dnoind):
     def __init__(self, items_each_chunk: int) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.items_each_chunk = _check_lines("items_each_chunk", items_each_chunk)
 
     def forward(self, X: Tensor, B: Tensor, G1: Tensor, G2: Tensor, G3: Tensor) -> Tensor:

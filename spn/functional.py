@@ -5,6 +5,9 @@ Everything else in the package, modules and refiner alike, goes through these.
 
 from __future__ import annotations
 
+from numbers import Integral
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -48,7 +51,7 @@ def propagate(
         restart_every: number of lines r after which the sweep starts anew: :math:`V(t,j)` is empty where
             :math:`t \bmod r = 0`. Lines are counted along the sweep, so where r does not divide T the last piece that
             the sweep reaches is the short one, at the left end for "right_to_left". None, or r >= T, is one sweep
-            from end to end.
+            from end to end. A compiled or exported program keeps r as a constant.
 
     Returns:
         h, (N, C, H, W) in x's dtype. The running state is float32 (float64 for float64 input).
@@ -217,13 +220,13 @@ def _check_restart(value: object) -> int:
     return _check_lines("restart_every", value, "or None")
 
 
-def _check_lines(name: str, value: object, extra: str = "") -> int:
+def _check_lines(name: str, value: Any, extra: str = "") -> int:
     """A number of lines that is at least 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt, Integral)):  # as NumPy's are
         raise TypeError(f"{name} must be an int{extra and f' {extra}'}, got {type(value).__name__}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1 line{extra and f', {extra}'}, got {value}")
-    return int(value)
+    return min(int(value), 2**63 - 1)
 
 
 def _check_tensor(name: str, value: object) -> None:

@@ -68,14 +68,15 @@ def export_refiner(
     Args:
         refiner: in evaluation mode, without ``tile``.
         file: path to write, or None to write nothing. A file that is there is replaced.
-        opset_version: version of the operator set; None takes :func:`torch.onnx.export`'s default.
+        opset_version: version of the operator set, 18 to 23; None takes :func:`torch.onnx.export`'s default.
 
     Returns:
         What :func:`torch.onnx.export` returns.
 
     Raises:
         ModuleNotFoundError: onnx or onnxscript is not installed.
-        ValueError: the refiner is in training mode or works in tiles.
+        TypeError: refiner is none.
+        ValueError: the refiner is in training mode or works in tiles, or opset_version is another.
 
     Note:
         Takes about ten seconds. The model's cost: :doc:`deployment`.
@@ -87,6 +88,10 @@ def export_refiner(
         ['image', 'coarse']
     """
     _require("onnx", "onnxscript")
+    if not isinstance(refiner, SPNRefiner):
+        raise TypeError(f"refiner must be an SPNRefiner, got {type(refiner).__name__}")
+    if opset_version is not None and not 18 <= opset_version <= 23:
+        raise ValueError(f"opset_version must be 18 to 23, or None, got {opset_version}")
     if refiner.training:
         raise ValueError("refiner must be in evaluation mode, got one in training mode: call refiner.eval()")
     if refiner.tile is not None:

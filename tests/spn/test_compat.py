@@ -112,6 +112,24 @@ def test_is_a_layer_without_state(layer, names):
         assert torch.equal(other(**given), layer(**given))
 
 
+@each_layer
+def test_a_subclass_computes_the_same(layer, names):
+    class Own(GateRecurrent2dnoind):
+        pass
+
+    class Fixed(GateRecurrent2dnoind):
+        def __init__(self):
+            super().__init__(*arguments)
+
+    arguments = [
+        getattr(layer, name) for name in ("horizontal", "reverse", "items_each_chunk") if hasattr(layer, name)
+    ]
+    given = maps(names)
+    for own in (Own(*arguments), Fixed()):
+        assert isinstance(own, GateRecurrent2dnoind) and own.state_dict() == {}
+        assert torch.equal(own(**given), layer(**given))
+
+
 def test_repr_reads_like_the_call():
     assert repr(GateRecurrent2dnoind(True, False)) == "GateRecurrent2dnoind(horizontal=True, reverse=False)"
     assert repr(GateRecurrent2dnoind(horizontal=False, reverse=True)) == repr(LAYERS[0][0])

@@ -106,7 +106,18 @@ def test_restarts():
                 return spn.propagate_four_way(x, gates, **options)
             return spn.propagate(x, gates, self.case.direction, **options)
 
+    @dataclass(frozen=True)
+    class Poisoned(Restarted):
+        def inputs(self):
+            x, gates = super().inputs()
+            x[0, 0, 4, 4] = torch.nan  # stays in its piece
+            return x, gates
+
+        def __call__(self, x, gates):
+            return super().__call__(x, gates).isnan().double()
+
     calls = [Restarted(Case((1, 2, 7, 8), direction=name)) for name in (*DIRECTIONS, "four_way")]
+    calls += [Poisoned(Case((1, 2, 7, 8), direction=name)) for name in DIRECTIONS]
     for actual, expected in exported(calls):
         assert_close(actual, expected)
 
@@ -140,3 +151,7 @@ def test_what_cannot_be_exported_is_refused():
         spn.onnx.export_refiner(small().train())
     with pytest.raises(ValueError, match="refiner must have tile=None to take any size, got tile=256"):
         spn.onnx.export_refiner(small(tile=256))
+    with pytest.raises(ValueError, match="opset_version must be 18 to 23, or None, got 16"):
+        spn.onnx.export_refiner(small(), opset_version=16)
+    with pytest.raises(TypeError, match="refiner must be an SPNRefiner, got Linear"):
+        spn.onnx.export_refiner(torch.nn.Linear(1, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from operator_cases import DEVICES, DIRECTIONS, MERGES, Case, assert_close, gradients
@@ -58,7 +59,7 @@ def test_four_way_equals_the_reference(dtype, every, groups, merge, device):
         assert_equals_reference(case, dtype, device)
 
 
-@pytest.mark.parametrize("every", [40, 70, 1000])
+@pytest.mark.parametrize("every", [40, 70, np.int64(1000), 2**70])
 def test_a_restart_beyond_the_last_line_is_none(every, device):
     case = Case((1, 2, 40, 40), 1, 0)
     inputs = case.inputs(torch.float32, device)
