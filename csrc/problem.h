@@ -19,6 +19,11 @@ SPN_HD int64_t block_count(int64_t lines) {
   return (lines + kCheckpointLines - 1) / kCheckpointLines;
 }
 
+// Lines first .. end - 1 of a sweep.
+struct Run {
+  int64_t first, end;
+};
+
 struct Problem {
   DType dtype;
   Normalize normalize;
@@ -38,9 +43,9 @@ struct Problem {
   // Whether line t has no taps: V(t, j) is empty.
   SPN_HD bool starts_at(int64_t t) const { return t == 0 || (restart_every && t % restart_every == 0); }
 
-  // Lines after which sweep d may be cut into runs that can be computed apart: it starts anew, and with it a block of
-  // lines between two checkpoints.
-  SPN_HD int64_t lines_of_run(int d) const {
+  // Sweep d in the smallest pieces that can be computed apart: each begins where the sweep starts anew and a block of
+  // lines between two checkpoints begins.
+  SPN_HD int64_t lines_of_piece(int d) const {
     const int64_t lines = sweep(d).lines;
     if (restart_every == 0 || restart_every >= lines) return lines;
     int64_t common = restart_every, rest = kCheckpointLines;  // of both numbers: Euclid
@@ -48,8 +53,26 @@ struct Problem {
       const int64_t next = common % rest;
       common = rest, rest = next;
     }
-    const int64_t run = restart_every / common * kCheckpointLines;
-    return run < lines ? run : lines;
+    const int64_t piece = restart_every / common * kCheckpointLines;
+    return piece < lines ? piece : lines;
+  }
+  SPN_HD int64_t piece_count(int d) const {
+    const int64_t piece = lines_of_piece(d);
+    return (sweep(d).lines + piece - 1) / piece;
+  }
+  SPN_HD int64_t most_pieces() const {
+    int64_t most = 1;
+    for (int d = 0; d < directions; ++d) {
+      const int64_t pieces = piece_count(d);
+      if (pieces > most) most = pieces;
+    }
+    return most;
+  }
+  // Of `count` runs of whole pieces, the one with this number; empty where the sweep has fewer pieces.
+  SPN_HD Run run(int d, int64_t count, int64_t number) const {
+    const int64_t lines = sweep(d).lines, piece = lines_of_piece(d), pieces = piece_count(d);
+    const int64_t end = pieces * (number + 1) / count * piece;
+    return {pieces * number / count * piece, end < lines ? end : lines};
   }
 
   // Values that the checkpoints of sweep d take, for one channel of one sample.

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
-#include <limits>
 
 #include "../problem.h"
 
@@ -52,40 +51,16 @@ void for_tasks(const PlaneTasks& tasks, int64_t times, Body body) {
   });
 }
 
-// Lines first .. end - 1 of a sweep.
-struct Run {
-  int64_t first, end;
-};
-
 inline Run whole_sweep(const Problem& problem, int d) {
   return {0, problem.sweep(d).lines};
 }
 
-// A sweep cut into runs of lines that need nothing of each other: where it starts anew. One run where whole sweeps are
-// tasks enough for any number of threads.
-struct SweepRuns {
-  const Problem& problem;
-  int64_t count = 1;
-
-  SweepRuns(const Problem& problem_, int64_t sweeps) : problem(problem_) {
-    constexpr int64_t kEnough = 64;
-    int64_t most = 1;
-    for (int d = 0; d < problem.directions; ++d) most = std::max(most, pieces(d));
-    count = std::min(most, std::max<int64_t>(1, kEnough / std::max<int64_t>(1, sweeps)));
-  }
-
-  // Run i of sweep d; empty where the sweep has fewer pieces than there are runs.
-  Run run(int d, int64_t i) const {
-    const int64_t lines = problem.sweep(d).lines, piece = problem.lines_of_run(d);
-    return {pieces(d) * i / count * piece, std::min(lines, pieces(d) * (i + 1) / count * piece)};
-  }
-
- private:
-  int64_t pieces(int d) const {
-    const int64_t piece = problem.lines_of_run(d);
-    return (problem.sweep(d).lines + piece - 1) / piece;
-  }
-};
+// How many runs each sweep is cut into (Problem::run): one where whole sweeps are tasks enough for any number of
+// threads.
+inline int64_t runs_of_a_sweep(const Problem& problem, int64_t sweeps) {
+  constexpr int64_t kEnough = 64;
+  return std::min(problem.most_pieces(), std::max<int64_t>(1, kEnough / std::max<int64_t>(1, sweeps)));
+}
 
 // Planes that go through a block of lines together while the gates they share are at hand.
 inline PlaneTasks forward_plane_tasks(const Problem& problem) {
@@ -139,11 +114,10 @@ template <typename Body>
 void for_sweeps(const Problem& problem, const PlaneTasks& tasks, bool cuts, Body body) {
   // Threads take tasks in a row, and a horizontal sweep takes longer.
   constexpr int order[] = {0, 2, 1, 3};
-  const int64_t sweeps = tasks.count * problem.directions;
-  const SweepRuns runs(problem, cuts ? sweeps : std::numeric_limits<int64_t>::max());
-  for_tasks(tasks, problem.directions * runs.count, [&](int64_t begin, int64_t end, int64_t i) {
-    const int d = problem.directions > 1 ? order[i / runs.count] : 0;
-    const Run run = runs.run(d, i % runs.count);
+  const int64_t runs = cuts ? runs_of_a_sweep(problem, tasks.count * problem.directions) : 1;
+  for_tasks(tasks, problem.directions * runs, [&](int64_t begin, int64_t end, int64_t i) {
+    const int d = problem.directions > 1 ? order[i / runs] : 0;
+    const Run run = problem.run(d, runs, i % runs);
     if (run.first < run.end) body(begin, end, d, run);
   });
 }

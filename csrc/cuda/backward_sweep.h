@@ -51,9 +51,9 @@ SPN_DEVICE void fill_sweep(BackwardSweep<S>& in, const BackwardArgs& b, const Pl
   const bool alone = plan.channels == 1 && plan.chunks == 1 && in.sweep.positions <= plan.threads;
   in.carries = in.sweep.lines > kLines && !alone;
   const Chunk chunk(in.sweep.lines, plan);
-  const Run run(b, d, plan.runs, number);
-  in.first_line = plan.runs > 1 ? run.first : static_cast<int>(chunk.first);
-  in.end_line = plan.runs > 1 ? run.end : static_cast<int>(chunk.end);
+  const Run run = b.run(d, plan.runs, number);
+  in.first_line = static_cast<int>(plan.runs > 1 ? run.first : chunk.first);
+  in.end_line = static_cast<int>(plan.runs > 1 ? run.end : chunk.end);
   in.sweep_ends = plan.runs > 1 || chunk.end == in.sweep.lines;
   const int64_t values = b.checkpoint_offset(b.directions);
   in.checkpoints = static_cast<const T*>(b.checkpoints) + index * values + b.checkpoint_offset(d);

@@ -60,8 +60,7 @@ inline Cost cost_of(const Problem& p, const Plan& plan, const Limits& limits, Pa
   double all = 0, longest = 0;
   for (int d = 0; d < p.directions; ++d) {
     const Sweep s = p.sweep(d);
-    const int64_t piece = p.lines_of_run(d), pieces = (s.lines + piece - 1) / piece;
-    const int64_t run = plan.runs > 1 ? (pieces + plan.runs - 1) / plan.runs * piece : s.lines;
+    const int64_t run = plan.runs > 1 ? (p.piece_count(d) + plan.runs - 1) / plan.runs * p.lines_of_piece(d) : s.lines;
     const double lines = static_cast<double>(round_up(run, kLines)) * Segments(s.positions, plan.threads).count;
     all += lines;
     longest = std::max(longest, lines);

@@ -1,7 +1,7 @@
 // The forward kernel.
 //
 //   block   one plane (n, c), all its sweeps one after the other; or one sweep of it (plan.split), or a run of one
-//           sweep's lines where it starts anew on its way (restarts.h)
+//           sweep's lines where it starts anew on its way (Problem::run)
 //   warp w  positions 32 w .. 32 w + 31 of a line, or of a segment of it (segments.h)
 //   lane    one position: it follows the sweep from line to line
 //

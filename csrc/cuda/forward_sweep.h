@@ -36,9 +36,9 @@ SPN_DEVICE void fill_sweep(ForwardSweep<S>& in, const ForwardArgs& f, const Plan
   if (plan.split) d = static_cast<int>(task % f.directions);
 
   in.sweep = f.sweep(d);
-  const Run run(f, d, plan.runs, number);
-  in.first_line = run.first;
-  in.end_line = run.end;
+  const Run run = f.run(d, plan.runs, number);
+  in.first_line = static_cast<int>(run.first);
+  in.end_line = static_cast<int>(run.end);
   for (int tap = 0; tap < 3; ++tap) in.gates[tap] = static_cast<const S*>(f.gates) + f.gate_plane(n, d, tap, c) * plane;
   in.x = static_cast<const S*>(f.x) + index * plane;
   in.source = f.source ? static_cast<const S*>(f.source) + f.source_plane(n, d, c) * plane : nullptr;

@@ -62,7 +62,7 @@ struct Plan {
   int chunks;             // launches that a sweep's tiles are cut into; backward only: see parts.h
   int chunk;              // that this launch computes; launches go from the last to the first
   bool split;             // each sweep is a task of its own
-  int runs;               // that each sweep is cut into, tasks of their own: see restarts.h
+  int runs;               // that each sweep is cut into, tasks of their own: Problem::run
   int resident;           // arrays that stay in shared memory from sweep to sweep: see the pass's memory
   int resident_pitch;     // values from row to row of those, backward: see resident.h
   bool merges_narrow;     // forward: the running merge is kept in the tensors' dtype, in out itself
@@ -176,16 +176,6 @@ inline bool place(Plan& plan, const Problem& p, const Limits& limits, int stages
   return take(0);
 }
 
-// The most runs that a sweep of the problem can be cut into.
-inline int64_t most_runs(const Problem& p) {
-  int64_t most = 1;
-  for (int d = 0; d < p.directions; ++d) {
-    const int64_t piece = p.lines_of_run(d);
-    most = std::max(most, (p.sweep(d).lines + piece - 1) / piece);
-  }
-  return most;
-}
-
 // visit(share, split, runs, kept, stages) for each way to cut a pass whose blocks take `channels` channels:
 //
 //   share   what a block has of a multiprocessor
@@ -199,7 +189,7 @@ void for_plans(const Problem& p, const Limits& limits, int64_t channels, int mos
     if (split ? p.directions == 1 : p.directions > 1 && p.merge == Merge::none) continue;
     const bool alone = split || p.directions == 1;
     const int64_t sweeps = p.batch * p.channels / channels * (split ? p.directions : 1);
-    const int64_t enough = int64_t{limits.multiprocessors} * kMostTogether, most = alone ? most_runs(p) : 1;
+    const int64_t enough = int64_t{limits.multiprocessors} * kMostTogether, most = alone ? p.most_pieces() : 1;
     for (int64_t runs = 1;; runs = std::min(2 * runs, most)) {
       for (int together = 1; together <= kMostTogether; ++together) {
         // There are no more to share with.

@@ -1,8 +1,9 @@
-// Where a sweep starts anew on its way (restart_every): the lines of a tile that have no taps, and the runs of lines
-// that blocks may take apart.
+// Where a sweep starts anew on its way (restart_every): the lines of a tile that have no taps.
 #pragma once
 
-#include "plan.h"
+#include <type_traits>
+
+#include "segments.h"
 #include "simt.h"
 
 namespace spn {
@@ -25,19 +26,6 @@ SPN_DEVICE void with_starts(unsigned starts, F f) {
 #endif
   f(std::false_type{});
 }
-
-// Lines first .. end - 1 of sweep d, of which a task of `runs` for each sweep takes the `number`th run: none where the
-// sweep has fewer pieces. Each begins where the sweep starts anew and a tile begins.
-struct Run {
-  int first, end;
-
-  SPN_HD Run(const Problem& p, int d, int runs, int number) {
-    const int64_t lines = p.sweep(d).lines, piece = p.lines_of_run(d), pieces = (lines + piece - 1) / piece;
-    const int64_t last = pieces * (number + 1) / runs * piece;
-    first = static_cast<int>(pieces * number / runs * piece);
-    end = static_cast<int>(last < lines ? last : lines);
-  }
-};
 
 }  // namespace cuda
 }  // namespace spn

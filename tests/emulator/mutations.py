@@ -81,7 +81,7 @@ MUTATIONS = (
     Mutation("resident.h", "line < lines", "line <= lines", "a line beyond the map"),
     Mutation("merge.h", "k < parts", "k + 1 < parts", "a part of a sum forgotten"),
     Mutation("backward_sweep.h", "plan.chunks == 1", "true", "a chunk forgets what the one after it sends"),
-    Mutation("backward_sweep.h", "static_cast<int>(chunk.first)", "0", "a chunk takes those before it too"),
+    Mutation("backward_sweep.h", "plan.runs > 1 ? run.first : chunk.first", "0", "a chunk takes those before it too"),
     Mutation("parts.h", "s.line_stride < 0 ? s.lines - chunk.end : chunk.first", "chunk.first",
              "a mirrored sweep's parts lie elsewhere"),
     Mutation("backward_stage.h", "b.reads_hidden()", "true", "a checkpoint is read that nobody needs"),
