@@ -41,7 +41,9 @@ ALLOWED = {"tests/docs/test_words.py", "CONTRIBUTING.md"}
 
 
 def tracked(*suffixes):
-    files = [ROOT / name for name in ("README.md", "CHANGELOG.md", "Makefile", "setup.py", "build_kernels.py")]
+    files = [
+        ROOT / name for name in ("README.md", "CHANGELOG.md", "Makefile", "setup.py", "build_kernels.py")
+    ]
     files += [path for package in PACKAGES for path in (ROOT / package).rglob("*")]
     skipped = {"_build", "auto_gallery", "__pycache__", "results"}
     return [f for f in files if f.is_file() and f.suffix in suffixes and not skipped & set(f.parts)]
@@ -93,7 +95,14 @@ def test_prose_has_none_of_the_habits(suffix):
 
 
 @pytest.mark.parametrize(
-    "sentence", ["one launch a pass", "12 gates a pixel", "seconds a frame", "the picture's edges", "3.3 KB are to be had"]
+    "sentence",
+    [
+        "one launch a pass",
+        "12 gates a pixel",
+        "seconds a frame",
+        "the picture's edges",
+        "3.3 KB are to be had",
+    ],
 )
 def test_the_habits_are_found(sentence, tmp_path, monkeypatch):
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
