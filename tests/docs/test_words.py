@@ -1,4 +1,4 @@
-"""Prose avoids habits that make readers stop: CONTRIBUTING.md, "Writing". Prose is pages, docstrings, comments and messages."""
+"""Prose avoids habits that make readers stop (CONTRIBUTING.md, "Writing"): pages, docstrings, comments and messages."""
 
 import ast
 import io
@@ -94,16 +94,16 @@ def test_prose_has_none_of_the_habits(suffix):
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize(
-    "sentence",
-    [
-        "one launch a pass",
-        "12 gates a pixel",
-        "seconds a frame",
-        "the picture's edges",
-        "3.3 KB are to be had",
-    ],
+SENTENCES = (
+    "one launch a pass",
+    "12 gates a pixel",
+    "seconds a frame",
+    "the picture's edges",
+    "3.3 KB are to be had",
 )
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
 def test_the_habits_are_found(sentence, tmp_path, monkeypatch):
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     page = tmp_path / "page.md"
