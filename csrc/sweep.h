@@ -1,5 +1,5 @@
-// Directions: map the lines and positions of a sweep to the pixels of a plane (H, W) by signed strides. This is the
-// only file that knows left from right. All other code walks lines t and positions j.
+// Directions: a sweep maps its lines and positions to the pixels of a plane (H, W) by signed strides. This is the only
+// file that knows left from right. All other code walks lines t and positions j.
 #pragma once
 
 #include <cstdint>
