@@ -11,8 +11,8 @@ namespace spn {
 enum class DType : int { float32, float64, float16, bfloat16 };
 enum class Merge : int { none, max, mean, sum };
 
-// Training saves the hidden state of a sweep only at lines 16, 32, ...: these lines are the checkpoints. The backward
-// pass recomputes the lines between two checkpoints from the gates, which it has to read anyway.
+// Training saves only every 16th line of a sweep's hidden state (t = 15, 31, ...): the checkpoints. The backward pass
+// recomputes the lines between two checkpoints from the gates, which it has to read anyway.
 constexpr int64_t kCheckpointLines = 16;
 
 SPN_HD int64_t block_count(int64_t lines) {

@@ -11,7 +11,7 @@
 namespace spn {
 namespace SPN_CPU_CAPABILITY {
 
-// Run the adjoint of a run of sweep d over planes begin .. end - 1. `store(q, block, lines)` receives grad_x.
+// Compute the adjoint of one run of sweep d over planes begin .. end - 1. `store(q, block, lines)` receives grad_x.
 template <typename S, typename Inputs, typename Store>
 void backward_sweep(const BackwardArgs& b, Inputs& inputs, int64_t begin, int64_t end, int d, const Run& run,
                     Store store) {
@@ -104,7 +104,7 @@ class AddedPlanes {
   T* total_;
 };
 
-// The same for sets of planes, which lie side by side.
+// The same for sets of interleaved planes.
 template <typename S>
 class AddedSets {
  public:

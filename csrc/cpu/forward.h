@@ -2,7 +2,7 @@
 //
 // A task owns some planes. It walks each sweep in blocks of lines: it gathers the gates and the input of the block so
 // that positions are contiguous, steps through the lines, and writes the result back to its pixels. Small planes are
-// processed in sets that lie side by side (interleave.h), larger planes one by one.
+// processed in interleaved sets (interleave.h), larger planes one by one.
 //
 // If there are fewer tasks than threads, every sweep becomes a task with a separate plane. The planes are merged
 // afterwards in the order of the directions, so that results do not depend on the number of threads. A sweep that
@@ -87,7 +87,7 @@ class MergedPlanes {
   uint8_t* winner_;
 };
 
-// The same for sets of planes, which lie side by side.
+// The same for sets of interleaved planes.
 template <typename S>
 class MergedSets {
  public:

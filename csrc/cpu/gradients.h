@@ -88,8 +88,7 @@ class GateGradients<S, PlaneInputs<S>> {
   // Return whether the gradient of plane q is added to the gradient of the planes before it.
   bool adds(int64_t q) const { return !enters_group(b_.gate_size(), q, begin_); }
 
-  // If no other plane contributes to a gradient and the sweep's lines are rows of memory, it is written in place
-  // directly.
+  // If no other plane contributes to a gradient and the sweep's lines are rows of memory, it is written directly.
   TapLines<T> line(const Block& block, int64_t q, int64_t i) const {
     if (direct_) {
       const int64_t o = inputs_.sweep.offset(block.first + i, 0);
