@@ -1,7 +1,7 @@
-"""The build behind setup.py: which kernels, with which flags, and what happens where CUDA kernels cannot be built.
+"""Build configuration for setup.py: which kernels to build, with which flags, and how to handle failed CUDA builds.
 
-Where SPN_BUILD=auto leaves something out, the build says so in one line and keeps it in ``spn/_cuda.left_out``, which
-``spn.show_config()`` reads.
+If SPN_BUILD=auto skips CUDA kernels or architectures, the build prints one line that says why and stores it in
+``spn/_cuda.left_out``. ``spn.show_config()`` reads that file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 MODES = ("auto", "cpu", "cuda", "none")
 STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DPy_LIMITED_API=0x030A0000"]
-# GCC and Clang take them all: either ignores a "-Wno-" of the other.
+# GCC and Clang both accept all flags: each ignores a "-Wno-" flag that only the other knows.
 CPU_FLAGS = [
     "-O3",
     "-std=c++17",
@@ -29,18 +29,18 @@ CPU_FLAGS = [
     "-fvisibility=hidden",
     "-Wno-unknown-warning-option",
     "-Wno-psabi",
-    "-Wno-maybe-uninitialized",  # in the AVX-512 headers of gcc 12
-    "-Wno-pass-failed",  # Clang unrolls some loops that it is asked to vectorise
+    "-Wno-maybe-uninitialized",  # in the AVX-512 headers of GCC 12
+    "-Wno-pass-failed",  # Clang unrolls some loops instead of vectorising them
 ]
 CUDA_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
-LEFT_OUT = "_cuda.left_out"  # matches _cuda.*, as the library does
+LEFT_OUT = "_cuda.left_out"  # matches the pattern _cuda.*, like the library
 
 
 class CannotBuildCuda(Exception):
-    """Says why the CUDA kernels cannot be built and, in brackets, what helps."""
+    """The CUDA kernels cannot be built. The message says why and, in brackets, what to do."""
 
 
-# ---- What the environment asks for -----------------------------------------------------------------------------------
+# ---- Environment variables -------------------------------------------------------------------------------------------
 
 
 def build_mode() -> str:
@@ -53,7 +53,7 @@ def build_mode() -> str:
 
 
 def mode_on_windows(mode: str) -> str:
-    """torch builds extensions with MSVC there, which does not compile the kernels: they use GCC's vector types."""
+    """Return "none", or stop if kernels are required: MSVC, torch's compiler on Windows, lacks GCC's vector types."""
     reason = "MSVC does not compile them"
     if mode != "auto":
         raise SystemExit(f"SPN_BUILD={mode}: there are no kernels for Windows: {reason}; set SPN_BUILD=none")
@@ -62,7 +62,7 @@ def mode_on_windows(mode: str) -> str:
 
 
 def max_jobs() -> str:
-    jobs = os.environ.get("MAX_JOBS") or "0"  # 0: one a core
+    jobs = os.environ.get("MAX_JOBS") or "0"  # 0: one per core
     if not jobs.isdecimal():
         raise SystemExit(f"MAX_JOBS must be a whole number, got {jobs!r}")
     return jobs
@@ -83,7 +83,7 @@ def import_cpp_extension():
 
 
 def extensions(mode: str) -> list:
-    """The CPU kernels, then the CUDA kernels where torch and a toolkit for them are there at all."""
+    """Return the CPU extension and, if torch is a CUDA build and a toolkit exists, the CUDA extension."""
     if mode == "none":
         return []
     jobs = max_jobs()
@@ -102,7 +102,7 @@ def cuda_sources() -> list[str]:
 
 def cpu_extension():
     x86 = platform.machine().lower() in ("x86_64", "amd64")
-    # baseline comes first: should two copies of an inline function of a library meet, the linker keeps its copy.
+    # baseline comes first: if a library's inline function is compiled several times, the linker keeps the first copy.
     capabilities = ["baseline", "avx2", "avx512"] if x86 else ["baseline"]
     return import_cpp_extension().CppExtension(
         "spn._cpu",
@@ -120,7 +120,7 @@ def cuda_extension(jobs: str):
         cuda_sources(),
         extra_compile_args={
             "cxx": ["-O3", "-std=c++17", *STABLE_ABI],
-            # One file holds all kernels: without these, a single core would compile every architecture in turn.
+            # All kernels are in one file. Without --threads, a single core would compile all architectures in sequence.
             "nvcc": [
                 "-O3",
                 "-std=c++17",
@@ -135,7 +135,7 @@ def cuda_extension(jobs: str):
     )
 
 
-# ---- Whether torch, nvcc and the host compiler go together -----------------------------------------------------------
+# ---- Compatibility of torch, nvcc and the host compiler --------------------------------------------------------------
 
 
 def torch_cuda() -> str | None:
@@ -149,7 +149,7 @@ def brief(error: Exception) -> str:
 
 
 def ask(failure: str, *command: str, folder: str | None = None) -> str:
-    """What `command` prints. Where it fails, `failure` and its first line about an error are the reason."""
+    """Run `command` and return its output. If it fails, raise `failure` with the first error line of the output."""
     try:
         finished = subprocess.run(
             command,
@@ -170,7 +170,7 @@ def ask(failure: str, *command: str, folder: str | None = None) -> str:
 
 
 def find_nvcc() -> tuple[str, str]:
-    """The path of nvcc and its release, of torch's CUDA major version."""
+    """Return the path and the release of nvcc. Its CUDA major version must match torch."""
     import torch
 
     if torch_cuda() is None:
@@ -183,28 +183,28 @@ def find_nvcc() -> tuple[str, str]:
         raise CannotBuildCuda(f"{home} has no bin/nvcc (set CUDA_HOME)")
     release = re.search(r"release (\d+\.\d+)", ask(f"{nvcc} does not run", nvcc, "--version"))
     if release is None:
-        raise CannotBuildCuda(f"{nvcc} --version names no release (set CUDA_HOME)")
+        raise CannotBuildCuda(f"{nvcc} --version prints no release number (set CUDA_HOME)")
     major, torch_major = release[1].split(".")[0], torch_cuda().split(".")[0]
     if major != torch_major:
         raise CannotBuildCuda(
-            f"nvcc {release[1]} is of CUDA {major}, torch {torch.__version__} of CUDA {torch_major} "
-            f"(set CUDA_HOME to a toolkit of CUDA {torch_major})"
+            f"nvcc {release[1]} belongs to CUDA {major}, but torch {torch.__version__} was built for CUDA "
+            f"{torch_major} (set CUDA_HOME to a CUDA {torch_major} toolkit)"
         )
     return nvcc, release[1]
 
 
 def architecture_flags(nvcc: str, release: str) -> tuple[list[str], list[str]]:
-    """nvcc's flags for the architectures that it knows, and the names of those that it does not know.
+    """Return nvcc's flags for the architectures that it supports, and the names of the unsupported ones.
 
-    Where PTX goes with the architectures left out, the newest that remains gets it.
+    If an unsupported architecture was to include PTX, the newest supported one includes it instead.
     """
     wanted = os.environ.get("TORCH_CUDA_ARCH_LIST") or CUDA_ARCHITECTURES
     os.environ["TORCH_CUDA_ARCH_LIST"] = wanted
     try:
-        flags = import_cpp_extension()._get_cuda_arch_flags()  # knows names such as Hopper, and native
+        flags = import_cpp_extension()._get_cuda_arch_flags()  # also resolves names such as Hopper and native
     except Exception as error:
         raise CannotBuildCuda(
-            f"TORCH_CUDA_ARCH_LIST={wanted!r} means nothing to torch ({brief(error)})"
+            f"torch does not recognise TORCH_CUDA_ARCH_LIST={wanted!r} ({brief(error)})"
         ) from error
 
     listed = ask(f"nvcc {release} does not list its architectures", nvcc, "--list-gpu-arch")
@@ -213,7 +213,9 @@ def architecture_flags(nvcc: str, release: str) -> tuple[list[str], list[str]]:
     kept = [flag for flag in flags if number[flag] in known]
     lost = [flag for flag in flags if number[flag] not in known]
     if not kept:
-        raise CannotBuildCuda(f"nvcc {release} knows no architecture of {wanted} (set TORCH_CUDA_ARCH_LIST)")
+        raise CannotBuildCuda(
+            f"nvcc {release} supports no architecture in {wanted} (set TORCH_CUDA_ARCH_LIST)"
+        )
     if any("code=compute_" in flag for flag in lost):
         newest = max((number[flag] for flag in kept), key=int)
         kept.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
@@ -221,27 +223,27 @@ def architecture_flags(nvcc: str, release: str) -> tuple[list[str], list[str]]:
 
 
 def try_compiler(nvcc: str, release: str, flags: list[str]) -> None:
-    """Compiles an empty kernel as torch would: nvcc refuses some host compilers, and may lack its headers."""
+    """Compile an empty kernel as torch would: nvcc rejects some host compilers, and its headers may be missing."""
     compiler = os.environ.get("CC")
     host = [] if compiler is None else ["-ccbin", compiler]
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "empty.cu").write_text("#include <cuda_runtime.h>\n__global__ void empty() {}\n")
         ask(
-            f"nvcc {release} with {compiler or 'its default host compiler'} does not compile an empty kernel (CC and "
-            "CUDA_HOME choose them)",
+            f"nvcc {release} with {compiler or 'its default host compiler'} cannot compile an empty kernel (set CC or "
+            "CUDA_HOME)",
             *(nvcc, *flags, "--compiler-options", "-fPIC", *host, "-c", "empty.cu", "-o", "empty.o"),
             folder=folder,
         )
 
 
 def prepare_cuda(extension, mode: str) -> str | None:
-    """Gives the extension the architectures that nvcc knows. Says what is left out, if anything is."""
+    """Add the flags of the supported architectures to the extension. Return a note on skipped ones, or None."""
     if not cuda_sources():
         raise CannotBuildCuda("this source tree has no CUDA kernels")
     nvcc, release = find_nvcc()
     chosen_by_hand = bool(os.environ.get("TORCH_CUDA_ARCH_LIST"))
     flags, unknown = architecture_flags(nvcc, release)
-    without = f"{', '.join(unknown)}, which nvcc {release} does not know"
+    without = f"{', '.join(unknown)}, which nvcc {release} does not support"
     if unknown and chosen_by_hand and mode == "cuda":
         raise CannotBuildCuda(f"TORCH_CUDA_ARCH_LIST names {without}")
     options = extension.extra_compile_args["nvcc"]
@@ -254,7 +256,7 @@ def prepare_cuda(extension, mode: str) -> str | None:
 
 
 def remove(folder: Path, *names: str) -> None:
-    """Removes what an earlier build left of these libraries."""
+    """Remove the files that an earlier build left of these libraries."""
     for name in names:
         for stale in folder.glob(f"_{name}.*"):
             stale.unlink()
@@ -270,7 +272,7 @@ def require_compiler() -> None:
 
 
 class BuildKernels:
-    """Mixed into torch's BuildExtension: builds the CUDA kernels after the CPU kernels and apart, for they may fail."""
+    """Mixin for torch's BuildExtension. Builds the CUDA kernels separately, after the CPU kernels: they may fail."""
 
     mode: str
 
@@ -296,7 +298,7 @@ class BuildKernels:
         self.keep(left_out, built=bool(cuda))
 
     def build(self, extensions: list) -> None:
-        options = self.inplace, self.compiler  # run() changes both, and leaves them so where it fails
+        options = self.inplace, self.compiler  # run() changes both, and does not restore them if it fails
         self.extensions = extensions
         try:
             super().run()
@@ -305,13 +307,13 @@ class BuildKernels:
 
     def without_cuda(self, error: Exception) -> str:
         known = isinstance(error, CannotBuildCuda)
-        reason = str(error) if known else f"{brief(error)} (the output of the build says more)"
+        reason = str(error) if known else f"{brief(error)} (see the build output for details)"
         if self.mode == "cuda":
             raise SystemExit(f"SPN_BUILD=cuda: {reason}") from error
         return f"not built: {reason}"
 
     def keep(self, left_out: str | None, built: bool) -> None:
-        """Keeps what was left out beside the package's files, and nothing of an earlier build."""
+        """Store the note on skipped kernels next to the package's files, and remove what an earlier build left."""
         folders = [Path(self.build_lib, "spn")]
         if self.inplace:
             folders.append(Path(self.get_finalized_command("build_py").get_package_dir("spn")))

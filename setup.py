@@ -1,14 +1,14 @@
-"""Builds the kernels as stable-ABI libraries: one wheel serves every Python >= 3.10 and torch >= 2.11.
+"""Build the kernels as stable-ABI libraries: one wheel works with every Python >= 3.10 and torch >= 2.11.
 
-SPN_BUILD chooses what is built:
+SPN_BUILD selects what is built:
 
-    auto  (default) CPU kernels, and CUDA kernels if they can be built; a line says what was left out and why
+    auto  (default) CPU kernels, and CUDA kernels if they can be built; one line says what was skipped and why
     cpu   CPU kernels only
     cuda  CPU and CUDA kernels, or an error that says what is missing
-    none  pure Python: every operator runs on the PyTorch reference
+    none  pure Python: every operator runs on the PyTorch reference implementation
 
-No visible GPU is needed to build. TORCH_CUDA_ARCH_LIST overrides the CUDA architectures. build_kernels.py does the
-work.
+The build needs no visible GPU. TORCH_CUDA_ARCH_LIST overrides the CUDA architectures. The implementation is in
+build_kernels.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from setuptools import setup
 
-sys.path.insert(0, str(Path(__file__).parent))  # a build by pip does not look there
+sys.path.insert(0, str(Path(__file__).parent))  # pip does not add this folder to the path
 
 from build_kernels import build_mode, commands, extensions
 

@@ -1,4 +1,4 @@
-// What a propagation is given: shapes, options and plain pointers. Kernels see this and nothing of torch.
+// The input of a propagation: shapes, options and plain pointers. The kernels see these structs and no torch types.
 #pragma once
 
 #include <cstdint>
@@ -11,15 +11,15 @@ namespace spn {
 enum class DType : int { float32, float64, float16, bfloat16 };
 enum class Merge : int { none, max, mean, sum };
 
-// Training keeps line 16, 32, ... of each sweep's running state, not the whole state: the backward pass recomputes the
-// lines between two checkpoints from the gates that it has to read anyway.
+// Training saves only every 16th line of a sweep's hidden state (t = 15, 31, ...): the checkpoints. The backward pass
+// recomputes the lines between two checkpoints from the gates, which it has to read anyway.
 constexpr int64_t kCheckpointLines = 16;
 
 SPN_HD int64_t block_count(int64_t lines) {
   return (lines + kCheckpointLines - 1) / kCheckpointLines;
 }
 
-// Lines first .. end - 1 of a sweep.
+// A run: lines first .. end - 1 of a sweep.
 struct Run {
   int64_t first, end;
 };
@@ -33,22 +33,22 @@ struct Problem {
   int64_t batch, channels, height, width;
   int64_t gate_groups;        // G: channel c uses group c / (C / G)
   int64_t source_groups;      // G_s, 0 in SPN form
-  int64_t restart_every = 0;  // lines after which a sweep starts anew; 0: never
+  int64_t restart_every = 0;  // the sweep restarts after this many lines; 0: never
 
   SPN_HD int64_t plane() const { return height * width; }
   SPN_HD int64_t gate_size() const { return channels / gate_groups; }  // channels that share gates
   SPN_HD int64_t source_size() const { return source_groups ? channels / source_groups : 1; }
   SPN_HD Sweep sweep(int d) const { return make_sweep(static_cast<Direction>(first_direction + d), height, width); }
 
-  // Whether line t has no taps: V(t, j) is empty.
+  // Return whether line t has no taps, that is, V(t, j) is empty.
   SPN_HD bool starts_at(int64_t t) const { return t == 0 || (restart_every && t % restart_every == 0); }
 
-  // Sweep d in the smallest pieces that can be computed apart: each begins where the sweep starts anew and a block of
-  // lines between two checkpoints begins.
+  // Return the number of lines in the smallest piece of sweep d that can be computed independently. Each piece begins
+  // at a line that is both a restart and the first line after a checkpoint.
   SPN_HD int64_t lines_of_piece(int d) const {
     const int64_t lines = sweep(d).lines;
     if (restart_every == 0 || restart_every >= lines) return lines;
-    int64_t common = restart_every, rest = kCheckpointLines;  // of both numbers: Euclid
+    int64_t common = restart_every, rest = kCheckpointLines;  // greatest common divisor (Euclid)
     while (rest) {
       const int64_t next = common % rest;
       common = rest, rest = next;
@@ -68,14 +68,15 @@ struct Problem {
     }
     return most;
   }
-  // Of `count` runs of whole pieces, the one with this number; empty where the sweep has fewer pieces.
+  // Divide sweep d into `count` runs of whole pieces and return run `number`. It is empty if the sweep has fewer
+  // pieces.
   SPN_HD Run run(int d, int64_t count, int64_t number) const {
     const int64_t lines = sweep(d).lines, piece = lines_of_piece(d), pieces = piece_count(d);
     const int64_t end = pieces * (number + 1) / count * piece;
     return {pieces * number / count * piece, end < lines ? end : lines};
   }
 
-  // Values that the checkpoints of sweep d take, for one channel of one sample.
+  // Values in the checkpoints of sweep d, for one channel of one sample.
   SPN_HD int64_t checkpoint_values(int d) const {
     const Sweep s = sweep(d);
     return (block_count(s.lines) - 1) * s.positions;
@@ -100,23 +101,23 @@ struct ForwardArgs : Problem {
   const void* gates;   // (N, D, 3, G, H, W), raw
   const void* source;  // (N, D, G_s, H, W) or null
   void* out;           // (N, C, H, W), or (N, D, C, H, W) without a merge
-  uint8_t* winner;     // (N, C, H, W): which direction the maximum came from; null where it is not saved
-  void* checkpoints;   // (N, C, sum of checkpoint_values) in the state's dtype; null where they are not saved
+  uint8_t* winner;     // (N, C, H, W): the direction that gave the maximum; null if not saved
+  void* checkpoints;   // (N, C, sum of checkpoint_values) in the dtype of the hidden state; null if not saved
 };
 
 struct BackwardArgs : Problem {
-  const void* grad;  // as out
-  const void* x;     // read where reads_x()
+  const void* grad;  // shaped like out
+  const void* x;     // read if reads_x()
   const void* gates;
   const void* source;
   const uint8_t* winner;
-  const void* checkpoints;  // read where reads_hidden()
-  // Null where nobody asks for it.
+  const void* checkpoints;  // read if reads_hidden()
+  // Each of these is null if that gradient is not requested.
   void* grad_x;
   void* grad_gates;
   void* grad_source;
 
-  // dp_k = a (h_k - x) and dlambda = a x are for gates and source; dx depends on a and p alone.
+  // dp_k = a (h_k - x) and dlambda = a x need x and the hidden state; dx depends on a and p alone.
   SPN_HD bool reads_hidden() const { return grad_gates != nullptr; }
   SPN_HD bool reads_x() const { return grad_gates || grad_source; }
 };

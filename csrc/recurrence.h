@@ -1,7 +1,7 @@
-// The step of the recurrence and its adjoint, each under its equation: one truth for every backend.
+// One step of the recurrence and its adjoint, each under its equation. All backends share this single source of truth.
 //
-// Tap k = -1, 0, +1 of position j on line t points at position j + k of line t - 1. A tap that points outside the map
-// does not exist: its weight p is zero here, and the caller passes zero for the value it would have read.
+// Tap k = -1, 0, +1 of position j on line t reads position j + k of line t - 1. A tap that points outside the map does
+// not exist: its weight p is zero here, and the caller passes zero for the value that it would have read.
 #pragma once
 
 #include <cmath>
@@ -30,7 +30,7 @@ SPN_HD T magnitude(T value) {
   return std::fabs(value);
 }
 
-// value - sign(g) shared, without a product: g's sign bit changes that of `shared`.
+// Return value - sign(g) * shared without a multiplication: the sign bit of g flips the sign of `shared`.
 template <typename T>
 SPN_HD T minus_signed(T value, T g, T shared) {
   using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
@@ -44,9 +44,10 @@ SPN_HD T minus_signed(T value, T g, T shared) {
   return g == T(0) ? value : value - signed_shared;
 }
 
-// 1 / value, for value >= 1e-30 or NaN; 0 for infinity. On a GPU, of floats, within an ulp or two: the branches of a
-// division would keep the compiler from working on several lines at once. The device flushes subnormal results; no
-// float has a subnormal 4 / value.
+// Return 1 / value for value >= 1e-30 or NaN, and 0 for infinity. On a GPU, the result for float is accurate to one or
+// two ulp: an exact division contains branches, which would keep the compiler from interleaving several lines. The
+// device flushes subnormal results to zero, so it computes 4 / value, which is never subnormal for a float, and scales
+// that.
 template <typename T>
 SPN_HD T reciprocal(T value) {
 #ifdef __CUDA_ARCH__
@@ -59,10 +60,10 @@ SPN_HD T reciprocal(T value) {
   return T(1) / value;
 }
 
-// exp for value <= 0. On the host without a branch or a call, so that loops over it vectorise: with n the integer
-// nearest to value / ln 2, exp(value) = 2^n exp(r) where |r| <= ln 2 / 2, and exp(r) is its Taylor polynomial. Adding
-// and subtracting 1.5 * 2^mantissa rounds to n, and leaves n in the low bits, from where it is shifted into the
-// exponent.
+// exp(value) for value <= 0. The host version has no branch and no call, so that loops over it vectorise. Let n be the
+// integer nearest to value / ln 2. Then exp(value) = 2^n exp(r) with |r| <= ln 2 / 2, and a Taylor polynomial gives
+// exp(r). Adding and subtracting 1.5 * 2^mantissa rounds to n. The sum also holds n in its low bits; shifting them into
+// the exponent gives 2^n.
 template <int kDegree>
 constexpr double reciprocal_factorial() {
   double factorial = 1;
@@ -86,7 +87,7 @@ SPN_HD T exponential_by_series(T value) {
   value = value < lowest ? lowest : value;
   const T shifted = value * T(1.4426950408889634) + rounder;
   const T n = shifted - rounder;
-  const T r = (value - n * T(0.693145751953125)) - n * T(1.4286068203094172e-06);  // ln 2 in two parts
+  const T r = (value - n * T(0.693145751953125)) - n * T(1.4286068203094172e-06);  // ln 2, split into two parts
   const T sum = taylor_of_exponential<kDegree>(r, T(0));
   Bits bits;
   __builtin_memcpy(&bits, &shifted, sizeof(bits));
@@ -114,20 +115,20 @@ SPN_HD double exponential(double value) {
 
 // SPN form     h = (1 - sum_k p_k) x + sum_k p_k h_k = x + sum_k p_k (h_k - x)      (Liu et al. 2017, eq. 2)
 // source form  h = lambda x + sum_k p_k h_k
-// The second way to write the SPN form keeps a constant map constant to the last bit.
+// The code uses the second expression of the SPN form: it keeps a constant map constant to the last bit.
 template <bool kSource, typename T>
 SPN_HD T step(T x, T lambda, Taps<T> p, Taps<T> previous) {
   if (kSource) return lambda * x + dot(p, previous);
   return x + p.minus * (previous.minus - x) + p.zero * (previous.zero - x) + p.plus * (previous.plus - x);
 }
 
-// Where no tap exists.
+// The step on a line where no tap exists.
 template <bool kSource, typename T>
 SPN_HD T start(T x, T lambda) {
   return kSource ? lambda * x : x;
 }
 
-// With a = dL/dh(t, j), complete with what line t + 1 sends back:
+// The gradient of x, where a = dL/dh(t, j) already includes the contributions from line t + 1:
 // SPN form     dx = (1 - sum_k p_k) a = a - sum_k p_k a
 // source form  dx = lambda a,   dlambda = x a
 template <bool kSource, typename T>
@@ -135,9 +136,10 @@ SPN_HD T input_adjoint(T a, T lambda, Taps<T> p) {
   return kSource ? lambda * a : a - p.minus * a - p.zero * a - p.plus * a;
 }
 
+// The gradient of the weights:
 // SPN form     dp_k = a (h_k - x)
 // source form  dp_k = a h_k
-// The paper's eq. (4) prints the indices of h and the gate the other way round; gradcheck decides for this one.
+// Eq. (4) of the paper swaps the indices of h and the gate. gradcheck confirms the indices used here.
 template <bool kSource, typename T>
 SPN_HD Taps<T> gate_adjoint(T a, T x, Taps<T> previous, bool has_minus, bool has_plus) {
   const T base = kSource ? T(0) : x;
@@ -147,7 +149,8 @@ SPN_HD Taps<T> gate_adjoint(T a, T x, Taps<T> previous, bool has_minus, bool has
 
 // abs   p_k = g_k / max(1, sum |g|)       over all three taps; |p| sums to at most 1 (Gershgorin: the sweep is stable)
 // unit  p_k = g_k / max(sum |g|, 1e-4)    over all three taps
-// Finite gates whose sum overflows the state's dtype have p = 0. An infinite gate has p = NaN, finite ones beside it 0.
+// Finite gates whose sum overflows the dtype of the hidden state have p = 0. An infinite gate has p = NaN, and the
+// finite gates of the same pixel have p = 0.
 template <Normalize kMode, typename T>
 SPN_HD T absolute_floor() {
   return kMode == Normalize::abs ? T(1) : T(1e-4);
@@ -159,12 +162,13 @@ SPN_HD T absolute_sum(Taps<T> g) {
 }
 
 // sigmoid  p_k = s_k / sum_{V} s,   s_k = sigmoid(g_k)
-// The quotient does not change when every s is scaled: where all gates are so negative that sigmoid(g) ~ exp(g) nears
-// underflow, the largest is factored out and s_k = exp(g_k - max g). With s_k = n_k / d_k as fractions, where d is 1 to
-// 2, all taps together need one division: p_minus is n_minus d_zero d_plus over the sum of the three such products.
+// Scaling every s by the same factor does not change the quotient. If all gates are so negative that sigmoid(g) ~
+// exp(g) approaches underflow, the code factors out the largest and uses s_k = exp(g_k - max g). Each s_k is a fraction
+// n_k / d_k with d_k from 1 to 2, so that all taps together need only one division: p_minus is n_minus d_zero d_plus
+// divided by the sum of the three such products.
 template <typename T>
 struct Sigmoids {
-  Taps<T> n;           // of taps that do not exist: zero
+  Taps<T> n;           // zero for taps that do not exist
   Taps<T> complement;  // 1 - sigmoid(g_k) = complement_k / d_k
   Taps<T> d;
 };
@@ -173,7 +177,7 @@ template <typename T>
 SPN_HD void scaled_sigmoid(T g, T shift, T& n, T& complement, T& d) {
   const T u = g - shift;
   const T e = exponential(-magnitude(u));
-  // Right for shifted gates, too: their u is 0 at most, and there e = 1.
+  // This also holds for shifted gates: their u is at most 0, and e = 1 where it is 0.
   n = u < T(0) ? e : T(1);
   complement = u < T(0) ? T(1) : e;
   d = shift != T(0) ? T(1) : T(1) + e;
@@ -194,13 +198,13 @@ SPN_HD Sigmoids<T> sigmoids(Taps<T> g, bool has_minus, bool has_plus) {
   return s;
 }
 
-// Each tap's factor times the other taps' d.
+// Multiply the factor of each tap by the d of the other two taps.
 template <typename T>
 SPN_HD Taps<T> times_others(Taps<T> factor, Taps<T> d) {
   return {factor.minus * (d.zero * d.plus), factor.zero * (d.minus * d.plus), factor.plus * (d.minus * d.zero)};
 }
 
-// Raw gates g to weights p; p of a tap that does not exist is zero.
+// Convert raw gates g to weights p. The weight of a tap that does not exist is zero.
 template <Normalize kMode, typename T>
 SPN_HD Taps<T> normalize(Taps<T> g, bool has_minus, bool has_plus) {
   Taps<T> p = g;
@@ -219,8 +223,8 @@ SPN_HD Taps<T> normalize(Taps<T> g, bool has_minus, bool has_plus) {
   return {has_minus ? p.minus : T(0), p.zero, has_plus ? p.plus : T(0)};
 }
 
-// dL/dg from dL/dp, where dp of a tap that does not exist is zero:
-// abs, unit  dg_k = (dp_k - sign(g_k) sum_j p_j dp_j) / sum |g|   above the floor, dp_k / floor below it
+// Convert dL/dp to dL/dg; dp of a tap that does not exist is zero:
+// abs, unit  dg_k = (dp_k - sign(g_k) sum_j p_j dp_j) / sum |g|   if sum |g| is above the floor, else dp_k / floor
 // sigmoid    dg_k = p_k (1 - sigmoid(g_k)) (dp_k - sum_j p_j dp_j)
 template <Normalize kMode, typename T>
 SPN_HD Taps<T> normalize_adjoint(Taps<T> g, Taps<T> p, Taps<T> dp, bool has_minus, bool has_plus) {

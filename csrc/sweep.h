@@ -1,5 +1,5 @@
-// Directions: maps a plane (H, W) to lines x positions by signed strides.
-// The only file that knows left from right; everything else walks lines t and positions j.
+// Directions: a sweep maps its lines and positions to the pixels of a plane (H, W) by signed strides. This is the only
+// file that knows left from right. All other code walks lines t and positions j.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +15,10 @@ namespace spn {
 enum class Direction : int { left_to_right, right_to_left, top_to_bottom, bottom_to_top };
 constexpr int kDirections = 4;
 
-// Pixel (t, j) of a sweep lies at origin + t * line_stride + j * position_stride of a contiguous plane.
+// Pixel (t, j) of a sweep lies at origin + t * line_stride + j * position_stride in a contiguous plane.
 struct Sweep {
-  int64_t lines;      // T, along the sweep
-  int64_t positions;  // M, across it
+  int64_t lines;      // T: steps along the sweep
+  int64_t positions;  // M: pixels of one line, across the sweep
   int64_t line_stride;
   int64_t position_stride;
   int64_t origin;
@@ -26,7 +26,7 @@ struct Sweep {
   SPN_HD int64_t offset(int64_t t, int64_t j) const { return origin + t * line_stride + j * position_stride; }
 };
 
-// Of planes whose rows begin `pitch` values apart.
+// The sweep over planes whose rows begin `pitch` values apart.
 SPN_HD Sweep make_sweep(Direction direction, int64_t height, int64_t width, int64_t pitch) {
   switch (direction) {
     case Direction::left_to_right: return {width, height, 1, pitch, 0};

@@ -1,16 +1,18 @@
-// The torch side of the operators, shared by every backend: schemas' arguments in, the structs of problem.h out.
+// The torch side of the operators, shared by all backends: converts the arguments of the schemas to the structs of
+// problem.h.
 //
 //   propagate(Tensor x, Tensor gates, Tensor? source, str direction, str normalize, str merge,
-//             bool save_winner, bool save_checkpoints, int restart_every=0) -> (Tensor out, Tensor winner, Tensor
-//             checkpoints)
+//             bool save_winner, bool save_checkpoints, int restart_every=0)
+//       -> (Tensor out, Tensor winner, Tensor checkpoints)
 //   propagate_backward(Tensor grad, Tensor x, Tensor gates, Tensor? source, Tensor winner, Tensor checkpoints,
 //                      str direction, str normalize, str merge, bool for_x, bool for_gates, bool for_source,
 //                      int restart_every=0)
 //       -> (Tensor grad_x, Tensor grad_gates, Tensor grad_source)
 //
-// Results that nobody asks for are empty.
+// Results that are not requested are empty tensors.
 //
-// spn/_ops.py defines the schemas and spn/functional.py validates: here a wrong value is a bug of ours.
+// spn/_ops.py defines the schemas and spn/functional.py validates the arguments. A wrong value that arrives here is a
+// bug in spn.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -77,18 +79,18 @@ inline Problem make_problem(const Tensor& x, const Tensor& gates, const std::opt
   STD_TORCH_CHECK(restart_every >= 0, "restart_every must be at least 1 line, or 0 for none");
   STD_TORCH_CHECK(gates.size(0) == p.batch && gates.size(1) == p.directions && gates.size(2) == 3 &&
                       p.channels % p.gate_groups == 0 && gates.size(4) == p.height && gates.size(5) == p.width,
-                  "gates do not fit x");
-  STD_TORCH_CHECK(gates.scalar_type() == x.scalar_type(), "gates and x differ in dtype");
+                  "the shape of gates does not match x");
+  STD_TORCH_CHECK(gates.scalar_type() == x.scalar_type(), "gates and x must have the same dtype");
   if (source) {
     STD_TORCH_CHECK(source->dim() == 5 && source->size(0) == p.batch && source->size(1) == p.directions &&
                         p.channels % p.source_groups == 0 && source->size(3) == p.height &&
                         source->size(4) == p.width && source->scalar_type() == x.scalar_type(),
-                    "source does not fit x");
+                    "the shape or dtype of source does not match x");
   }
   return p;
 }
 
-// The kernels read contiguous arrays; a tensor that is one already is used where it lies.
+// The kernels read contiguous arrays. A tensor that is already contiguous is not copied.
 inline Tensor as_contiguous(const Tensor& t) {
   return t.is_contiguous() ? t : torch::stable::contiguous(t);
 }
@@ -147,10 +149,12 @@ struct BackwardCall {
         winner(as_contiguous(winner_)),
         checkpoints(as_contiguous(checkpoints_)) {
     static_cast<Problem&>(args) = make_problem(x, gates, source, direction, normalize, merge, restart_every);
-    STD_TORCH_CHECK(source || !for_source, "there is no source to compute a gradient for");
+    STD_TORCH_CHECK(source || !for_source, "the gradient of source was requested, but source is None");
     const int64_t saved = args.batch * args.channels * args.checkpoint_offset(args.directions);
-    STD_TORCH_CHECK(!for_gates || checkpoints.numel() == saved, "the gradient of gates needs the checkpoints");
-    STD_TORCH_CHECK(args.merge != Merge::max || winner.numel() == x.numel(), "a gradient of the maximum needs winner");
+    STD_TORCH_CHECK(!for_gates || checkpoints.numel() == saved,
+                    "the gradient of gates needs the checkpoints of the forward pass");
+    STD_TORCH_CHECK(args.merge != Merge::max || winner.numel() == x.numel(),
+                    "the gradient of a maximum needs winner of the forward pass");
     args.grad_x = allocate(for_x, x, grad_x);
     args.grad_gates = allocate(for_gates, gates, grad_gates);
     args.grad_source = allocate(for_source, source ? *source : x, grad_source);
@@ -165,7 +169,8 @@ struct BackwardCall {
   std::tuple<Tensor, Tensor, Tensor> results() const { return {grad_x, grad_gates, grad_source}; }
 
  private:
-  // The gradient of `input` and where it is written; empty and null where it is not wanted.
+  // Allocate the gradient of `input` and return its data pointer. If it is not wanted, leave the tensor empty and
+  // return null.
   static void* allocate(bool wanted, const Tensor& input, Tensor& grad) {
     grad = wanted ? torch::stable::new_empty(input, input.sizes())
                   : torch::stable::new_empty(input, std::vector<int64_t>{0});

@@ -1,4 +1,4 @@
-"""One seed and one hypothesis profile for every test, and what the tests of the CUDA kernels run on."""
+"""Set the seed and the hypothesis profile of all tests, and report the device of the CUDA tests."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-# The same examples on every run; `--hypothesis-profile explore` draws new ones, `few` is for what repeats other tests.
+# The default draws the same examples on every run. `--hypothesis-profile explore` draws new ones; `few` is for runs
+# that repeat other tests.
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=40)
 settings.register_profile("few", deadline=None, derandomize=True, max_examples=10)
 settings.register_profile("explore", deadline=None, max_examples=200)

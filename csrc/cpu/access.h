@@ -1,4 +1,4 @@
-// What happens to a value on its way between a plane and a line: each kind of access, one value or a vector at a time.
+// How a value is read from or written to a plane: each kind of access, for one value or one vector at a time.
 #pragma once
 
 #include "../problem.h"
@@ -26,7 +26,7 @@ struct ReadScaled {
   SPN_HD void prefetch(int64_t o) const { prefetch_far(plane + o); }
 };
 
-// The gradient of a maximum goes to the direction that won.
+// The gradient of a maximum goes to the selected direction.
 template <typename S, typename T>
 struct ReadWhereWinner {
   const S* plane;
@@ -54,7 +54,7 @@ struct Assign {
   SPN_HD void prefetch(int64_t) const {}
 };
 
-// Assign, past the caches: for results too large to stay in them. Rows begin with a cache line.
+// Like Assign, but writes past the caches, for results too large to stay in them. Rows must begin with a cache line.
 template <typename T>
 struct Stream {
   T* plane;
@@ -74,7 +74,8 @@ struct Add {
   SPN_HD void prefetch(int64_t o) const { prefetch_far(plane + o); }
 };
 
-// A later direction wins only if it is larger: a tie stays with the first. NaN beats every number, as in torch.max.
+// A later direction replaces the maximum only if its value is larger, so that a tie stays with the first direction. NaN
+// counts as larger than every number, as in torch.max.
 template <typename V>
 SPN_HD auto beats(V value, V best) {
   return (value > best) | ((value != value) & (best == best));
@@ -116,7 +117,7 @@ struct MaximumWithWinner {
   }
 };
 
-// write(i, values[i])
+// Call write(i, values[i]) for every i.
 template <typename T, typename Write>
 SPN_HD void write_values(const T* __restrict values, int64_t count, Write write) {
   constexpr int n = kLanes<T>;
@@ -135,7 +136,7 @@ T merge_scale(const Problem& problem) {
   return problem.merge == Merge::mean ? T(1) / T(problem.directions) : T(1);
 }
 
-// Hands `visit` the access that merges sweep d into `plane`; the first sweep to arrive finds the plane unwritten.
+// Pass `visit` the access that merges sweep d into `plane`. The first sweep assigns, because the plane is unwritten.
 template <typename T, typename Visit>
 SPN_HD void with_merge(const Problem& problem, int d, T* plane, uint8_t* winner, Visit visit) {
   if (d == 0) {

@@ -1,4 +1,4 @@
-// AVX2 with FMA: 8 floats at a time.
+// The kernels for AVX2 with FMA: 8 floats per vector.
 #include "includes.h"
 
 #ifdef __clang__

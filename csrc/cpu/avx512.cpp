@@ -1,4 +1,4 @@
-// AVX-512: 16 floats at a time.
+// The kernels for AVX-512: 16 floats per vector.
 #include "includes.h"
 
 #ifdef __clang__

@@ -1,7 +1,7 @@
-// The backward pass over whole planes: every sweep's blocks from the last to the first, each recomputed from its
-// checkpoint. Sets of planes and separate planes are those of forward.h, but a task owns whole groups of planes,
-// because gradients of shared gates add up over them. A gradient that is not wanted costs nothing; where that is the
-// gates', the hidden lines need not be recomputed.
+// The backward pass over whole planes. It walks the blocks of every sweep from the last to the first and recomputes
+// each block from its checkpoint. Sets of planes and separate planes work as in forward.h, but a task owns whole groups
+// of planes, because gradients of shared gates are sums over a group. A gradient that is not requested costs nothing.
+// Without the gradient of the gates, the hidden lines need not be recomputed.
 #pragma once
 
 #include "gradients.h"
@@ -11,7 +11,7 @@
 namespace spn {
 namespace SPN_CPU_CAPABILITY {
 
-// The adjoint of a run of sweep d over planes begin .. end - 1; `store(q, block, lines)` takes grad_x.
+// Compute the adjoint of one run of sweep d over planes begin .. end - 1. `store(q, block, lines)` receives grad_x.
 template <typename S, typename Inputs, typename Store>
 void backward_sweep(const BackwardArgs& b, Inputs& inputs, int64_t begin, int64_t end, int d, const Run& run,
                     Store store) {
@@ -43,7 +43,7 @@ void backward_sweep(const BackwardArgs& b, Inputs& inputs, int64_t begin, int64_
       inputs.gather(block, q);
       with_result_gradient<S>(b, d, [&](auto access_of) { inputs.gather_by(block, q, access_of, grads); });
 
-      // Line i needs h of the line before it: the checkpoint, then the lines recomputed from it.
+      // Line i needs h of the previous line: the checkpoint, or a line recomputed from it.
       if (!b.starts_at(t0) && b.reads_hidden()) {
         const T* saved = checkpoints + q * checkpoint_stride + (t0 / kCheckpointLines - 1) * s.positions;
         inputs.load_line(saved, q, checkpoint_stride, entering);
@@ -68,7 +68,8 @@ void backward_sweep(const BackwardArgs& b, Inputs& inputs, int64_t begin, int64_
   }
 }
 
-// Where the sweeps' shares of grad_x add up: in grad_x itself, or in scratch where it is of a narrower dtype.
+// Adds up the contributions of the sweeps to grad_x: in grad_x itself, or in scratch if the dtype of grad_x is narrower
+// than the hidden state.
 template <typename S>
 class AddedPlanes {
  public:
@@ -103,7 +104,7 @@ class AddedPlanes {
   T* total_;
 };
 
-// Where those of sets of planes do: side by side.
+// The same for sets of interleaved planes.
 template <typename S>
 class AddedSets {
  public:
@@ -146,7 +147,7 @@ void backward_added(const BackwardArgs& b, int64_t begin, int64_t end) {
   added.finish();
 }
 
-// A run of one sweep by itself: its share of grad_x, if that is wanted, into the planes at plane_of(q).
+// Compute a run of one sweep on its own. Its contribution to grad_x, if requested, goes to the planes at plane_of(q).
 template <typename S, typename Inputs, typename PlaneOf>
 void backward_apart(const BackwardArgs& b, int64_t begin, int64_t end, int d, const Run& run, PlaneOf plane_of) {
   Inputs inputs(b, Inputs::planes_of(b, b.reads_x() ? b.x : nullptr, begin, end), b.gates, b.source, begin, end, d);
@@ -154,7 +155,7 @@ void backward_apart(const BackwardArgs& b, int64_t begin, int64_t end, int d, co
                     [&](int64_t q, const Block& block, const auto* lines) { inputs.put(block, q, lines, plane_of); });
 }
 
-// Values begin .. end - 1 of grad_x, from the sweeps' separate planes, in the order of the directions.
+// Add up values begin .. end - 1 of grad_x from the separate planes of the sweeps, in the order of the directions.
 template <typename S>
 void add_separate(const BackwardArgs& b, const void* separate, int64_t begin, int64_t end) {
   using T = StateOf<S>;
@@ -167,7 +168,7 @@ void add_separate(const BackwardArgs& b, const void* separate, int64_t begin, in
   }
 }
 
-// `separate` is null, or (D, N, C, H, W) in the state's dtype; it is there for grad_x alone.
+// `separate` is null, or (D, N, C, H, W) in the dtype of the hidden state. It is only used for grad_x.
 template <typename S, typename Added>
 void backward(const BackwardArgs& b, const PlaneTasks& tasks, void* separate) {
   using T = StateOf<S>;
@@ -183,7 +184,7 @@ void backward(const BackwardArgs& b, const PlaneTasks& tasks, void* separate) {
       backward_apart<S, Inputs>(b, begin, end, d, run, [&](int64_t q) { return planes + q * plane; });
     };
     if constexpr (!kSets) {
-      if (!separate) return into(static_cast<S*>(b.grad_x));  // the only sweep's
+      if (!separate) return into(static_cast<S*>(b.grad_x));  // there is only one sweep
     }
     into(static_cast<T*>(separate) + d * size);
   });

@@ -1,4 +1,4 @@
-// The instruction set every machine of the platform has.
+// The kernels for the baseline instruction set, which every machine of the platform supports.
 #include "includes.h"
 
 #define SPN_CPU_CAPABILITY baseline

@@ -1,5 +1,5 @@
-// Compiles the kernels for one instruction set. The including file has set SPN_CPU_CAPABILITY, the namespace, and
-// SPN_VECTOR_BYTES, and has included the standard library before it changed the target.
+// Compiles the kernels for one instruction set. The including file defines SPN_CPU_CAPABILITY (the namespace) and
+// SPN_VECTOR_BYTES. It includes the standard library before it changes the target.
 #include "backward.h"
 #include "forward.h"
 #include "propagate.h"

@@ -1,12 +1,12 @@
 // The forward pass over whole planes.
 //
-// A task owns some planes. It walks each sweep in blocks of lines: gather the block's gates and input so that positions
-// are contiguous, step through the lines, put the result where it belongs. Small planes are worked on in sets that lie
-// side by side (interleave.h), others one by one.
+// A task owns some planes. It walks each sweep in blocks of lines: it gathers the gates and the input of the block so
+// that positions are contiguous, steps through the lines, and writes the result back to its pixels. Small planes are
+// processed in interleaved sets (interleave.h), larger planes one by one.
 //
-// Where there are fewer tasks than threads, every sweep becomes a task of its own with a plane of its own, and the
-// planes are merged afterwards in the order of the directions: results do not depend on the number of threads. A sweep
-// that starts anew on the way (restart_every) becomes several tasks, if there are few.
+// If there are fewer tasks than threads, every sweep becomes a task with a separate plane. The planes are merged
+// afterwards in the order of the directions, so that results do not depend on the number of threads. A sweep that
+// restarts (restart_every) is divided into several tasks if there are few.
 #pragma once
 
 #include "planes.h"
@@ -15,7 +15,7 @@
 namespace spn {
 namespace SPN_CPU_CAPABILITY {
 
-// A run of sweep d over planes begin .. end - 1; `store(q, block, lines)` takes each finished block.
+// Compute a run of sweep d over planes begin .. end - 1. `store(q, block, lines)` receives each finished block.
 template <typename Inputs, typename Store>
 void forward_sweep(const ForwardArgs& f, Inputs& inputs, int64_t begin, int64_t end, int d, const Run& run,
                    Store store) {
@@ -51,8 +51,8 @@ void forward_sweep(const ForwardArgs& f, Inputs& inputs, int64_t begin, int64_t 
   }
 }
 
-// Where the sweeps of planes meet: in the result itself, or in scratch where it is of a narrower dtype, so that they
-// merge in the state's precision and are rounded once.
+// Merges the sweeps of planes: in the result itself, or in scratch if the result has a narrower dtype than the hidden
+// state. The sweeps are thus merged in the precision of the hidden state and rounded once.
 template <typename S>
 class MergedPlanes {
  public:
@@ -87,7 +87,7 @@ class MergedPlanes {
   uint8_t* winner_;
 };
 
-// Where those of sets of planes meet: side by side.
+// The same for sets of interleaved planes.
 template <typename S>
 class MergedSets {
  public:
@@ -133,7 +133,7 @@ void forward_merged(const ForwardArgs& f, int64_t begin, int64_t end) {
   merged.finish();
 }
 
-// A run of one sweep, into the planes at plane_of(q).
+// Compute a run of one sweep into the planes at plane_of(q).
 template <typename Inputs, typename PlaneOf>
 void forward_apart(const ForwardArgs& f, int64_t begin, int64_t end, int d, const Run& run, PlaneOf plane_of) {
   const auto x = Inputs::planes_of(f, f.x, begin, end);
@@ -142,7 +142,7 @@ void forward_apart(const ForwardArgs& f, int64_t begin, int64_t end, int d, cons
                 [&](int64_t q, const Block& block, const auto* lines) { inputs.put(block, q, lines, plane_of); });
 }
 
-// Values begin .. end - 1 of the merged map, from the sweeps' separate planes, in the order of the directions.
+// Merge values begin .. end - 1 from the separate planes of the sweeps, in the order of the directions.
 template <typename S>
 void merge_separate(const ForwardArgs& f, const void* separate, int64_t begin, int64_t end) {
   using T = StateOf<S>;
@@ -158,7 +158,7 @@ void merge_separate(const ForwardArgs& f, const void* separate, int64_t begin, i
   if constexpr (!std::is_same_v<S, T>) round_values(merged, count, out);
 }
 
-// `separate` is null, or (D, N, C, H, W) in the state's dtype.
+// `separate` is null, or (D, N, C, H, W) in the dtype of the hidden state.
 template <typename S, typename Merged>
 void forward(const ForwardArgs& f, const PlaneTasks& tasks, void* separate) {
   using Inputs = typename Merged::Inputs;

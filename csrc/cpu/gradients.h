@@ -1,4 +1,4 @@
-// Where the adjoint of a sweep reads the result's gradient, and where the gradients of gates and source go: sums over
+// Reads the gradient of the result for the adjoint of a sweep, and writes the gradients of gates and source: sums over
 // the planes that share them.
 #pragma once
 
@@ -7,7 +7,7 @@
 namespace spn {
 namespace SPN_CPU_CAPABILITY {
 
-// Hands `visit` a function from plane q to the access that reads dL/dh of sweep d there.
+// Pass `visit` a function that maps plane q to the access that reads dL/dh of sweep d.
 template <typename S, typename Visit>
 void with_result_gradient(const BackwardArgs& b, int d, Visit visit) {
   using T = StateOf<S>;
@@ -27,15 +27,15 @@ void with_result_gradient(const BackwardArgs& b, int d, Visit visit) {
   }
 }
 
-// Lines of the source's gradient, and their sum over the planes in a row that share the source.
+// Lines of the gradient of the source, and their sum over the consecutive planes that share the source.
 template <typename T>
 struct SharedGradient {
-  T* lines;  // of the planes at hand
+  T* lines;  // of the current planes
 
   SharedGradient(Slot slot, Slot total, int64_t size)
       : lines(scratch<T>(slot, size)), total_slot_(total), size_(size) {}
 
-  // Takes the lines in; the group's sum once its last planes are in, null before.
+  // Add the current lines. Return the sum of the group after its last planes, and null before.
   T* add(bool first, bool last) {
     if (first && last) return lines;
     T* total = scratch<T>(total_slot_, size_);
@@ -57,10 +57,10 @@ class GateGradients;
 template <typename S, typename Inputs>
 class SourceGradients;
 
-// Whether the gates' gradients are better written past the caches: they are most of what this pass writes.
+// Return whether to write the gradients of the gates past the caches. They are most of what this pass writes.
 template <typename S>
 bool streams_gate_gradients(const BackwardArgs& b) {
-  constexpr int64_t kLargest = int64_t{16} << 20;  // bytes that may well stay in the caches
+  constexpr int64_t kLargest = int64_t{16} << 20;  // bytes that probably stay in the caches
   const int64_t planes = b.batch * b.directions * 3 * b.gate_groups;
   const bool whole_lines =
       b.width % kLanes<S> == 0 && reinterpret_cast<uintptr_t>(b.grad_gates) % SPN_VECTOR_BYTES == 0;
@@ -85,10 +85,10 @@ class GateGradients<S, PlaneInputs<S>> {
         direct_(b.grad_gates && !streams_ && std::is_same_v<S, T> && inputs.sweep.position_stride == 1 &&
                 b.gate_size() == 1) {}
 
-  // Whether plane q's gradient is to be added to that of the planes before it.
+  // Return whether the gradient of plane q is added to the gradient of the planes before it.
   bool adds(int64_t q) const { return !enters_group(b_.gate_size(), q, begin_); }
 
-  // A gradient that no other plane adds to goes where it belongs at once, if that is laid out like a line.
+  // If no other plane contributes to a gradient and the sweep's lines are rows of memory, it is written directly.
   TapLines<T> line(const Block& block, int64_t q, int64_t i) const {
     if (direct_) {
       const int64_t o = inputs_.sweep.offset(block.first + i, 0);
@@ -156,7 +156,7 @@ class SourceGradients<S, PlaneInputs<S>> {
   SharedGradient<T> shared_;
 };
 
-// Sums over the lanes of a set, which all share what the lines of vectors are the gradient of.
+// Return sums over the lanes of a set. All lanes share the array that the vectors are the gradient of.
 template <typename T>
 T* sums_of_lanes(const T* vectors, int64_t positions, Slot slot) {
   T* lines = scratch<T>(slot, positions);

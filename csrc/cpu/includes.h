@@ -1,5 +1,5 @@
-// Everything of the standard library and torch that the kernels use, included before a file changes its target, so that
-// no inline function of a library is compiled for an instruction set the machine may lack.
+// All headers of the standard library and torch that the kernels use. They are included before a file changes its
+// target, so that no inline function of a library is compiled for an instruction set that the machine may lack.
 #pragma once
 
 #include <torch/headeronly/util/BFloat16.h>

@@ -1,6 +1,6 @@
-// Planes side by side, for maps so small that their lines would leave lanes of a register empty: vector i of an
-// interleaved plane holds pixel i of kLanes planes. A step works on whole vectors in every direction, and the
-// neighbours of a position are whole vectors, too.
+// Interleaved planes, for maps whose lines are too short to fill the lanes of a register. Vector i of an interleaved
+// plane holds pixel i of kLanes planes. A step works on whole vectors in every direction, and the neighbours of a
+// position are whole vectors, too.
 #pragma once
 
 #include "access.h"
@@ -9,21 +9,21 @@
 namespace spn {
 namespace SPN_CPU_CAPABILITY {
 
-// Which vectors the pixels of a rectangle go to, row after row.
+// Maps the pixels of a rectangle, row by row, to vectors.
 struct Window {
-  int64_t first, rows, columns;  // its first pixel, in a plane whose rows are `pitch` long
+  int64_t first, rows, columns;  // first: offset of its first pixel in a plane with rows of `pitch` pixels
   int64_t pitch;
-  int64_t vector, row_step, column_step;  // that pixel's vector; from a pixel to the next one
+  int64_t vector, row_step, column_step;  // the vector of that pixel; steps to the next row and column
 
   int64_t pixels() const { return rows * columns; }
 };
 
-// A plane as one row, pixel i to vector i.
+// A whole plane as one row: pixel i maps to vector i.
 inline Window row_of(int64_t pixels) {
   return {0, 1, pixels, pixels, 0, pixels, 1};
 }
 
-// The block's lines as `positions` vectors each, in the order of the sweep.
+// The lines of a block, with `positions` vectors each, in the order of the sweep.
 inline Window window_of(const Sweep& s, const Block& b) {
   const Strip strip(s, b);
   const int64_t step = s.line_stride > 0 ? s.positions : -s.positions;
@@ -32,7 +32,7 @@ inline Window window_of(const Sweep& s, const Block& b) {
   return {strip.offset, s.positions, b.count, s.position_stride, vector, 1, step};
 }
 
-// The vectors of a window's pixels, one after the other.
+// Iterates over the vectors of the pixels of a window.
 class VectorsOf {
  public:
   explicit VectorsOf(const Window& w)
@@ -56,14 +56,14 @@ class VectorsOf {
   int64_t vector_, column_step_, to_next_row_, columns_, left_;
 };
 
-// Calls f(pixel, count) for runs of neighbouring pixels: the whole window where it is as wide as the plane.
+// Call f(pixel, count) for runs of consecutive pixels. If the window is as wide as the plane, it is a single run.
 template <typename F>
 SPN_HD void for_runs(const Window& w, F f) {
   if (w.columns == w.pitch) return f(w.first, w.pixels());
   for (int64_t r = 0; r < w.rows; ++r) f(w.first + r * w.pitch, w.columns);
 }
 
-// An access for every lane.
+// Create one access per lane.
 template <typename T, typename Make>
 SPN_HD auto per_lane(Make make) {
   struct {
@@ -73,13 +73,13 @@ SPN_HD auto per_lane(Make make) {
   return accesses;
 }
 
-// A value of `from` in every lane of a vector.
+// Copy each value of `from` to all lanes of a vector.
 template <typename T>
 SPN_HD void spread(const T* __restrict from, int64_t count, T* __restrict to) {
   for (int64_t j = 0; j < count; ++j) store_as(to + j * kLanes<T>, Vector<T>{} + from[j]);
 }
 
-// to[j] = the sum over the lanes of vector j.
+// Set to[j] to the sum over the lanes of vector j.
 template <typename T>
 SPN_HD void sum_lanes(const T* __restrict from, int64_t count, T* __restrict to) {
   constexpr int n = kLanes<T>;
@@ -101,8 +101,8 @@ SPN_HD void sum_lanes(const T* __restrict from, int64_t count, T* __restrict to)
   }
 }
 
-// A row of a tile is a lane's kLanes neighbouring pixels, zeros for lanes from `count` on and for pixels from `pixels`
-// on.
+// Load a tile. Each row holds kLanes consecutive pixels of one lane. It is zero for lanes from `count` on and for
+// pixels from `pixels` on.
 template <typename T, typename Read>
 SPN_HD void load_tile(const Read* read, int64_t count, int64_t offset, int64_t pixels, Vector<T> (&tile)[kLanes<T>]) {
   constexpr int n = kLanes<T>;
@@ -117,8 +117,8 @@ SPN_HD void load_tile(const Read* read, int64_t count, int64_t offset, int64_t p
   }
 }
 
-// to[vector * kLanes + l] = read[l](pixel), zero for lanes from `count` on. Planes have `plane` pixels. What the next
-// call reads lies `ahead` pixels further: asked for early.
+// Set to[vector * kLanes + l] = read[l](pixel), and zero for lanes from `count` on. Planes have `plane` pixels. The
+// pixels of the next call lie `ahead` pixels further and are prefetched.
 template <typename T, typename Read>
 __attribute__((noinline)) void interleave(const Window& w, int64_t plane, const Read* read, int64_t count,
                                           int64_t ahead, T* to) {
@@ -143,7 +143,7 @@ __attribute__((noinline)) void interleave(const Window& w, int64_t plane, const 
   });
 }
 
-// A lane's neighbouring pixels from the rows of a tile. Where `size` lanes share a plane, their sum.
+// Store consecutive pixels of each lane from the rows of a tile. If `size` lanes share a plane, store their sum.
 template <typename T, typename Write>
 SPN_HD void store_tile(Vector<T> (&tile)[kLanes<T>], const Write* write, int64_t count, int64_t size, int64_t offset,
                        int64_t pixels) {
@@ -164,8 +164,8 @@ SPN_HD void store_tile(Vector<T> (&tile)[kLanes<T>], const Write* write, int64_t
   }
 }
 
-// write[l](pixel, from[vector * kLanes + l]) for the first `count` lanes; where `size` neighbouring ones share a plane,
-// their sum, by the first one's write.
+// Call write[l](pixel, from[vector * kLanes + l]) for the first `count` lanes. If `size` neighbouring lanes share a
+// plane, pass their sum to the write of the first.
 template <typename T, typename From, typename Write>
 __attribute__((noinline)) void deinterleave(const Window& w, const From* from, int64_t count, int64_t size,
                                             const Write* write) {
@@ -186,7 +186,7 @@ __attribute__((noinline)) void deinterleave(const Window& w, const From* from, i
   });
 }
 
-// lines[(i * positions + j) * kLanes ...] = the vector of pixel (first + i, j) of an interleaved plane.
+// Set lines[(i * positions + j) * kLanes ...] to the vector of pixel (first + i, j) of an interleaved plane.
 template <typename T>
 __attribute__((noinline)) void gather_vectors(const Sweep& s, const Block& b, const T* plane, T* __restrict lines) {
   constexpr int n = kLanes<T>;
@@ -197,7 +197,7 @@ __attribute__((noinline)) void gather_vectors(const Sweep& s, const Block& b, co
   }
 }
 
-// write(the place of that vector, lines[...])
+// Call write(offset of that vector, lines[...]): the inverse of gather_vectors.
 template <typename T, typename Write>
 SPN_HD void scatter_vectors(const Sweep& s, const Block& b, const T* __restrict lines, Write write) {
   constexpr int n = kLanes<T>;

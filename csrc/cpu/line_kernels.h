@@ -1,7 +1,7 @@
-// One line of the recurrence and of its adjoint: loops that the compiler vectorises.
+// One line of the recurrence and of its adjoint, as loops that the compiler vectorises.
 //
-// kApart is the distance between neighbouring positions of a line, in values: 1 for a line of one plane, kLanes for a
-// line of kLanes planes side by side (interleave.h), whose vectors hold one position of every plane.
+// kApart is the distance between neighbouring positions of a line, in values. It is 1 for a line of one plane and
+// kLanes for a line of kLanes interleaved planes (interleave.h), whose vectors hold one position of every plane.
 #pragma once
 
 #include "../problem.h"
@@ -10,20 +10,20 @@
 namespace spn {
 namespace SPN_CPU_CAPABILITY {
 
-// Before a loop: its iterations do not depend on one another, so that it may be vectorised without a check.
+// Goes before a loop whose iterations are independent, so that the compiler vectorises it without a run-time check.
 #ifdef __clang__
 #define SPN_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
 #define SPN_INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-constexpr int64_t kPadding = 16;  // values; keeps lines of a power of two apart in the cache
+constexpr int64_t kPadding = 16;  // values; keeps lines whose length is a power of two from colliding in the cache
 
 inline int64_t padded(int64_t values) {
   return (values + kPadding - 1) / kPadding * kPadding + kPadding;
 }
 
-// Lines of what a step sends back need zeros on both sides, so they lie further apart.
+// The lines that a step sends back need zeros on both sides, so they lie further apart.
 inline int64_t sent_stride(int64_t values) {
   return padded(values) + kPadding;
 }
@@ -35,8 +35,8 @@ struct TapLines {
   SPN_HD auto at(int64_t j) const { return Taps<std::remove_const_t<T>>{minus[j], zero[j], plus[j]}; }
 };
 
-// What a step at line t reads. `previous` is h of line t - 1, null where the sweep starts and no tap exists; the values
-// beside its ends are read but do not count.
+// The inputs of a step at line t. `previous` is h of line t - 1. It is null where the sweep starts and no tap exists.
+// The values next to both ends of `previous` are read, but do not affect the result.
 template <typename T>
 struct LineInputs {
   int64_t values;  // positions times kApart
@@ -44,10 +44,10 @@ struct LineInputs {
   const T* x;
   const T* lambda;  // null in SPN form
   const T* previous;
-  int64_t ahead;  // gates and x of a line still to come lie so many values further: asked for early, unless 0
+  int64_t ahead;  // distance in values to the gates and x of a later line, which are prefetched; 0: no prefetch
 };
 
-// Where the adjoint of a line goes.
+// The outputs of the adjoint of a line.
 template <typename T>
 struct LineGradients {
   T* x;
@@ -60,8 +60,8 @@ SPN_HD Taps<T> taps_of(const T* line, int64_t i, bool has_minus, bool has_plus) 
   return {has_minus ? line[i - kApart] : T(0), line[i], has_plus ? line[i + kApart] : T(0)};
 }
 
-// Calls f(i, has_minus, has_plus) for every value of a line. Where an end is one value, the long loop treats it like
-// the rest, so that it runs over whole aligned vectors; then, after `before_ends`, the ends are done over.
+// Call f(i, has_minus, has_plus) for every value of a line. If an end of the line is one value, the main loop treats it
+// like the others, so that it runs over whole aligned vectors. After `before_ends`, both ends are computed again.
 template <int kApart, typename F, typename G>
 SPN_HD void for_values(int64_t values, F f, G before_ends) {
   if constexpr (kApart == 1) {
@@ -119,10 +119,10 @@ void forward_line(const LineInputs<T>& in, T* __restrict h) {
 }
 
 // adjoint   a(t, j) = dh(t, j) + sum_k p_k(t+1, j-k) a(t+1, j-k)
-// `grad` is dh of this line, `carry` the sum: what line t + 1 sent back on entry, what this line sends to t - 1 on
-// exit. `sent` holds three lines of p_k a, sent_stride apart, each with zeros before and after it. Without kGates only
-// whether `previous` is null counts, and without kLambda too x is not read. With kAdds the gates' gradient is added to
-// what is there.
+// `grad` is dh of this line and `carry` is the sum: on entry the values that line t + 1 sent back, on exit the values
+// that this line sends to line t - 1. `sent` holds three lines of p_k a, sent_stride apart, each with zeros before and
+// after. Without kGates, `previous` is only compared with null; without kGates and kLambda, x is not read. With kAdds,
+// the gradient of the gates is added to the existing values.
 template <Normalize kMode, bool kSource, bool kGates, bool kLambda, bool kAdds, int kApart, typename T>
 void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restrict carry, T* __restrict sent,
                    const LineGradients<T>& out) {
@@ -184,7 +184,7 @@ void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restr
   for (int64_t i = 0; i < values; ++i) carry[i] = sent_minus[i + kApart] + sent_zero[i] + sent_plus[i - kApart];
 }
 
-// p of a line that several channels share: zero where a tap does not exist.
+// Compute the weights p of a line that several channels share. They are zero where a tap does not exist.
 template <Normalize kMode, typename T>
 void normalize_line(TapLines<const T> gates, int64_t positions, TapLines<T> weights) {
   T* __restrict minus = weights.minus;
@@ -198,11 +198,11 @@ void normalize_line(TapLines<const T> gates, int64_t positions, TapLines<T> weig
   });
 }
 
-// dL/dg of such a line from dL/dp, in its place.
+// Convert dL/dp of such a line to dL/dg in place.
 template <Normalize kMode, typename T>
 void normalize_adjoint_line(TapLines<const T> gates, TapLines<const T> weights, int64_t positions,
                             TapLines<T> gradient) {
-  // Not for_values: done over, the ends would read what they have written.
+  // for_values does not work here: it computes the ends twice, and the second time would read its own output.
   SPN_INDEPENDENT
   for (int64_t j = 0; j < positions; ++j) {
     const Taps<T> dg =
@@ -217,7 +217,7 @@ template <typename T>
 struct LineKernels {
   void (*forward)(const LineInputs<T>&, T*);
   void (*backward)(const LineInputs<T>&, const T*, T*, T*, const LineGradients<T>&);
-  void (*add)(const LineInputs<T>&, const T*, T*, T*, const LineGradients<T>&);  // backward, with kAdds; or null
+  void (*add)(const LineInputs<T>&, const T*, T*, T*, const LineGradients<T>&);  // backward with kAdds, or null
 };
 
 template <typename T>
@@ -237,8 +237,9 @@ GateKernels<T> gate_kernels(Normalize mode) {
   }
 }
 
-// What a backward kernel computes beside the gradient of x. With that of gates it computes all, so that the compiler
-// cannot round it in another way; the lines are in the cache.
+// The gradients that a backward kernel computes besides the gradient of x. A kernel for the gradient of the gates
+// computes all gradients, so that the compiler cannot round them differently. The extra cost is small: the lines are in
+// the cache.
 enum class Beside : int { nothing, lambda, all };
 
 template <Normalize kMode, bool kSource, int kApart, typename T>
@@ -247,7 +248,7 @@ LineKernels<T> line_kernels_for(Beside beside) {
   switch (beside) {
     case Beside::all: {
       constexpr auto backward = backward_line<kMode, kSource, true, kSource, false, kApart, T>;
-      // Only weights that were normalised before are shared by several planes.
+      // Only weights that are already normalised are shared by several planes.
       if constexpr (kMode == Normalize::none) {
         return {forward, backward, backward_line<kMode, kSource, true, kSource, true, kApart, T>};
       }

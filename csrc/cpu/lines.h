@@ -1,8 +1,8 @@
-// Moves blocks of lines between a plane in memory and scratch where positions are contiguous.
+// Moves blocks of lines between a plane in memory and scratch, where positions are contiguous.
 //
-// A vertical sweep's lines are rows and are copied as they are. A horizontal sweep's lines are columns: a block of them
-// is a strip one or more cache lines wide, transposed in registers, so that every line of memory is touched once. The
-// hardware's prefetcher does not follow columns: rows further down are asked for here.
+// The lines of a vertical sweep are rows and are copied directly. The lines of a horizontal sweep are columns. A block
+// of columns is a strip, one or more cache lines wide, that is transposed in registers, so that every cache line is
+// accessed once. The hardware prefetcher does not follow columns, so this code prefetches rows further down.
 #pragma once
 
 #include "vector.h"
@@ -10,12 +10,12 @@
 namespace spn {
 namespace SPN_CPU_CAPABILITY {
 
-// Lines first .. first + count - 1 of a sweep; the block worked on next starts `next` lines further.
+// A block: lines first .. first + count - 1 of a sweep. The block processed next starts `next` lines further.
 struct Block {
   int64_t first, count, next;
 };
 
-// A block of columns as a strip of rows: where its leftmost column is, and which of its lines that column is.
+// A block of columns as a strip of rows: the offset of its leftmost column, and the index of the line in that column.
 struct Strip {
   int64_t offset, first_line, step;
 
@@ -26,8 +26,8 @@ struct Strip {
   int64_t line_of_column(int64_t c) const { return first_line + step * c; }
 };
 
-// Equally spaced offsets, one after the other. Left to itself the compiler works out all of a tile's in advance, and
-// then has nowhere but the stack to keep them.
+// Iterates over equally spaced offsets. Without the asm barrier the compiler computes all offsets of a tile in advance
+// and spills them to the stack.
 struct Steps {
   int64_t offset, step;
 
@@ -40,12 +40,12 @@ struct Steps {
   }
 };
 
-// How far ahead memory is asked for: lines of a vertical sweep, rows of a horizontal one.
+// Prefetch distance: lines of a vertical sweep, rows of a horizontal sweep.
 constexpr int64_t kLinesAhead = 2, kRowsAhead = 128;
 
-// A pixel kRowsAhead further down the strip; past its end, that far down the next block's strip.
-// Where rows do not begin with a cache line, a tile of columns lies in two of them: the one meant is that on the side
-// to which the sweep moves, for the other is at hand.
+// Return the offset of a pixel kRowsAhead rows further down the strip or, past its end, as far down the strip of the
+// next block. If rows do not begin at a cache line, a tile of columns spans two cache lines. The offset then lies in
+// the one on the side to which the sweep moves, because the other is already in the cache.
 template <typename T>
 int64_t offset_ahead(const Sweep& s, const Block& b, const Strip& strip, int64_t j, int64_t c) {
   const int64_t row = j + std::min(kRowsAhead, s.positions);
@@ -54,7 +54,7 @@ int64_t offset_ahead(const Sweep& s, const Block& b, const Strip& strip, int64_t
   return row < s.positions ? offset : offset + b.next * s.line_stride - s.positions * s.position_stride;
 }
 
-// How much of a strip whole tiles cover.
+// The part of a strip that whole tiles cover.
 struct Extent {
   int64_t rows, columns;
 };
@@ -64,7 +64,7 @@ Extent whole_tiles(const Sweep& s, const Block& b) {
   return {s.positions / kLanes<T> * kLanes<T>, b.count / kLanes<T> * kLanes<T>};
 }
 
-// Calls f(row, column) for the pixels of a strip that they do not cover.
+// Call f(row, column) for the pixels of a strip that whole tiles do not cover.
 template <typename F>
 SPN_HD void for_pixels_outside(const Sweep& s, const Block& b, Extent whole, F f) {
   for (int64_t c = whole.columns; c < b.count; ++c) {
@@ -75,7 +75,7 @@ SPN_HD void for_pixels_outside(const Sweep& s, const Block& b, Extent whole, F f
   }
 }
 
-// lines[i * stride + j] = read(offset of pixel (first + i, j)); reads whole vectors along rows of memory.
+// Set lines[i * stride + j] = read(offset of pixel (first + i, j)). Reads whole vectors along rows of memory.
 template <typename T, typename Read>
 SPN_HD void gather_lines(const Sweep& s, const Block& b, T* __restrict lines, int64_t stride, Read read) {
   constexpr int n = kLanes<T>;
@@ -116,7 +116,7 @@ SPN_HD void gather_lines(const Sweep& s, const Block& b, T* __restrict lines, in
   });
 }
 
-// write(offset of pixel (first + i, j), lines[i * stride + j]); writes whole vectors along rows of memory.
+// Call write(offset of pixel (first + i, j), lines[i * stride + j]). Writes whole vectors along rows of memory.
 template <typename T, typename Write>
 SPN_HD void scatter_lines(const Sweep& s, const Block& b, const T* __restrict lines, int64_t stride, Write write) {
   constexpr int n = kLanes<T>;

@@ -1,5 +1,5 @@
-// What one block of a sweep's lines reads. A task's planes are among the N C planes of x, counted through: plane q is
-// channel q % C of sample q / C.
+// The inputs of one block of lines. The planes of a task are a range of the N C planes of x: plane q is channel q % C
+// of sample q / C.
 #pragma once
 
 #include "access.h"
@@ -23,7 +23,7 @@ struct LineBlock {
   const T* operator[](int64_t i) const { return data + i * stride; }
 };
 
-// The plane itself where its lines are rows of the state's dtype already, else a copy in scratch.
+// Return the plane itself if its lines are rows in the dtype of the hidden state, else a copy in scratch.
 template <typename S, typename T>
 LineBlock<T> gather_plane(const S* plane, const Sweep& s, const Block& block, T* scratch) {
   if constexpr (std::is_same_v<S, T>) {
@@ -33,7 +33,7 @@ LineBlock<T> gather_plane(const S* plane, const Sweep& s, const Block& block, T*
   return {scratch, padded(s.positions)};
 }
 
-// Where plane q's gates, and its source, begin in their arrays.
+// Offsets of the gates and the source of plane q in their arrays.
 inline int64_t gate_offset(const Problem& problem, int64_t q, int d, int tap) {
   return problem.gate_plane(q / problem.channels, d, tap, q % problem.channels) * problem.plane();
 }
@@ -41,7 +41,8 @@ inline int64_t source_offset(const Problem& problem, int64_t q, int d) {
   return problem.source_plane(q / problem.channels, d, q % problem.channels) * problem.plane();
 }
 
-// Whether plane q is the first, or the last, of those planes of begin .. end - 1 that share what `size` planes share.
+// Return whether plane q is the first (or last) plane of its group within begin .. end - 1. A group is `size`
+// consecutive planes that share gates or a source.
 inline bool enters_group(int64_t size, int64_t q, int64_t begin) {
   return q == begin || q % size == 0;
 }
@@ -49,7 +50,7 @@ inline bool leaves_group(int64_t size, int64_t q, int64_t end) {
   return q + 1 == end || (q + 1) % size == 0;
 }
 
-// The gates of a block, as lines. Those that several planes share are gathered and normalised once for all of them.
+// The gates of a block, as lines. Gates that several planes share are gathered and normalised once for all planes.
 template <typename S>
 class BlockGates {
  public:
@@ -65,7 +66,7 @@ class BlockGates {
         raw_scratch_(scratch<T>(Slot::gates, 3 * size_)),
         weights_scratch_(normalizes_ ? scratch<T>(Slot::weights, 3 * size_) : nullptr) {}
 
-  // How the steps are to normalise what lines() gives them.
+  // The normalisation that the steps still have to apply to the result of lines().
   Normalize still_to_do() const { return normalizes_ ? Normalize::none : problem_.normalize; }
 
   void gather(const Block& block, int64_t q) {
@@ -84,12 +85,13 @@ class BlockGates {
     return {p.minus, p.zero, p.plus};
   }
 
-  // dL/dg from dL/dp where the gates were normalised here; `gradient` is laid out as the three arrays of lines are.
+  // Convert dL/dp to dL/dg if the gates were normalised here. `gradient` consists of three arrays of lines, one per
+  // tap.
   void adjoint(const Block& block, T* gradient, int64_t stride, int64_t tap_stride) const {
     if (!normalizes_) return;
     const auto adjoint = gate_kernels<T>(problem_.normalize).adjoint;
     for (int64_t i = 0; i < block.count; ++i) {
-      // Without taps the gradient stays zero whatever the gates are.
+      // Without taps, the gradient stays zero for any gates.
       if (problem_.starts_at(block.first + i)) continue;
       T* line = gradient + i * stride;
       adjoint(raw(i), lines(i), sweep_.positions, {line, line + tap_stride, line + 2 * tap_stride});
@@ -113,24 +115,24 @@ class BlockGates {
   LineBlock<T> raw_[3];
 };
 
-// A block of one plane after the other, as lines of its positions.
+// Inputs for one plane at a time, as lines of its positions.
 template <typename S>
 class PlaneInputs {
  public:
   using T = StateOf<S>;
   static constexpr int kApart = 1, kPlanes = 1;
-  // As many lines as make a horizontal sweep's strip a cache line wide.
+  // Enough lines for the strip of a horizontal sweep to be at least one cache line wide.
   static constexpr int64_t kLines = std::max<int64_t>(64 / sizeof(S), kCheckpointLines);
 
-  // Long columns do not stay in the first level of the cache anyway. Wide strips then read longer runs of memory, of
-  // which a core reads about one and a half times as much in the same time.
+  // Long columns do not stay in the first-level cache anyway. Wide strips then read longer runs of memory, at about one
+  // and a half times the rate per core.
   static int64_t forward_lines(const Problem& problem, int d) {
     constexpr int64_t kLong = 128, kWideLines = 256 / sizeof(T);
     const Sweep s = problem.sweep(d);
     return s.position_stride != 1 && s.positions > kLong ? kWideLines : kLines;
   }
 
-  // What the constructor takes as x, from the array x; null stays null.
+  // Convert the array x to the constructor's argument x. Null stays null.
   static const S* planes_of(const Problem&, const void* x, int64_t, int64_t) { return static_cast<const S*>(x); }
 
   PlaneInputs(const Problem& problem, const S* x, const void* gates, const void* source, int64_t begin, int64_t, int d,
@@ -148,13 +150,13 @@ class PlaneInputs {
         x_scratch_(scratch<T>(Slot::input, lines * stride)) {}
 
   const Sweep sweep;
-  const int64_t lines;   // of a block, at most
-  const int64_t stride;  // from a line to the next one in scratch
+  const int64_t lines;   // maximum per block
+  const int64_t stride;  // distance between lines in scratch
 
   const BlockGates<S>& gates() const { return gates_; }
 
-  // Gates and source are gathered only where plane q enters another group than the plane before it. A null x is not
-  // gathered, and its lines are not to be read.
+  // Gates and source are gathered only if plane q enters a new group. If x is null it is not gathered, and its lines
+  // must not be read.
   void gather(const Block& block, int64_t q) {
     if (enters_group(problem_.gate_size(), q, begin_)) gates_.gather(block, q);
     if (source_ && enters_group(problem_.source_size(), q, begin_)) {
@@ -163,7 +165,7 @@ class PlaneInputs {
     if (x_) input_ = gather_plane<S, T>(x_ + q * problem_.plane(), sweep, block, x_scratch_);
   }
 
-  // Plane q's lines, read by access_of(q).
+  // Gather the lines of plane q through access_of(q).
   template <typename AccessOf>
   void gather_by(const Block& block, int64_t q, AccessOf access_of, T* lines) const {
     gather_lines(sweep, block, lines, stride, access_of(q));
@@ -175,7 +177,7 @@ class PlaneInputs {
             previous,        lines_lie_in_memory() ? kLinesAhead * sweep.line_stride : 0};
   }
 
-  // The lines of a block to where they belong in the plane at plane_of(q).
+  // Write the lines of a block to their pixels in the plane at plane_of(q).
   template <typename PlaneOf>
   void put(const Block& block, int64_t q, const T* lines, PlaneOf plane_of) const {
     using To = std::remove_pointer_t<decltype(plane_of(q))>;
@@ -199,12 +201,12 @@ class PlaneInputs {
   LineBlock<T> lambda_{}, input_{};
 };
 
-// Sets of `lanes` planes that planes begin .. end - 1 fill, the last one in part.
+// Number of sets of `lanes` planes that planes begin .. end - 1 fill. The last set may be partly filled.
 inline int64_t count_sets(int64_t begin, int64_t end, int64_t lanes) {
   return (end - begin + lanes - 1) / lanes;
 }
 
-// Where results of S are worked out in the state's precision: there, or in scratch where S is narrower.
+// Return the buffer for results in the precision of the hidden state: the result itself, or scratch if S is narrower.
 template <typename S, typename T = StateOf<S>>
 T* state_planes(S* result, int64_t values) {
   if constexpr (std::is_same_v<S, T>) {
@@ -214,7 +216,7 @@ T* state_planes(S* result, int64_t values) {
   }
 }
 
-// The planes of a task side by side, a set of kPlanes after the other.
+// Interleave the planes of a task, one set of kPlanes after another.
 template <typename S, typename T = StateOf<S>>
 T* interleaved_planes(Slot slot, const Problem& problem, const S* planes, int64_t begin, int64_t end) {
   constexpr int64_t n = kLanes<T>;
@@ -228,7 +230,7 @@ T* interleaved_planes(Slot slot, const Problem& problem, const S* planes, int64_
   return sets;
 }
 
-// And back: planes[q] = sets[...] for planes begin .. end - 1.
+// The inverse: set planes[q] = sets[...] for planes begin .. end - 1.
 template <typename T, typename From, typename S>
 void separate_planes(const Problem& problem, const From* sets, int64_t begin, int64_t end, S* planes) {
   constexpr int64_t n = kLanes<T>;
@@ -239,7 +241,7 @@ void separate_planes(const Problem& problem, const From* sets, int64_t begin, in
   }
 }
 
-// A block of kPlanes planes at a time, as lines of vectors; `x` holds them interleaved, a set after the other.
+// Inputs for kPlanes planes at a time, as lines of vectors. `x` holds the interleaved planes, one set after another.
 template <typename S>
 class SetInputs {
  public:
@@ -275,14 +277,14 @@ class SetInputs {
   const int64_t lines, stride;
 
   const BlockGates<S>& gates() const { return shared_; }
-  bool shares_gates() const { return shares_; }  // all sets of this task do, and their lanes
+  bool shares_gates() const { return shares_; }  // whether all sets and lanes of this task share gates
   int64_t count(int64_t q) const { return std::min<int64_t>(kPlanes, end_ - q); }
 
   void gather(const Block& block, int64_t q) {
     if (shares_) {
       if (q == begin_) gather_shared(block);
     } else {
-      // The three taps of a block, then those of the next block or direction.
+      // Prefetch distances: from tap to tap, then to the first tap of the next block or direction.
       const int64_t tap_stride = problem_.gate_groups * problem_.plane(), next = block.first + block.next;
       const bool more = next >= 0 && next < sweep.lines;
       const int64_t back = more ? block.next * sweep.line_stride - 2 * tap_stride : tap_stride;
@@ -323,7 +325,7 @@ class SetInputs {
     put_sums(block, q, lines, 1, plane_of);
   }
 
-  // Where `size` neighbouring planes share one, their sum.
+  // Like put, but where `size` neighbouring planes share one, write their sum.
   template <typename PlaneOf>
   void put_sums(const Block& block, int64_t q, const T* lines, int64_t size, PlaneOf plane_of) const {
     using To = std::remove_pointer_t<decltype(plane_of(q))>;
@@ -332,7 +334,7 @@ class SetInputs {
     deinterleave<T>(window_of(sweep, block), lines, count(q), size, write.lane);
   }
 
-  // One line of every plane, to and from its place in an array with `apart` values from plane to plane.
+  // Copy one line of every plane to or from an array in which planes lie `apart` values apart.
   void save_line(const T* line, int64_t q, T* to, int64_t apart) const {
     const auto write = per_lane<T>([&](int64_t l) { return Assign<T, T>{to + l * apart, T(1)}; });
     deinterleave<T>(row_of(sweep.positions), line, count(q), 1, write.lane);

@@ -1,4 +1,4 @@
-// The CPU operators: chooses the instruction set, allocates, registers with torch.
+// The CPU operators: choose the instruction set, allocate the results and register with torch.
 #include "propagate.h"
 
 #ifdef __linux__
@@ -43,7 +43,7 @@ struct Buffer {
 
 thread_local Buffer thread_buffers[static_cast<int>(Slot::count)];
 
-// SPN_CPU_CAPABILITY=baseline|avx2|avx512 lowers the choice, for tests and for measuring.
+// SPN_CPU_CAPABILITY=baseline|avx2|avx512 selects a lower instruction set, for tests and measurements.
 const CpuKernels& choose_kernels() {
   const char* wanted = std::getenv("SPN_CPU_CAPABILITY");
   [[maybe_unused]] const auto allows = [&](const char* capability) {
@@ -64,12 +64,12 @@ const CpuKernels& cpu_kernels() {
   return chosen;
 }
 
-// A fresh result of many megabytes costs a page fault every 4 KB, which takes longer than to compute it. Asked for in
-// time, the system gives pages of 2 MB; asked by one thread, it is not held up by others that fault beside it. Memory
-// that has its pages already is left as it is.
+// A newly allocated result of many megabytes causes one page fault per 4 KB, which takes longer than computing it. When
+// asked in time, the system provides pages of 2 MB instead. A single thread requests them, because concurrent page
+// faults delay each other. Memory that already has its pages is not affected.
 void bring_pages(const Tensor& fresh) {
 #ifdef MADV_HUGEPAGE
-  constexpr uintptr_t kPage = 64 << 10, kWorthwhile = 4 << 20;  // a multiple of every system's pages
+  constexpr uintptr_t kPage = 64 << 10, kWorthwhile = 4 << 20;  // a multiple of the page size of every system
   const uintptr_t bytes = static_cast<uintptr_t>(fresh.numel()) * fresh.element_size();
   if (bytes <= kWorthwhile) return;
   void* begin = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(fresh.mutable_data_ptr()) / kPage + 1) * kPage);

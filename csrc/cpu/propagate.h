@@ -1,12 +1,12 @@
-// What each instruction set's copy of the kernels offers, and what the dispatcher in propagate.cpp chooses from.
+// The interface of the kernels for one instruction set. propagate.cpp selects one of them at run time.
 #pragma once
 
 #include "../problem.h"
 
 namespace spn {
 
-// A pass is cut into so many tasks. `separate` is null, or (D, N, C, H, W) in the state's dtype where each sweep gets a
-// plane of its own (see tasks.h).
+// forward_tasks and backward_tasks return the number of tasks of a pass. `separate` is null, or (D, N, C, H, W) in the
+// dtype of the hidden state if each sweep has a separate plane (see tasks.h).
 struct CpuKernels {
   const char* capability;
   int64_t (*forward_tasks)(const Problem&);

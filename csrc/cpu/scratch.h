@@ -1,4 +1,4 @@
-// Scratch memory of a thread, kept between calls: allocating it anew would cost a page fault every 4 KB.
+// Scratch memory of a thread, kept between calls: newly allocated memory would cost one page fault per 4 KB.
 #pragma once
 
 #include <cstddef>
@@ -28,11 +28,11 @@ enum class Slot : int {
   count
 };
 
-// At least `bytes` bytes, aligned to a cache line, of this thread's slot; the contents are undefined. A cache line
-// before them and one after them may be read, too.
+// Return at least `bytes` bytes, aligned to a cache line, from a slot of this thread. The contents are undefined. One
+// cache line before and one after them may also be read.
 void* scratch_bytes(Slot slot, size_t bytes);
 
-// Gives slots back that have grown beyond what is worth keeping.
+// Free the slots that have grown too large to keep.
 void release_large_scratch();
 
 template <typename T>

@@ -1,4 +1,4 @@
-// How the work is cut into tasks for threads. The cut never changes a result, only who computes it.
+// Divides the work into tasks for threads. The division affects only which thread computes a result, never the result.
 #pragma once
 
 #include <algorithm>
@@ -9,10 +9,10 @@
 
 namespace spn {
 
-// Calls body(begin, end) on torch's threads until 0 .. count - 1 are covered; chunks of at least `grain`.
+// Call body(begin, end) on torch's threads until 0 .. count - 1 are covered, in chunks of at least `grain`.
 void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
 
-// Calls body(begin, end) until 0 .. count - 1 are covered, in pieces that stay in the first level of the cache.
+// Call body(begin, end) until 0 .. count - 1 are covered, in pieces that fit in the first-level cache.
 template <typename Body>
 void for_pieces(int64_t count, Body body) {
   constexpr int64_t kPiece = 1 << 11;
@@ -22,7 +22,8 @@ void for_pieces(int64_t count, Body body) {
   });
 }
 
-// Planes 0 .. N C - 1 of x in runs of groups of `group`, each cut into tasks of at most `together` planes.
+// Planes 0 .. N C - 1 of x, divided into runs of `group` planes; each run is divided into tasks of at most `together`
+// planes.
 struct PlaneTasks {
   int64_t group, together, per_group, count;
 
@@ -39,7 +40,7 @@ struct PlaneTasks {
   }
 };
 
-// Calls body(begin, end, i) for every task and i = 0 .. times - 1.
+// Call body(begin, end, i) for every task and i = 0 .. times - 1.
 template <typename Body>
 void for_tasks(const PlaneTasks& tasks, int64_t times, Body body) {
   parallel_for(tasks.count * times, 1, [&](int64_t first, int64_t last) {
@@ -55,26 +56,26 @@ inline Run whole_sweep(const Problem& problem, int d) {
   return {0, problem.sweep(d).lines};
 }
 
-// How many runs each sweep is cut into (Problem::run): one where whole sweeps are tasks enough for any number of
+// Return the number of runs per sweep (Problem::run). It is 1 if whole sweeps are enough tasks for any number of
 // threads.
 inline int64_t runs_of_a_sweep(const Problem& problem, int64_t sweeps) {
   constexpr int64_t kEnough = 64;
   return std::min(problem.most_pieces(), std::max<int64_t>(1, kEnough / std::max<int64_t>(1, sweeps)));
 }
 
-// Planes that go through a block of lines together while the gates they share are at hand.
+// A task processes several planes per block of lines while their shared gates are in the cache.
 inline PlaneTasks forward_plane_tasks(const Problem& problem) {
   return {problem, problem.gate_size(), 4};
 }
 
-// Gradients of shared gates and source add up over planes: a task owns whole groups of both.
+// Gradients of shared gates and source are sums over planes, so a task owns whole groups of both.
 inline PlaneTasks backward_plane_tasks(const Problem& problem) {
   int64_t size = problem.gate_size();
   while (size % problem.source_size()) size += problem.gate_size();
   return {problem, size, size};
 }
 
-// The same in sets of `lanes` planes side by side. A set holds whole groups, or a group fills whole sets.
+// The same for sets of `lanes` interleaved planes. A set holds whole groups, or a group fills whole sets.
 inline PlaneTasks forward_set_tasks(const Problem& problem, int64_t lanes) {
   const int64_t size = problem.gate_size();
   if (size > lanes) return {problem, size, 4 * lanes};
@@ -87,7 +88,7 @@ inline PlaneTasks backward_set_tasks(const Problem& problem, int64_t lanes) {
   return forward_set_tasks(problem, lanes);
 }
 
-// Whether planes are worked on side by side: where they are so small that a set stays in the caches, and fill at least
+// Return whether to interleave planes: they must be so small that a set stays in the caches, and must fill at least
 // half of a set.
 inline bool takes_sets(const Problem& problem, int64_t lanes) {
   constexpr int64_t kLargest = 64 * 64;
@@ -97,22 +98,22 @@ inline bool takes_sets(const Problem& problem, int64_t lanes) {
   return problem.plane() <= kLargest && 2 * filled >= lanes;
 }
 
-// Sums over the source's groups are formed within a set, or as those of the gates are.
+// Sums over groups of the source are formed within a set, or in the same way as the sums of the gates.
 inline bool takes_sets_backward(const Problem& problem, int64_t lanes) {
   const int64_t size = problem.source_size();
   return takes_sets(problem, lanes) && (size == 1 || size == problem.gate_size());
 }
 
-// Whether each sweep should be a task of its own, with a plane of its own that is merged afterwards: worth its memory
-// only where whole planes would leave threads without work.
+// Return whether each sweep should be a task with a separate plane that is merged afterwards. This is worth its memory
+// only if whole planes would leave threads without work.
 inline bool wants_separate_sweeps(const Problem& problem, int64_t tasks, int64_t threads) {
   return problem.directions > 1 && tasks < 4 * threads && tasks % threads != 0;
 }
 
-// Calls body(begin, end, d, run) for every sweep of every task. Small planes, side by side, are not cut.
+// Call body(begin, end, d, run) for every sweep of every task. Sets of small planes are not divided into runs.
 template <typename Body>
 void for_sweeps(const Problem& problem, const PlaneTasks& tasks, bool cuts, Body body) {
-  // Threads take tasks in a row, and a horizontal sweep takes longer.
+  // Threads take consecutive tasks, and a horizontal sweep takes longer than a vertical one.
   constexpr int order[] = {0, 2, 1, 3};
   const int64_t runs = cuts ? runs_of_a_sweep(problem, tasks.count * problem.directions) : 1;
   for_tasks(tasks, problem.directions * runs, [&](int64_t begin, int64_t end, int64_t i) {

@@ -1,4 +1,4 @@
-// A register full of values, and its way from and to memory in every dtype.
+// SIMD vectors, and their loads and stores in every dtype.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ using Vector __attribute__((vector_size(SPN_VECTOR_BYTES))) = T;
 template <typename T>
 constexpr int kLanes = SPN_VECTOR_BYTES / sizeof(T);
 
-// As many narrower values as a Vector<T> has lanes.
+// A vector with as many lanes as Vector<T>, but of a narrower type.
 template <typename Narrow, typename T>
 using Lanes __attribute__((vector_size(kLanes<T> * sizeof(Narrow)))) = Narrow;
 
@@ -34,8 +34,8 @@ SPN_HD void store_bits(void* to, V v) {
   __builtin_memcpy(to, &v, sizeof(V));
 }
 
-// Into the second level of the cache: the lines asked for together are many, and columns of a power of two apart would
-// drive each other out of the few sets of the first level.
+// Prefetch into the second-level cache. Many cache lines are in flight at once, and columns that lie a power of two
+// apart would evict each other from the few sets of the first-level cache.
 SPN_HD void prefetch_far(const void* address) {
   __builtin_prefetch(address, 0, 2);
 }
@@ -68,7 +68,7 @@ SPN_HD void store_as(uint8_t* to, V v) {
   store_bits(to, __builtin_convertvector(v, Lanes<uint8_t, T>));
 }
 
-// A store that writes a whole cache line to memory without reading it first. Only where a vector is a cache line.
+// Store a whole cache line to memory without reading it first. Only available if a vector is as wide as a cache line.
 #if SPN_VECTOR_BYTES == 64
 constexpr bool kStreams = true;
 template <typename T>
@@ -87,7 +87,7 @@ SPN_HD void stream_as(T* to, Vector<T> v) {
 SPN_HD void finish_streams() {}
 #endif
 
-// bfloat16 is the upper half of a float; storing rounds to nearest even, and keeps a NaN a NaN.
+// bfloat16 is the upper half of a float. The store rounds to nearest even and preserves NaN.
 template <typename T>
 SPN_HD Vector<T> load_as(const torch::headeronly::BFloat16* from) {
   const auto bits = load_bits<Lanes<uint16_t, T>>(from);
@@ -138,7 +138,7 @@ SPN_HD void store_as(torch::headeronly::Half* to, Vector<float> v) {
 }
 #endif
 
-// Exchanges the off-diagonal kStage x kStage blocks of two rows.
+// Exchange the off-diagonal kStage x kStage blocks of two rows.
 template <int kStage, typename V, int... kLane>
 SPN_HD void exchange_blocks(V& a, V& b, std::integer_sequence<int, kLane...>) {
   constexpr int n = sizeof...(kLane);
@@ -148,8 +148,8 @@ SPN_HD void exchange_blocks(V& a, V& b, std::integer_sequence<int, kLane...>) {
   b = high;
 }
 
-// Puts a's and b's units of kUnit values in turns, within every kQuarter values: the lower halves of these in a, the
-// upper ones in b.
+// Interleave units of kUnit values from a and b within every kQuarter values. a receives the lower half of each result,
+// b the upper half.
 template <int kUnit, int kQuarter, typename V, int... kLane>
 SPN_HD void take_turns(V& a, V& b, std::integer_sequence<int, kLane...>) {
   constexpr int n = sizeof...(kLane);
@@ -176,8 +176,8 @@ SPN_HD void transpose_quarters(Vector<T> (&row)[kLanes<T>]) {
   }
 }
 
-// Transposes kLanes x kLanes values in registers: first the squares that 16 bytes of as many rows make, by the
-// instructions that work within 16 bytes, then the square of these squares.
+// Transpose kLanes x kLanes values in registers. Instructions that work within 16 bytes first transpose the squares of
+// 16 bytes by as many rows as 16 bytes hold values. Then the grid of these squares is transposed.
 template <typename T>
 SPN_HD void transpose_tile(Vector<T> (&row)[kLanes<T>]) {
   constexpr int m = 16 / sizeof(T);

@@ -2,12 +2,13 @@
 //
 //   block, warp, lane   as in forward.h: a plane, 32 positions, one position
 //
-// A sweep is walked from its last tile to its first. A tile has the lines between two checkpoints of the forward pass:
-// its hidden lines are recomputed, then its gradients (backward_lines.h). Channels that share gates take turns at each
-// tile, so that the gates are read once for all of them, and their gradients are added up in the channels' order.
+// A sweep is walked from its last tile to its first. A tile has the lines between two checkpoints of the forward pass.
+// The kernel recomputes the hidden lines of a tile, then computes its gradients (backward_lines.h). Channels that share
+// gates are processed one after another for each tile, so that the gates are read once for all of them. Their gradients
+// are added up in the order of the channels.
 //
-// A gradient that nobody asks for is computed with the others, but not stored: its null pointer is a branch that all
-// threads take alike. Without that of gates the hidden lines are zeros, and nothing is recomputed.
+// A gradient that is not requested is still computed, but not stored: all threads take the same branch on its null
+// pointer. Without the gradient of the gates the hidden lines are zeros, and nothing is recomputed.
 #pragma once
 
 #include "backward_lines.h"
@@ -24,7 +25,7 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
   using Pieces = LanePieces<S, kPiece>;
   const int thread = threadIdx.x, warp_start = thread / kWarp * kWarp;
   const int positions = static_cast<int>(in.sweep.positions);
-  if (in.first_line >= in.end_line) return;  // the sweep has fewer pieces than there are runs
+  if (in.first_line >= in.end_line) return;  // the sweep has fewer pieces than runs
   BackwardWalk item(b, in, plan), ahead = item;
   Stages at, ahead_at;
   T received = T(0);
@@ -48,7 +49,7 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
                                                                  item.first_of_gates(),
                                                                  item.first_of_source()};
     tile.up();
-    // Two lines for each channel, which tiles read and write in turn.
+    // Two lines per channel: a tile reads one and writes the other, and the next tile swaps them.
     const auto carry = [&](int tile) {
       return memory.carry() + (int64_t{item.channel} * 2 + (tile & 1)) * positions + j;
     };
@@ -69,14 +70,14 @@ SPN_DEVICE void run_backward(const BackwardArgs& b, const Plan& plan, const Back
     }
   };
 
-  // First as many items are brought in as there are stages, then one after each that is computed. What a lane
-  // overwrites then is what it has read itself, of a tile that its warp needs no more.
+  // First load as many items as there are stages, then load one after each item that is computed. A lane then
+  // overwrites only data that it has read itself, from a tile that its warp no longer needs.
   for (int missing = plan.stages;;) {
     if (missing == 0) {
       at.next(plan.stages, item.first_of_gates(), item.first_of_source());
-      wait_for_tile(plan.stages);  // other lanes wait too, at the first barrier
+      wait_for_tile(plan.stages);  // the first barrier waits for the other lanes
       const int64_t shift = item.channel * b.plane();
-      // The warp's pieces of what the item owns, of a plane or of a part of a sum.
+      // The warp's pieces of the positions that the item owns, in a plane or in a part of a sum.
       const auto own_pieces = [&](const Sweep& sweep) {
         const Segment segment = item.segment();
         return Pieces(sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
@@ -136,7 +137,7 @@ backward_kernel(BackwardArgs b, Plan plan) {
   for (int64_t task = blockIdx.x; task < plan.tasks; task += gridDim.x) {
     for (int d = 0; d < sweeps_a_task; ++d, turn ^= 1) {
       if (threadIdx.x == 0) fill_sweep(to_publish(sweeps + turn), b, plan, task, d);
-      SPN_BARRIER(3);  // the sweep's pointers are there; the sweep before has left its sum
+      SPN_BARRIER(3);  // publishes the pointers of the sweep, and the sum of the previous sweep
       run_backward<S, kPiece>(b, plan, published(sweeps + turn), memory);
     }
   }

@@ -1,9 +1,9 @@
 // The arithmetic of a tile in the backward pass: its lines up from the checkpoint, then the adjoint down.
 //
 //   before(0)  checkpoint ---step---> before(1) ---step---> ...  before(15)         up: hidden lines, kept for gates
-//   line 0  <---sent--- line 1  <---sent--- ...  line 15  <---sent--- line 16       down: what lines send back
+//   line 0  <---sent--- line 1  <---sent--- ...  line 15  <---sent--- line 16       down: sent to the line before
 //
-// A barrier a line both ways: threads read what their neighbours wrote.
+// Both ways need one barrier per line, because threads read values that their neighbours wrote.
 #pragma once
 
 #include "backward_planes.h"
@@ -11,7 +11,7 @@
 namespace spn {
 namespace cuda {
 
-// Lines and positions outside the map are computed too, from tiles that are zero there: nothing comes out of them.
+// Lines and positions outside the map are also computed, from tiles that are zero there. They do not affect the result.
 template <typename S, bool kSource, typename Planes>
 struct BackwardLines {
   using T = StateOf<S>;
@@ -22,12 +22,12 @@ struct BackwardLines {
   const BackwardSweep<S>& in;
   const Memory& memory;
   const Stages& at;
-  const Planes& planes;  // of the channel
+  const Planes& planes;  // of the current channel
   unsigned starts;       // see restarts.h
   bool has_minus, has_plus;
-  bool first_of_gates, first_of_source;  // of the channels that share them
+  bool first_of_gates, first_of_source;  // whether this is the first channel that shares them
 
-  // The checkpoint is zeros where no gradient needs hidden lines; the others stay the zeros that they were.
+  // If no gradient needs the hidden lines, the checkpoint line is zero, and the other lines keep their initial zeros.
   SPN_DEVICE void up() const {
     T* line = memory.before(0) + threadIdx.x;
     store(line, load(memory.checkpoint(at.channel()) + threadIdx.x));
@@ -40,7 +40,7 @@ struct BackwardLines {
       with_starts(starts_here, [&](auto any) {
 #pragma unroll
         for (int k = 0; k < kCount; ++k) {
-          if (i + k + 1 == kLines) break;  // the last line's state is nobody's previous
+          if (i + k + 1 == kLines) break;  // no line of the tile follows the last line
           T h;
           if (decltype(any)::value && starts_here >> k & 1) {
             h = start<kSource>(v.x[k], v.lambda[k]);
@@ -55,7 +55,8 @@ struct BackwardLines {
     }
   }
 
-  // `received`: what the line after the tile sends to this thread's position; then what line t0 sends on.
+  // `received` is, on entry, the contribution of the line after the tile to this thread's position. On return it is the
+  // contribution of line t0 to the line before the tile.
   SPN_DEVICE void down(T& received) const {
     const T* line = memory.before(kLines - 1) + threadIdx.x;
 #pragma unroll 1
@@ -84,7 +85,7 @@ struct BackwardLines {
           SPN_BARRIER(2);
           // Position j is tap k of position j - k.
           received = load(minus + 1) + v.p[k].zero * a[k] + load(plus - 1);
-          if (!has_taps) received = T(0);  // whatever a is
+          if (!has_taps) received = T(0);  // for any a, also NaN
           grad_lambda[k] = v.x[k] * a[k];
           a[k] = input_adjoint<kSource>(a[k], v.lambda[k], v.p[k]);
         }
@@ -137,7 +138,7 @@ struct BackwardLines {
     }
   }
 
-  // Gradients take the place of the values they belong to, or are added to those of the channels before.
+  // Gradients overwrite the values that they belong to, or are added to the gradients of the previous channels.
   SPN_DEVICE void put(bool summed, T* sums, S* tile, int i, T (&values)[kCount], bool first) const {
     if (!summed) {
       planes.view.write(tile, i, values);

@@ -1,4 +1,4 @@
-// Where the blocks of the backward pass keep what in shared memory.
+// The shared memory layout of the blocks of the backward pass.
 #pragma once
 
 #include "resident.h"
@@ -6,7 +6,7 @@
 namespace spn {
 namespace cuda {
 
-// Which gradients a block adds up over channels, in tiles of their own.
+// The gradients that a block adds up over channels, in separate tiles.
 struct Sums {
   bool gates, source;
 
@@ -18,19 +18,20 @@ struct Sums {
   SPN_HD int tiles() const { return (gates ? 3 : 0) + (source ? 1 : 0); }
 };
 
-// After the header: each warp's tiles, a tile's lines of the state, lines that are sent on, carried lines, the resident
-// planes of each channel.
+// Shared memory after the header: the tiles of each warp, a tile's lines of the hidden state, lines that are sent back,
+// carried lines, and the resident planes of each channel.
 template <typename S>
 struct BackwardMemory {
   using T = StateOf<S>;
-  // What can stay on chip; a plan keeps the first few. What saves the most bytes for each byte it takes comes first.
+  // The planes that can stay in shared memory. A plan keeps the first few. They are sorted by the memory traffic that
+  // they save per byte of shared memory, best first.
   enum Resident : int { kept_sum, kept_x, kept_winner, kept_grad, kept_all };
-  enum Array : int { gates = 0, grad = 3, x = 4 };          // of a tile; a source follows those that are there
-  static constexpr bool kInPlace = sizeof(S) == sizeof(T);  // grad_x takes the place of the grad that it came from
+  enum Array : int { gates = 0, grad = 3, x = 4 };          // of a tile; source follows the arrays that are present
+  static constexpr bool kInPlace = sizeof(S) == sizeof(T);  // grad_x overwrites the grad that it came from
   static constexpr int kTile = kWarp * kLines;              // values
   static constexpr int kLineCount = kLines + 6;
 
-  // Bytes of a pixel in the first `count` resident planes, of those that the gradients asked for need.
+  // Bytes per pixel of the first `count` resident planes. Planes that the requested gradients do not need take none.
   SPN_HD static int resident_bytes(const BackwardArgs& b, int count) {
     const int value = static_cast<int>(sizeof(S)), winner = b.merge == Merge::max ? 1 : 0;
     return (count > kept_sum && b.grad_x ? static_cast<int>(sizeof(T)) : 0) +
@@ -55,7 +56,7 @@ struct BackwardMemory {
     return warp_bytes(b, Sums::of<S>(b, channels), stages, resident) / kWarp + kLineCount * sizeof(T);
   }
   static int64_t fixed_bytes(const BackwardArgs& b, const Plan& plan) {
-    const int64_t ends = 2 * kLineCount * sizeof(T);  // a zero before and after each line
+    const int64_t ends = 2 * kLineCount * sizeof(T);  // one zero before and one after each line
     return ends + plan.channels * resident_values(b, plan) * resident_bytes(b, plan.resident);
   }
 
@@ -96,7 +97,7 @@ struct BackwardMemory {
   }
 
   SPN_DEVICE bool keeps(Resident array) const { return plan.resident > array; }
-  // A resident plane. Worked out where it is wanted: threads have no registers to spare.
+  // Return a resident plane. The address is recomputed on each use, because no registers are free to keep it.
   template <typename V>
   SPN_DEVICE V* plane(Resident array, int channel) const {
     const int values = static_cast<int>(resident_values(problem, plan));
@@ -106,11 +107,12 @@ struct BackwardMemory {
   }
   SPN_DEVICE T* sum(int channel) const { return plane<T>(kept_sum, channel); }
 
-  // The checkpoint before a tile, on its way in stage s.
+  // The checkpoint before a tile, staged in stage s.
   SPN_DEVICE T* checkpoint(int s) const { return lines + (kLines + 4 + s) * pitch; }
-  // What precedes line `l` of a tile: line 0 comes from a checkpoint.
+  // The line before line `l` of a tile. For line 0 it comes from a checkpoint.
   SPN_DEVICE T* before(int l) const { return lines + l * pitch; }
-  // What line t sends to line t - 1 through taps minus and plus; tap zero stays with its thread.
+  // The values that line t sends to line t - 1 through the minus and plus taps. Values of tap zero stay in their
+  // thread.
   SPN_DEVICE T* sent_minus(int t) const { return lines + (kLines + (t & 1)) * pitch; }
   SPN_DEVICE T* sent_plus(int t) const { return lines + (kLines + 2 + (t & 1)) * pitch; }
 };

@@ -1,4 +1,4 @@
-// The backward pass's plan: host code.
+// The plan of the backward pass (host code).
 #pragma once
 
 #include "backward_memory.h"
@@ -15,7 +15,8 @@ inline int64_t sharing_source(const Problem& p) {
   return p.source_groups ? p.channels / p.source_groups : 1;
 }
 
-// Parts of a gates' or a source's gradient that blocks leave for each plane; 1 where they leave the gradient itself.
+// Number of partial gradients of gates or source that blocks leave for each plane. It is 1 if they leave the gradient
+// itself.
 inline int64_t parts_of_gates(const BackwardArgs& b, const Plan& plan) {
   return b.grad_gates ? std::max<int64_t>(1, sharing_gates(b) / plan.channels) : 1;
 }
@@ -27,10 +28,10 @@ inline Moved backward_moves(const BackwardArgs& b, const Plan& plan) {
   const int64_t value = value_bytes(b.dtype), state = state_bytes(b.dtype);
   const int64_t planes = b.batch * b.channels * b.plane(), sweeps = b.directions;
   const auto once_or_each = [&](int on_chip) { return plan.resident > on_chip ? 1 : sweeps; };
-  using Memory = BackwardMemory<float>;  // which planes are kept is the same for every dtype
-  const int64_t maps = sweeps * planes;  // values of one tap's gates, or of sources, if no channels shared them
+  using Memory = BackwardMemory<float>;  // the set of resident planes is the same for every dtype
+  const int64_t maps = sweeps * planes;  // values of one tap's gates, or of source, if channels did not share them
   Moved moved{};
-  // What channels share is read once for those of a block, and its gradient leaves once for all, or in parts.
+  // Arrays that channels share are read once per block. Their gradients are written once for all channels, or in parts.
   const auto shared = [&](int64_t arrays, int64_t sharing, bool wanted, int64_t parts) {
     const int64_t run = std::min<int64_t>(sharing, plan.channels);
     moved.bytes += arrays * maps * value / run;
@@ -63,19 +64,20 @@ inline Moved backward_moves(const BackwardArgs& b, const Plan& plan) {
   return moved;
 }
 
-// Parts of sums may take as much room as x in the state's dtype, and a little in any case.
+// Bytes that partial sums may take: as many as x in the dtype of the hidden state, but at least limits.least_room.
 inline int64_t room_for_parts(const Problem& p, const Limits& limits) {
   return std::max(limits.least_room, p.batch * p.channels * p.plane() * state_bytes(p.dtype));
 }
 
-// Bytes of all parts of sums over channels, of gates' gradients alone or sources' too.
+// Bytes of all partial sums over channels, for the gradients of gates, source or both.
 inline int64_t part_bytes(const Problem& p, const Plan& plan, bool gates, bool source) {
   const int64_t arrays = (gates ? 3 : 0) + (source ? 1 : 0);
   return p.batch * p.channels / plan.channels * p.directions * arrays * part_values(p, plan.chunks) *
          state_bytes(p.dtype);
 }
 
-// As few chunks as let the parts fit in their room. Only a block whose one task is a single sweep can stop and go on.
+// Return the smallest number of chunks for which the partial sums fit in their memory. A block can stop and continue in
+// the next launch only if its only task is a single sweep.
 inline int chunks_for(const Problem& p, Plan plan, const Limits& limits, bool gates, bool source) {
   if ((p.directions > 1 && !plan.split) || plan.tasks > limits.blocks) return 1;
   const int64_t room = room_for_parts(p, limits);
@@ -88,7 +90,8 @@ inline int chunks_for(const Problem& p, Plan plan, const Limits& limits, bool ga
   return plan.chunks;
 }
 
-// Maps of x in the state's dtype that sweeps leave to each other, or to the kernel that adds them up.
+// Number of maps shaped like x, in the dtype of the hidden state, that sweeps pass to each other or to the kernel that
+// adds them up.
 inline int64_t maps_of_sums(const BackwardArgs& b, const Plan& plan) {
   if (!b.grad_x) return 0;
   if (plan.split) return b.directions;
@@ -96,7 +99,7 @@ inline int64_t maps_of_sums(const BackwardArgs& b, const Plan& plan) {
   return running && state_bytes(b.dtype) > value_bytes(b.dtype) ? 1 : 0;
 }
 
-// A plan for as much of the machine as `limits` say; none where it does not fit.
+// Return a plan within `limits`, or an empty plan if it does not fit.
 template <typename S>
 Plan place_backward(const BackwardArgs& b, const Limits& limits, int channels, bool split, int runs, int resident,
                     int stages) {
@@ -108,10 +111,10 @@ Plan place_backward(const BackwardArgs& b, const Limits& limits, int channels, b
   divide(plan, b, limits, channels, split, runs);
   const bool gates = parts_of_gates(b, plan) > 1, source = parts_of_source(b, plan) > 1;
   plan.chunks = gates || source ? chunks_for(b, plan, limits, gates, source) : 1;
-  if (plan.chunks > 1 && runs > 1) return {};  // a chunk is one run's
+  if (plan.chunks > 1 && runs > 1) return {};  // chunks and runs cannot be combined
   const bool placed =
       place(plan, b, limits, stages, Memory::thread_bytes(b, channels, stages, resident), Memory::fixed_bytes(b, plan));
-  // Planes on chip are walked whole lines at a time.
+  // Resident planes are walked in whole lines.
   if (!placed || (resident && plan.threads < std::max(b.height, b.width))) return {};
   reserve_carry(plan, b, limits);
   const int64_t state = state_bytes(b.dtype), planes = b.batch * b.channels * b.plane() * state;
@@ -121,14 +124,15 @@ Plan place_backward(const BackwardArgs& b, const Limits& limits, int channels, b
   return plan;
 }
 
-// How many bytes the workspace may take: maps of sums, carried lines, parts as far as there is room for them.
+// Upper bound for the bytes of the workspace: maps of sums, carried lines, and the memory allowed for partial sums.
 inline int64_t workspace_bound(const BackwardArgs& b, const Plan& plan, const Limits& limits) {
   const int64_t planes = b.batch * b.channels * b.plane() * state_bytes(b.dtype);
   const int64_t carry = plan.carry_in_shared ? 0 : plan.blocks * plan.carry_values * state_bytes(b.dtype);
   return planes * maps_of_sums(b, plan) + carry + room_for_parts(b, limits) + 1024;
 }
 
-// visit(channels) for each number of channels that a block could take one after the other: some that share gates.
+// Call visit(channels) for each number of channels that a block can process one after another. These channels share
+// gates.
 template <typename Visit>
 void for_channels(const Problem& p, Visit visit) {
   const int64_t gates = sharing_gates(p), source = sharing_source(p);
@@ -143,7 +147,7 @@ void for_channels(const Problem& p, Visit visit) {
   }
 }
 
-// The best plan whose blocks take so many channels, or any number for 0.
+// Return the best plan whose blocks process `wanted` channels. 0 allows any number.
 inline Choice choose_with_channels(const BackwardArgs& b, const Limits& limits, int wanted) {
   Choice best;
   with_width(b.dtype, [&](auto zero) {
@@ -163,8 +167,8 @@ inline Choice choose_with_channels(const BackwardArgs& b, const Limits& limits, 
   return best;
 }
 
-// How many channels a block takes decides how sums over them are rounded. It is what all gradients together would have:
-// which of them are asked for changes none.
+// The number of channels per block determines how sums over channels are rounded. It is chosen as if all gradients were
+// requested, so that requesting fewer gradients does not change their values.
 inline Choice choose_backward(const BackwardArgs& b, const Limits& limits) {
   const bool gates = b.grad_gates && sharing_gates(b) > 1, source = b.grad_source && sharing_source(b) > 1;
   if (!gates && !source) return choose_with_channels(b, limits, 0);

@@ -1,5 +1,5 @@
-// Where a lane of the backward pass finds x, grad and who won at its position, and where it leaves grad_x: in tiles
-// that come and go, or in planes that stay on chip.
+// Where a lane of the backward pass reads x, grad and winner at its position and writes grad_x: in tiles that are
+// loaded and replaced, or in planes that stay in shared memory.
 #pragma once
 
 #include "backward_sweep.h"
@@ -31,7 +31,7 @@ struct BackwardPlanes {
     read(Memory::kept_winner, memory.winner(at.channel()), line, values);
   }
 
-  // A sweep's share of grad_x, or the sum with those before it.
+  // Store the contribution of this sweep to grad_x, or the sum with the previous sweeps.
   SPN_DEVICE void put_grad_x(int line, T (&values)[kCount]) const {
     if (!kResident) return view.write(memory.grad_x(at.channel()), line, values);
     T* const sum = memory.sum(channel);
@@ -55,7 +55,7 @@ struct BackwardPlanes {
   }
 };
 
-// A lane's pieces of the finished sum over the sweeps, to grad_x.
+// Write a lane's pieces of the finished sum over the sweeps to grad_x.
 template <typename S, int kPiece>
 SPN_DEVICE void send_sum(const StateOf<S>* sum, const LanePieces<S, kPiece>& kept, S* grad_x,
                          const LanePieces<S, kPiece>& lane) {

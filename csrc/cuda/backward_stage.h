@@ -1,4 +1,4 @@
-// How an item of the backward pass arrives: in a stage's tiles, and in the first sweep in planes that stay on chip.
+// Loads an item of the backward pass: into the tiles of a stage and, in the first sweep, into the resident planes.
 #pragma once
 
 #include "backward_sweep.h"
@@ -7,12 +7,12 @@
 namespace spn {
 namespace cuda {
 
-// From a task's first channel to the source of another.
+// Offset from the source of a task's first channel to the source of another channel.
 SPN_DEVICE int64_t source_shift(const Problem& p, int channel) {
   return p.source_groups ? channel / (p.channels / p.source_groups) * p.plane() : 0;
 }
 
-// A lane's pieces of the planes that stay on chip, on their way there: `kept` are its pieces in those planes.
+// Start loading a lane's pieces of the resident planes. `kept` locates its pieces in those planes.
 template <typename S, int kPiece>
 SPN_DEVICE void bring_planes(const BackwardMemory<S>& memory, const BackwardSweep<S>& in,
                              const LanePieces<S, kPiece>& lane, const LanePieces<S, kPiece>& kept, int channel,
@@ -29,7 +29,7 @@ SPN_DEVICE void bring_planes(const BackwardMemory<S>& memory, const BackwardSwee
   });
 }
 
-// What the item needs and the item before it does not have. Channels that share gates bring them in once.
+// Load the data that the item needs and the previous item did not have. Gates that channels share are loaded once.
 template <typename S, int kPiece>
 SPN_DEVICE void bring_item(const BackwardArgs& b, const Plan& plan, const BackwardSweep<S>& in,
                            const BackwardMemory<S>& memory, const BackwardWalk& item, const Stages& at) {

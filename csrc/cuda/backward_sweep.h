@@ -1,4 +1,5 @@
-// Which planes a sweep of the backward pass reads and where its gradients go; see forward_sweep.h.
+// The planes that a sweep of the backward pass reads, and the planes that its gradients are written to; see
+// forward_sweep.h.
 #pragma once
 
 #include "backward_plan.h"
@@ -9,34 +10,34 @@
 namespace spn {
 namespace cuda {
 
-// Pointers of the task's first channel; the others follow plane by plane.
+// Pointers for the first channel of the task. Those of the other channels follow plane by plane.
 template <typename S>
 struct BackwardSweep {
   using T = StateOf<S>;
   Sweep sweep;
-  Sweep part;  // the same over a part of a sum
+  Sweep part;  // the same sweep over a part of a sum
   const S *gates[3], *grad, *source;
-  const S* x;             // null where no gradient needs it
-  const uint8_t* winner;  // null where all of grad is this sweep's
+  const S* x;             // null if no gradient needs it
+  const uint8_t* winner;  // null if all of grad belongs to this sweep
   const T* checkpoints;
   GradientPlane<S> grad_gates[3], grad_source;
   T grad_scale;
   uint8_t direction;
-  bool carries;              // lines go on from tile to tile in memory
-  int first_line, end_line;  // of the task's run, or of the launch's chunk
-  bool sweep_ends;           // with end_line, or it starts anew there: nothing is sent back
+  bool carries;              // whether lines are carried from tile to tile in memory
+  int first_line, end_line;  // of the run of this task or the chunk of this launch
+  bool sweep_ends;           // whether the sweep ends or restarts at end_line, so that it receives nothing there
   Target<S> target;
 };
 static_assert(2 * sizeof(BackwardSweep<double>) <= kHeaderBytes, "two sweeps fit the header");
 
-// Sweep d of task `task`; with plan.split, the task's only one.
+// Fill in sweep d of task `task`. With plan.split, a task has a single sweep.
 template <typename S>
 SPN_DEVICE void fill_sweep(BackwardSweep<S>& in, const BackwardArgs& b, const Plan& plan, int64_t task, int d) {
   using T = StateOf<S>;
   const int number = static_cast<int>(task % plan.runs);
   task /= plan.runs;
   const int64_t part = plan.split ? task / b.directions : task;
-  const int64_t index = part * plan.channels;  // of the first plane (n, c)
+  const int64_t index = part * plan.channels;  // index of the first plane (n, c)
   const int64_t plane = b.plane(), n = index / b.channels, c = index % b.channels;
   if (plan.split) d = static_cast<int>(task % b.directions);
 
@@ -58,7 +59,7 @@ SPN_DEVICE void fill_sweep(BackwardSweep<S>& in, const BackwardArgs& b, const Pl
   const int64_t values = b.checkpoint_offset(b.directions);
   in.checkpoints = static_cast<const T*>(b.checkpoints) + index * values + b.checkpoint_offset(d);
 
-  // Parts of sums, of each block's channels together: (N, D, 3, C / channels), and (N, D, C / channels).
+  // Partial sums over the channels of each block: (N, D, 3, C / channels) and (N, D, C / channels).
   const int64_t parts = b.channels / plan.channels, c_part = c / plan.channels;
   const int64_t part_plane = part_values(b, plan.chunks);
   T* partial_gates = reinterpret_cast<T*>(plan.workspace + plan.partial_gates);
@@ -92,7 +93,7 @@ SPN_DEVICE void fill_sweep(BackwardSweep<S>& in, const BackwardArgs& b, const Pl
     in.target.wide = planes + (d * b.batch * b.channels + index) * plane;
     return;
   }
-  if (plan.resident) {  // the last sweep's sum alone leaves the chip
+  if (plan.resident) {  // only the last sweep writes the sum to global memory
     in.target.narrow = grad_x;
     return;
   }

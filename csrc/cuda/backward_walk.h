@@ -1,4 +1,4 @@
-// In which order a block of the backward pass takes its tiles, and where the arrays of each wait for it.
+// The order in which a block of the backward pass processes its tiles, and the stages that hold their arrays.
 #pragma once
 
 #include "backward_sweep.h"
@@ -6,11 +6,11 @@
 namespace spn {
 namespace cuda {
 
-// The items of a sweep: its run's or chunk's tiles from the last to the first, of each tile the segments, of each
-// segment the channels.
+// The items of a sweep: the tiles of its run or chunk from the last to the first, the segments of each tile, and the
+// channels of each segment.
 struct BackwardWalk {
   Segments segments;
-  int positions, channels, source_run;  // channels in a row that share a source
+  int positions, channels, source_run;  // consecutive channels that share a source
   int t0, number = 0, channel = 0;
 
   template <typename S>
@@ -39,8 +39,8 @@ struct BackwardWalk {
   SPN_DEVICE bool last_of_source() const { return (channel + 1) % source_run == 0; }
 };
 
-// Which of the two stages hold an item's arrays: those that channels share stay while the channels change. A bit each:
-// threads have no registers to spare.
+// The stages (0 or 1) that hold the arrays of an item. Arrays that channels share stay while the channels change. One
+// bit each, because threads have no registers to spare.
 struct Stages {
   unsigned bits = 7;
 

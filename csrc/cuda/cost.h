@@ -1,15 +1,15 @@
-// What a plan should take, by count alone. The planner chooses the plan that should take least.
+// Estimates the runtime of a plan from counts alone. The planner chooses the plan with the lowest estimate.
 //
-// A round is as many tasks as run at a time. It takes the longer of two. With one block and one stage on a
-// multiprocessor nothing overlaps, and it takes their sum.
+// A round is the set of tasks that run at the same time. Its time is the longer of the following two. If a
+// multiprocessor has only one block with one stage, nothing overlaps, and the time is their sum.
 //
-//   memory     bytes that its tasks move / bytes of a clock cycle
+//   memory     bytes that the tasks move / bytes per clock cycle
 //
-//   computing  lines that a block walks x cycles of a line. All warps issue their instructions for the line; then the
-//              line waits for shared memory, dependent arithmetic and a barrier. Other blocks on the multiprocessor
-//              work meanwhile.
+//   computing  lines that a block walks x clock cycles per line. All warps issue their instructions for the line. Then
+//              the line waits for shared memory, dependent arithmetic and a barrier. Other blocks on the multiprocessor
+//              work in the meantime.
 //
-// docs/cuda.md says what is counted and what is assumed. Plain host code.
+// docs/cuda.md lists what is counted and what is assumed. This is plain host code.
 #pragma once
 
 #include "plan.h"
@@ -18,7 +18,7 @@ namespace spn {
 namespace cuda {
 
 struct Cost {
-  int64_t bytes;  // that the schedule moves
+  int64_t bytes;  // moved by the schedule
   int together;   // blocks that share a multiprocessor
   int64_t rounds;
   double memory;     // clock cycles
@@ -26,8 +26,9 @@ struct Cost {
   double cycles;
 };
 
-// Instructions of a warp for a line, by benchmarks/cuda/instructions.py: pieces of 4, 2 and 1 values, the mean of
-// horizontal and vertical sweeps. Of values of 8 bytes it knows none: assumed twice those of 4.
+// Instructions per warp and line, counted by benchmarks/cuda/instructions.py for pieces of 4, 2 and 1 values: the mean
+// of horizontal and vertical sweeps. It has no counts for 8-byte values; they are assumed to need twice those for 4
+// bytes.
 enum class Pass : int { forward, backward, backward_on_chip };
 inline double instructions_of(Pass pass, int piece, int bytes) {
   constexpr int kCounted[3][2][3] = {
@@ -36,13 +37,13 @@ inline double instructions_of(Pass pass, int piece, int bytes) {
   return bytes == 8 ? 2 * counted : counted;
 }
 
-constexpr double kBranches = 1.1;                // assumed: what those counts leave out
-constexpr double kLineLatency[] = {65, 2 * 75};  // assumed: forward; backward, which walks lines twice
-constexpr double kTileLatency = 300;             // assumed: what a tile's first and last lines wait for
-constexpr double kBytesOfMultiprocessor = 64;    // assumed: the most that one moves in a cycle
+constexpr double kBranches = 1.1;                // assumed: accounts for instructions missing from the counts
+constexpr double kLineLatency[] = {65, 2 * 75};  // assumed: forward; backward walks lines twice
+constexpr double kTileLatency = 300;             // assumed: wait at the first and last lines of a tile
+constexpr double kBytesOfMultiprocessor = 64;    // assumed: maximum per multiprocessor and cycle
 constexpr int kSchedulers = 4;
 
-// What a pass moves: in its kernel, and in those that join afterwards what blocks computed apart.
+// Bytes that a pass moves: in its main kernel, and in the kernels that merge results of separate blocks afterwards.
 struct Moved {
   int64_t bytes, after;
   int launches_after;
@@ -56,7 +57,8 @@ inline Cost cost_of(const Problem& p, const Plan& plan, const Limits& limits, Pa
   cost.together =
       static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(limits.shared_of_multiprocessor / shared, most)));
 
-  // Lines of a task: with sweeps or runs of their own the mean of all, and the longest, for which a last round waits.
+  // Lines per task. If sweeps or runs are separate tasks, this is the mean of all; the last round waits for the
+  // longest.
   double all = 0, longest = 0;
   for (int d = 0; d < p.directions; ++d) {
     const Sweep s = p.sweep(d);
@@ -98,15 +100,15 @@ inline Cost cost_of(const Problem& p, const Plan& plan, const Limits& limits, Pa
   return cost;
 }
 
-// A split plan needs four times the room of x, so it must save a fifth of the time.
+// A split plan needs four times the memory of x, so it must save a fifth of the time.
 constexpr double kPriceOfPlanes = 1.25;
 
-// The best of the plans that are offered: those within the bound on their workspace come first, then counts what they
-// should take.
+// The best of the offered plans. Plans within the bound on their workspace come first; among these, the lowest
+// estimated time decides.
 struct Choice {
   Plan plan{};
   Cost cost{};
-  int64_t beyond = 0;  // the bound
+  int64_t beyond = 0;  // bytes above the bound
 
   void offer(const Plan& other, const Cost& its, int64_t workspace_bound = std::numeric_limits<int64_t>::max()) {
     const int64_t over = std::max<int64_t>(0, other.workspace_bytes - workspace_bound);

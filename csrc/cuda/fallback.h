@@ -1,7 +1,8 @@
-// GPUs for which this library holds no code: which they are, and how the PyTorch reference stands in for the kernels.
+// The fallback for GPUs that this library has no code for: detects them, and calls the PyTorch reference implementation
+// instead of the kernels.
 //
-// The library holds code for the architectures that it was built for, and PTX for newer ones at most. Whether a device
-// can run any of it is known only when the device is used: importing the package must not initialise CUDA.
+// The library contains code for the architectures that it was built for, and at most PTX for newer ones. Whether a
+// device can run it is only known when the device is used, because importing the package must not initialise CUDA.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -18,31 +19,31 @@
 namespace spn {
 namespace cuda {
 
-// A kernel of the same architectures as every other.
+// A kernel that is compiled for the same architectures as all other kernels.
 static __global__ void empty_kernel() {}
 
-// Why no kernel of this library runs on the current device, or "".
+// Return why no kernel of this library runs on the current device, or "".
 inline std::string ask_missing_code() {
   cudaFuncAttributes attributes;
   const cudaError_t error = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&empty_kernel));
-  if (error != cudaSuccess) cudaGetLastError();  // the next launch would report it
+  if (error != cudaSuccess) cudaGetLastError();  // clear it: the next launch would report it
   switch (error) {
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorInvalidDeviceFunction:
     case cudaErrorInvalidKernelImage:
-    // PTX that the driver does not compile.
+    // The driver cannot compile the PTX:
     case cudaErrorInvalidPtx:
     case cudaErrorUnsupportedPtxVersion:
     case cudaErrorJitCompilerNotFound:
     case cudaErrorJitCompilationDisabled: return cudaGetErrorString(error);
-    default: return "";  // any other error is for the launch to report
+    default: return "";  // the launch reports any other error
   }
 }
 
-// The same for any device, which answers once.
+// The same for any device. The answer is cached.
 inline const std::string& missing_code(int32_t device) {
   static std::mutex mutex;
-  static std::map<int32_t, std::string> answers;  // stay where they are when others come
+  static std::map<int32_t, std::string> answers;  // std::map: references stay valid when entries are added
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = answers.find(device);
   if (found != answers.end()) return found->second;
@@ -50,7 +51,7 @@ inline const std::string& missing_code(int32_t device) {
   return answers.emplace(device, ask_missing_code()).first->second;
 }
 
-// Calls an operator with the arguments and results of spn::propagate or spn::propagate_backward.
+// Call an operator that has the arguments and results of spn::propagate or spn::propagate_backward.
 template <typename... Args>
 std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor> call_reference(const char* name,
                                                                                                const Args&... args) {

@@ -1,17 +1,18 @@
 // The forward kernel.
 //
-//   block   one plane (n, c), all its sweeps one after the other; or one sweep of it (plan.split), or a run of one
-//           sweep's lines where it starts anew on its way (Problem::run)
-//   warp w  positions 32 w .. 32 w + 31 of a line, or of a segment of it (segments.h)
-//   lane    one position: it follows the sweep from line to line
+//   block   one plane (n, c) and all its sweeps, one after the other; or one sweep of it (plan.split); or one run of
+//           lines of a sweep that restarts (Problem::run)
+//   warp w  positions 32 w .. 32 w + 31 of a line, or of a segment of the line (segments.h)
+//   lane    one position, followed from line to line
 //
 //                 positions  0        31 32       63 64       95
-//   line t - 1    line(0)    [  warp 0   |  warp 1   |  warp 2   ]    running state in shared memory
-//                              | \ | / |                             three taps, across warps too
-//   line t        line(1)    [  warp 0   |  warp 1   |  warp 2   ]    one barrier, then the two change places
+//   line t - 1    line(0)    [  warp 0   |  warp 1   |  warp 2   ]    hidden state in shared memory
+//                              | \ | / |                             three taps, also across warps
+//   line t        line(1)    [  warp 0   |  warp 1   |  warp 2   ]    one barrier, then both lines swap roles
 //
-// Each warp stages tiles of its positions' gates, x and source of its own (tile.h), so only the state needs the block's
-// barrier. The next tile is on its way while one is computed; so is what its results will merge with.
+// Each warp stages its own tiles of gates, x and source (tile.h), so only the hidden state needs the barrier of the
+// block. While one tile is computed, the next tile and the values that its results are merged with are already being
+// loaded.
 #pragma once
 
 #include "forward_lines.h"
@@ -19,7 +20,7 @@
 namespace spn {
 namespace cuda {
 
-// The items that a block computes one after the other: the tiles of its run, and of each tile the segments.
+// The items that a block computes one after another: the tiles of its run, and the segments of each tile.
 struct ForwardWalk {
   Segments segments;
   int positions, end, t0, number;
@@ -64,7 +65,7 @@ SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const Forwar
     copy_commit();
   };
 
-  // x of a tile, from the plane on chip: in the first sweep what the lane itself has brought there.
+  // Copy x of a tile from the resident plane. In the first sweep, each lane reads only values that it has copied there.
   const auto take_x = [&](const Pieces& lane, int stage) {
     lane.for_turns([&](int turn, bool there) {
       Pack<S, kPiece> piece{};
@@ -101,17 +102,17 @@ SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const Forwar
   };
 
   ForwardWalk item(in, plan.threads), ahead = item;
-  if (item.done()) return;  // the sweep has fewer pieces than there are runs
+  if (item.done()) return;  // the sweep has fewer pieces than runs
   int stage = 0;
   T h = T(0);
-  // First as many items are brought in as there are stages, then one after each that is computed. What a lane
-  // overwrites then is what it has read itself, of a tile that its warp needs no more.
+  // First load as many items as there are stages, then load one after each item that is computed. A lane then
+  // overwrites only data that it has read itself, from a tile that its warp no longer needs.
   for (int missing = plan.stages;;) {
     if (missing == 0) {
       wait_for_tile(plan.stages);
       const Segment segment = item.segment();
       const Pieces own(in.sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
-      if (plan.resident) take_x(own, stage);  // whole lines: there are no halos
+      if (plan.resident) take_x(own, stage);  // resident planes are walked in whole lines, without halos
       SPN_WARP_BARRIER(0);
       Merger<S, kPiece, true> merger;
       merger.read(in.target, own, 0);
@@ -143,7 +144,7 @@ forward_kernel(ForwardArgs f, Plan plan) {
   for (int64_t task = blockIdx.x; task < plan.tasks; task += gridDim.x) {
     for (int d = 0; d < sweeps_a_task; ++d, turn ^= 1) {
       if (threadIdx.x == 0) fill_sweep(to_publish(sweeps + turn), f, plan, memory, task, d);
-      SPN_BARRIER(3);  // the sweep's pointers are there; the sweep before has left x and its merge
+      SPN_BARRIER(3);  // publishes the pointers of the sweep, and x and the merge of the previous sweep
       run_forward<S, kPiece>(f, plan, published(sweeps + turn), memory);
     }
   }

@@ -1,4 +1,4 @@
-// The arithmetic of a tile in the forward pass: line after line, a barrier each.
+// The arithmetic of a tile in the forward pass: line by line, with one barrier per line.
 #pragma once
 
 #include "forward_sweep.h"
@@ -20,8 +20,8 @@ struct ForwardLines {
   int stage;
   bool has_minus, has_plus;
 
-  // `h`: the state at this thread's position, before the tile and then after it. Lines and positions outside the map
-  // are computed too, from tiles that are zero there: nothing comes of them.
+  // `h` is the hidden state at this thread's position, on entry before the tile and on return after it. Lines and
+  // positions outside the map are also computed, from tiles that are zero there. They do not affect the result.
   template <bool kSource>
   SPN_DEVICE void run(T& h) const {
     T* const even = memory.line(0) + threadIdx.x;

@@ -1,4 +1,4 @@
-// The forward pass's plan: host code; and where its blocks keep what in shared memory.
+// The plan of the forward pass (host code), and the shared memory layout of its blocks.
 #pragma once
 
 #include "cost.h"
@@ -7,20 +7,20 @@
 namespace spn {
 namespace cuda {
 
-// After the header: each warp's tiles, two lines of the running state, carried lines, the resident planes: x and the
-// running merge, or none.
+// Shared memory after the header: the tiles of each warp, two lines of the hidden state, carried lines, and the
+// resident planes (x and the running merge, or none).
 template <typename S>
 struct ForwardMemory {
   using T = StateOf<S>;
   enum Array : int { gates = 0, x = 3, source = 4 };
-  static constexpr bool kInPlace = sizeof(S) == sizeof(T);  // results take the place of the x that they came from
+  static constexpr bool kInPlace = sizeof(S) == sizeof(T);  // results overwrite the x that they came from
   static constexpr int kTile = kWarp * kLines;              // values
 
   SPN_HD static int arrays(const Problem& p) { return p.source_groups ? 5 : 4; }
   SPN_HD static int warp_bytes(const Problem& p, int stages) {
     return kTile * (stages * arrays(p) * static_cast<int>(sizeof(S)) + (kInPlace ? 0 : static_cast<int>(sizeof(T))));
   }
-  SPN_HD static int pitch(int threads) { return threads + 2; }  // a zero before and after a line
+  SPN_HD static int pitch(int threads) { return threads + 2; }  // one zero before and one after each line
   SPN_HD static int64_t plane_values(const Problem& p) { return (p.plane() + 7) / 8 * 8; }
 
   static int64_t thread_bytes(const Problem& p, int stages) { return warp_bytes(p, stages) / kWarp + 2 * sizeof(T); }
@@ -32,7 +32,7 @@ struct ForwardMemory {
   unsigned char* warp;
   T *lines, *carry;
   S* resident_x;
-  unsigned char* resident_merge;  // in the state's dtype, or with plan.merges_narrow in the tensors'
+  unsigned char* resident_merge;  // in the dtype of the hidden state; with plan.merges_narrow, of the tensors
   int stage_bytes, stages, line_pitch;
 
   SPN_DEVICE ForwardMemory(const Problem& p, const Plan& plan, unsigned char* scratch)
@@ -59,7 +59,7 @@ struct ForwardMemory {
   SPN_DEVICE T* line(int t) const { return lines + (t & 1) * line_pitch; }
 };
 
-// Gates and sources are counted for each channel that reads them, whether or not a cache answers.
+// Gates and sources are counted for each channel that reads them, even if a cache serves some of the reads.
 inline Moved forward_moves(const ForwardArgs& f, const Plan& plan) {
   const int64_t value = value_bytes(f.dtype), state = state_bytes(f.dtype);
   const int64_t planes = f.batch * f.channels * f.plane(), sweeps = f.directions;
@@ -78,11 +78,11 @@ inline Moved forward_moves(const ForwardArgs& f, const Plan& plan) {
   moved.bytes += out;
   if (!merges) return moved;
   if (!plan.resident) moved.bytes += 2 * (sweeps - 1) * planes * (plan.merges_narrow ? value : state);
-  moved.bytes += 5 * winner;  // the second sweep writes who won, the third and fourth read and write it
+  moved.bytes += 5 * winner;  // the second sweep writes winner, the third and fourth read and write it
   return moved;
 }
 
-// A plan with `stages` stages for as much of the machine as `limits` say; none where it does not fit.
+// Return a plan with `stages` stages within `limits`, or an empty plan if it does not fit.
 template <typename S>
 Plan place_forward(const ForwardArgs& f, const Limits& limits, bool split, int runs, int resident, int stages) {
   using Memory = ForwardMemory<S>;
@@ -93,10 +93,10 @@ Plan place_forward(const ForwardArgs& f, const Limits& limits, bool split, int r
   divide(plan, f, limits, 1, split, runs);
   const bool merges = f.directions > 1 && f.merge != Merge::none;
   const bool wider = state_bytes(f.dtype) > value_bytes(f.dtype);
-  // The maximum of rounded values is the rounded maximum; only which direction won could differ.
+  // The maximum of rounded values equals the rounded maximum. Only the selected direction could differ.
   plan.merges_narrow = merges && !split && wider && f.merge == Merge::max && !f.winner;
   const bool placed = place(plan, f, limits, stages, Memory::thread_bytes(f, stages), Memory::fixed_bytes(f, plan));
-  // Planes on chip are walked whole lines at a time.
+  // Resident planes are walked in whole lines.
   if (!placed || (resident && plan.threads < std::max(f.height, f.width))) return {};
   reserve_carry(plan, f, limits);
   const int64_t planes = f.batch * f.channels * f.plane() * state_bytes(f.dtype);
@@ -110,7 +110,7 @@ inline Choice choose_forward(const ForwardArgs& f, const Limits& limits) {
   with_width(f.dtype, [&](auto zero) {
     using S = decltype(zero);
     for_plans<S>(f, limits, 1, 2, [&](const Limits& share, bool split, int runs, int kept, int stages) {
-      if (kept == 1) return;  // x and the running merge, or none
+      if (kept == 1) return;  // keep both x and the running merge, or neither
       const Plan plan = place_forward<S>(f, share, split, runs, kept, stages);
       if (plan.threads) best.offer(plan, cost_of(f, plan, limits, Pass::forward, forward_moves(f, plan)));
     });

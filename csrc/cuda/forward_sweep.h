@@ -1,7 +1,7 @@
-// Which planes a sweep of the forward pass reads and where its results go.
+// The planes that a sweep of the forward pass reads, and the planes that its results are written to.
 //
-// One thread works this out for its block and leaves it in shared memory: a dozen pointers that are wanted once a tile
-// would otherwise take the registers of every thread.
+// One thread per block computes them and stores them in shared memory. These dozen pointers are needed once per tile;
+// kept in registers, they would take registers from every thread.
 #pragma once
 
 #include "forward_plan.h"
@@ -19,19 +19,19 @@ struct ForwardSweep {
   const S* x;
   const S* source;
   T* checkpoints;
-  int first_line, end_line;  // of the task's run
+  int first_line, end_line;  // of the run of this task
   Target<S> target;
 };
 static_assert(2 * sizeof(ForwardSweep<double>) <= kHeaderBytes, "two sweeps fit the header");
 
-// Sweep d of task `task`; with plan.split, the task's only one.
+// Fill in sweep d of task `task`. With plan.split, a task has a single sweep.
 template <typename S>
 SPN_DEVICE void fill_sweep(ForwardSweep<S>& in, const ForwardArgs& f, const Plan& plan, const ForwardMemory<S>& memory,
                            int64_t task, int d) {
   using T = StateOf<S>;
   const int number = static_cast<int>(task % plan.runs);
   task /= plan.runs;
-  const int64_t index = plan.split ? task / f.directions : task;  // of the plane (n, c)
+  const int64_t index = plan.split ? task / f.directions : task;  // index of the plane (n, c)
   const int64_t plane = f.plane(), n = index / f.channels, c = index % f.channels;
   if (plan.split) d = static_cast<int>(task % f.directions);
 

@@ -1,4 +1,4 @@
-// The launches of a pass. Knows nothing of torch: the emulator compiles this file as it is.
+// The kernel launches of a pass. This file does not depend on torch, so that the emulator can compile it unchanged.
 #include "backward.h"
 #include "forward.h"
 #include "merge.h"
@@ -23,7 +23,7 @@ cudaError_t with_dtype(DType dtype, Visit visit) {
 #endif
 }
 
-// visit(std::integral_constant<int, plan.piece>)
+// Call visit(std::integral_constant<int, plan.piece>).
 template <typename S, typename Visit>
 cudaError_t with_piece(const Plan& plan, Visit visit) {
   if constexpr (kTogether<S> == 4) {
@@ -37,7 +37,7 @@ int64_t merge_blocks(int64_t values) {
   return std::min((values + kMergeThreads - 1) / kMergeThreads, kMaxBlocks);
 }
 
-// grad = the sum of `parts` partial gradients for each of its planes, of the launch's chunk.
+// Set grad to the sum of `parts` partial gradients, for each of its planes in the chunk of this launch.
 template <typename S>
 cudaError_t sum_parts(const Problem& p, const Plan& plan, void* grad, int64_t partial, int64_t planes_of_sweep,
                       int64_t parts, cudaStream_t stream) {
@@ -47,7 +47,7 @@ cudaError_t sum_parts(const Problem& p, const Plan& plan, void* grad, int64_t pa
                 parts);
 }
 
-// The sweeps of a chunk, and the sums of which their blocks have parts.
+// Launch the sweeps of a chunk, then add up the partial sums of their blocks.
 template <typename S>
 cudaError_t backward_chunk(const BackwardArgs& b, const Plan& plan, cudaStream_t stream) {
   cudaError_t error = with_piece<S>(plan, [&](auto piece) {

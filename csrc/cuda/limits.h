@@ -1,4 +1,4 @@
-// What a device offers to plans, as it says itself.
+// The limits of a device that plans depend on, as reported by the device.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,8 +13,8 @@
 namespace spn {
 namespace cuda {
 
-constexpr double kCopyEfficiency = 0.88;    // assumed: of the memory's bandwidth, what a copy reaches
-constexpr double kUsualBytesPerClock = 16;  // of a multiprocessor, where the device does not say
+constexpr double kCopyEfficiency = 0.88;    // assumed: share of the memory bandwidth that a copy reaches
+constexpr double kUsualBytesPerClock = 16;  // per multiprocessor, if the device does not report it
 
 inline cudaError_t read_limits(int device, Limits& limits) {
   static std::mutex mutex;
@@ -38,13 +38,13 @@ inline cudaError_t read_limits(int device, Limits& limits) {
   const double clock = ask(cudaDevAttrClockRate), memory_clock = ask(cudaDevAttrMemoryClockRate);
   const double bytes = ask(cudaDevAttrGlobalMemoryBusWidth) / 8;
   limits.bytes_per_clock = clock > 0 && memory_clock > 0 && bytes > 0
-                               ? kCopyEfficiency * 2 * memory_clock * bytes / clock  // two transfers a clock
+                               ? kCopyEfficiency * 2 * memory_clock * bytes / clock  // two transfers per clock
                                : kUsualBytesPerClock * limits.multiprocessors;
   if (error == cudaSuccess) known[device] = limits;
   return error;
 }
 
-// "name=value ..." of what plans look at, and the clock in kilohertz: benchmarks predict times from them.
+// Format the limits that plans use and the clock in kilohertz as "name=value ...". Benchmarks predict times from them.
 inline cudaError_t describe_limits(int device, std::string& text) {
   Limits limits;
   int kilohertz = 0;

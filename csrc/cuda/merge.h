@@ -1,6 +1,6 @@
-// The kernels that join what blocks have computed apart, always in the same order.
+// The kernels that combine results of separate blocks, always in the same order.
 //
-// One thread a value, neighbouring threads neighbouring values.
+// One thread per value; neighbouring threads process neighbouring values.
 #pragma once
 
 #include "parts.h"
@@ -10,13 +10,13 @@ namespace spn {
 namespace cuda {
 
 constexpr int kMergeThreads = 256;
-constexpr int64_t kSlab = 16 * kMergeThreads;  // values of a part that a block adds up
+constexpr int64_t kSlab = 16 * kMergeThreads;  // values of a part that one block adds up
 
 SPN_HD int64_t slabs_of(int64_t values) {
   return (values + kSlab - 1) / kSlab;
 }
 
-// out = merge over d of planes (D, N, C, H, W), and which direction won.
+// out = merge over d of planes (D, N, C, H, W); winner = the selected direction.
 template <typename S>
 SPN_KERNEL(kMergeThreads, 4)
 merge_kernel(ForwardArgs f, const StateOf<S>* planes) {
@@ -59,8 +59,9 @@ add_kernel(BackwardArgs b, const StateOf<S>* planes) {
   }
 }
 
-// grad (N, D, planes of a sweep, H, W), of the launch's chunk, = sum over the parts of partial (N, D, planes of a
-// sweep, parts, values of a part). A block takes a slab of a part's values, so that divisions are shared by many.
+// grad (N, D, planes of a sweep, H, W), within the chunk of this launch, = sum over the parts of partial (N, D, planes
+// of a sweep, parts, values of a part). A block processes a slab of a part's values, so that many values share the
+// divisions.
 template <typename S>
 SPN_KERNEL(kMergeThreads, 2)
 sum_parts_kernel(Problem p, Plan plan, S* grad, const StateOf<S>* partial, int64_t planes_of_sweep, int64_t parts) {
@@ -75,7 +76,7 @@ sum_parts_kernel(Problem p, Plan plan, S* grad, const StateOf<S>* partial, int64
     const T* first = partial + plane * parts * values + begin;
     S* const origin = grad + plane * p.plane() + part.row * p.width + part.column;
     int64_t row = (begin + threadIdx.x) / part.pitch, column = (begin + threadIdx.x) % part.pitch;
-    const int64_t rows = kMergeThreads / part.pitch, columns = kMergeThreads % part.pitch;  // from value to value
+    const int64_t rows = kMergeThreads / part.pitch, columns = kMergeThreads % part.pitch;  // step to the next value
 #pragma unroll 1
     for (int i = threadIdx.x; i < end; i += kMergeThreads) {
       if (row < part.rows && column < part.columns) {

@@ -1,13 +1,14 @@
-// Sums over channels that several blocks share, each with one part: gradients of gates and sources that more channels
-// share than a block takes.
+// Partial sums: gradients of gates and source that more channels share than a block processes. Each of several blocks
+// computes one part of the sum.
 //
-// Each block leaves its part in the workspace, and a kernel adds the parts up in their order (merge.h). Where all of
-// them would take too much room, the pass is cut into launches that take a chunk of each sweep's tiles, the last first:
+// Each block leaves its part in the workspace, and a kernel adds up the parts in order (merge.h). If all parts would
+// take too much memory, the pass is divided into several launches. Each launch processes a chunk of each sweep's tiles,
+// starting with the last chunk:
 //
-//   tiles of a sweep   | chunk 0 | chunk 1 | chunk 2 |     launch 1: chunk 2, its parts are added up
-//                                <------- walk -------     launch 2: chunk 1, in the same room, ...
+//   tiles of a sweep   | chunk 0 | chunk 1 | chunk 2 |     launch 1: chunk 2, then its parts are added up
+//                                <------- walk -------     launch 2: chunk 1, in the same memory, ...
 //
-// What goes on from chunk to chunk is a line of each block, in global memory.
+// Each block passes one line from chunk to chunk in global memory.
 #pragma once
 
 #include "plan.h"
@@ -19,7 +20,8 @@ SPN_HD int64_t tile_count(int64_t lines) {
   return (lines + kLines - 1) / kLines;
 }
 
-// The lines of a launch's chunk: first .. end - 1. The last chunk has the sweep's last tile, which may be short.
+// The lines of the chunk of a launch: first .. end - 1. The last chunk includes the last tile of the sweep, which may
+// be short.
 struct Chunk {
   int64_t first, end;
 
@@ -30,22 +32,22 @@ struct Chunk {
   }
 };
 
-// Of the largest chunk: whole tiles, or all lines.
+// Lines of the largest chunk: whole tiles, or all lines if there is one chunk.
 SPN_HD int64_t chunk_lines(int64_t lines, int chunks) {
   return chunks == 1 ? lines : (tile_count(lines) + chunks - 1) / chunks * kLines;
 }
 
-// Values of a part: a chunk of one plane, whichever way the sweep runs.
+// Values of a part: a chunk of one plane, for sweeps in any direction.
 SPN_HD int64_t part_values(const Problem& p, int chunks) {
   const int64_t columns = p.height * chunk_lines(p.width, chunks), rows = chunk_lines(p.height, chunks) * p.width;
   return columns > rows ? columns : rows;
 }
 
-// Where the pixels of a part lie in it, and in their plane.
+// The location of the pixels of a part in the part and in their plane.
 struct Part {
-  int64_t row, column;    // of its first pixel in the plane
-  int64_t rows, columns;  // that it has
-  int64_t pitch;          // from row to row
+  int64_t row, column;    // of its first pixel, in the plane
+  int64_t rows, columns;  // size of the part
+  int64_t pitch;          // distance between rows
 
   SPN_HD Part(const Problem& p, const Plan& plan, int d) {
     const Sweep s = p.sweep(d);
@@ -60,7 +62,7 @@ struct Part {
   }
 };
 
-// Sweep d over a part of it instead of a plane.
+// Sweep d over a part instead of a whole plane.
 SPN_HD Sweep part_sweep(const Problem& p, const Plan& plan, int d) {
   const Part part(p, plan, d);
   Sweep s = make_sweep(static_cast<Direction>(p.first_direction + d), p.height, p.width, part.pitch);

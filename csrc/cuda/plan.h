@@ -1,4 +1,5 @@
-// How a pass is cut into blocks: what the plans of both passes share. Plain host code: the emulator runs it too.
+// Divides a pass into blocks: the code that the plans of both passes share. Plain host code, so the emulator runs it
+// too.
 #pragma once
 
 #include <algorithm>
@@ -15,35 +16,35 @@
 namespace spn {
 namespace cuda {
 
-// The running state of tensors of S.
+// The dtype of the hidden state for tensors of dtype S.
 template <typename S>
 using StateOf = std::conditional_t<sizeof(S) == 8, double, float>;
 
-// Threads of the largest block: each needs about 160 registers.
+// Threads of the largest block. Each thread needs about 160 registers.
 template <typename S>
 constexpr int kThreads = sizeof(S) == 8 ? 256 : 384;
 
-constexpr int64_t kHeaderBytes = 640;  // of shared memory: where two sweeps' pointers are kept
-constexpr int64_t kSharedUnit = 128;   // bytes: shared memory is given out in such units
+constexpr int64_t kHeaderBytes = 640;  // of shared memory, for the pointers of two sweeps
+constexpr int64_t kSharedUnit = 128;   // bytes; granularity of shared memory allocation
 constexpr int64_t kMaxBlocks = int64_t{1} << 30;
 
-// What the device offers.
+// The limits of the device.
 struct Limits {
-  int64_t shared_bytes;  // of a block, beyond the header
+  int64_t shared_bytes;  // per block, without the header
   int multiprocessors;
   int threads;                             // of a block
-  int64_t shared_of_multiprocessor;        // for the blocks that share it
-  int64_t shared_reserved;                 // that each of them takes besides
-  double bytes_per_clock;                  // that a copy moves, read and written
-  int64_t least_room = int64_t{32} << 20;  // bytes that parts of sums may take in any case
-  double launch_cycles = 5000;             // assumed: of each kernel after the first
+  int64_t shared_of_multiprocessor;        // for all blocks on a multiprocessor
+  int64_t shared_reserved;                 // used by the system, per block
+  double bytes_per_clock;                  // moved by a copy: read plus written
+  int64_t least_room = int64_t{32} << 20;  // bytes that partial sums may always take
+  double launch_cycles = 5000;             // assumed: per kernel after the first
   int64_t blocks = kMaxBlocks;             // of a launch
 };
 
-constexpr int kMostTogether = 4;                   // blocks that a plan puts on a multiprocessor
-constexpr int kMostBlocks = kThreads<float> / 32;  // that its registers hold: of a warp each
+constexpr int kMostTogether = 4;                   // blocks per multiprocessor in a plan
+constexpr int kMostBlocks = kThreads<float> / 32;  // one-warp blocks whose registers fit in a multiprocessor
 
-// What a block may use where `together` of them share a multiprocessor.
+// Return the limits of a block when `together` blocks share a multiprocessor.
 template <typename S>
 Limits share_of(const Limits& limits, int together) {
   Limits share = limits;
@@ -55,25 +56,25 @@ Limits share_of(const Limits& limits, int together) {
 }
 
 struct Plan {
-  int threads;            // of a block, one position each at a time; none where shared memory is too small
-  int stages;             // 2: the next tile arrives while this one is computed
-  int piece;              // neighbouring values that can be moved at once
-  int channels;           // that a block takes one after the other, tile by tile; backward only
-  int chunks;             // launches that a sweep's tiles are cut into; backward only: see parts.h
-  int chunk;              // that this launch computes; launches go from the last to the first
-  bool split;             // each sweep is a task of its own
-  int runs;               // that each sweep is cut into, tasks of their own: Problem::run
-  int resident;           // arrays that stay in shared memory from sweep to sweep: see the pass's memory
-  int resident_pitch;     // values from row to row of those, backward: see resident.h
-  bool merges_narrow;     // forward: the running merge is kept in the tensors' dtype, in out itself
-  bool carry_in_shared;   // lines that go from tile to tile: see segments.h
+  int threads;            // per block, one position each at a time; 0 if shared memory is too small
+  int stages;             // 2: the next tile is loaded while this one is computed
+  int piece;              // neighbouring values that one instruction can move
+  int channels;           // per block, processed one after another for each tile; backward only
+  int chunks;             // launches that divide the tiles of a sweep; backward only, see parts.h
+  int chunk;              // computed by this launch; the last chunk is launched first
+  bool split;             // whether each sweep is a separate task
+  int runs;               // per sweep, each a separate task: Problem::run
+  int resident;           // arrays that stay in shared memory between sweeps: see ForwardMemory, BackwardMemory
+  int resident_pitch;     // distance between their rows in values; backward only, see resident.h
+  bool merges_narrow;     // forward: the running merge has the dtype of the tensors, in out itself
+  bool carry_in_shared;   // lines that go from tile to tile; see segments.h
   int64_t carry_values;   // of a block
-  int64_t scratch_bytes;  // of a block, in shared memory
+  int64_t scratch_bytes;  // per block, in shared memory
   int64_t tasks, blocks;
-  int64_t workspace_bytes;  // of the launch, in global memory
+  int64_t workspace_bytes;  // per launch, in global memory
 
   // Offsets into the workspace.
-  int64_t planes;  // separate sweeps (D, N, C, H, W), or the running merge (N, C, H, W), in the state's dtype
+  int64_t planes;  // separate sweeps (D, N, C, H, W) or running merge (N, C, H, W), in the hidden state's dtype
   int64_t carry, partial_gates, partial_source;
   unsigned char* workspace;
 };
@@ -85,7 +86,7 @@ inline int state_bytes(DType dtype) {
   return dtype == DType::float64 ? 8 : 4;
 }
 
-// visit(a value as wide as the tensors'): plans ask for no more.
+// Call visit with a value as wide as those of the tensors. Plans need only the width.
 template <typename Visit>
 void with_width(DType dtype, Visit visit) {
   switch (value_bytes(dtype)) {
@@ -105,8 +106,8 @@ inline int64_t reserve(Plan& plan, int64_t bytes) {
   return offset;
 }
 
-// Tasks of `channels` channels each: all sweeps of them one after the other, or with `split` each of its own, in
-// `runs`.
+// Divide the pass into tasks of `channels` channels. A task computes all their sweeps one after another or, with
+// `split`, one run of one sweep.
 inline void divide(Plan& plan, const Problem& p, const Limits& limits, int channels, bool split, int runs) {
   plan.channels = channels;
   plan.split = split;
@@ -115,7 +116,8 @@ inline void divide(Plan& plan, const Problem& p, const Limits& limits, int chann
   plan.blocks = std::min(plan.tasks, limits.blocks);
 }
 
-// The most neighbouring values, at most 16 bytes, that divide rows and are aligned in every array.
+// Return the largest number of neighbouring values, at most 16 bytes, that divides the width and is aligned in all
+// arrays.
 inline int piece_of(const Problem& p, std::initializer_list<const void*> arrays) {
   int piece = p.dtype == DType::float64 ? 2 : 4;
   const auto fits = [&](const void* array) {
@@ -127,7 +129,7 @@ inline int piece_of(const Problem& p, std::initializer_list<const void*> arrays)
   return piece;
 }
 
-// Threads that cut every sweep's lines evenly.
+// Return a number of threads that divides the lines of every sweep evenly.
 inline int threads_for(const Problem& p, int most) {
   int64_t threads = 32;
   for (int d = 0; d < p.directions; ++d) {
@@ -137,8 +139,8 @@ inline int threads_for(const Problem& p, int most) {
   return static_cast<int>(round_up(threads, 32));
 }
 
-// Sets threads and scratch for `stages` stages: `thread_bytes` for each thread and `fixed_bytes` for all. Carried lines
-// stay in shared memory where that leaves threads enough. Fails where there are fewer threads than segments need.
+// Set threads and scratch for `stages` stages, with `thread_bytes` per thread and `fixed_bytes` per block. Carried
+// lines stay in shared memory if enough threads remain. Return false if fewer threads fit than segments need.
 inline bool place(Plan& plan, const Problem& p, const Limits& limits, int stages, int64_t thread_bytes,
                   int64_t fixed_bytes) {
   int64_t longest = 1;
@@ -154,7 +156,7 @@ inline bool place(Plan& plan, const Problem& p, const Limits& limits, int stages
     plan.scratch_bytes = fixed_bytes + carry_bytes + plan.threads * thread_bytes;
     return true;
   };
-  // The longest line that goes on from tile to tile: a sweep of one tile has none.
+  // The longest line that is carried from tile to tile. A sweep of one tile has none.
   int64_t carried = 0;
   for (int d = 0; d < p.directions; ++d) {
     const Sweep s = p.sweep(d);
@@ -165,7 +167,7 @@ inline bool place(Plan& plan, const Problem& p, const Limits& limits, int stages
   plan.carry_values = 2 * plan.channels * carried;
   plan.carry_in_shared = false;
   if (carried > 0) {
-    // Threads that carried lines displace may make another sweep's lines too long for a block.
+    // Carried lines leave fewer threads, which may make the lines of another sweep too long for a block.
     const int64_t all = 2 * plan.channels * longest, bytes = round_up(all * state_bytes(p.dtype), 16);
     plan.carry_in_shared = plan.chunks == 1 && bytes <= limits.shared_bytes / 8 && take(bytes);
     if (plan.carry_in_shared) {
@@ -176,13 +178,13 @@ inline bool place(Plan& plan, const Problem& p, const Limits& limits, int stages
   return take(0);
 }
 
-// visit(share, split, runs, kept, stages) for each way to cut a pass whose blocks take `channels` channels:
+// Call visit(share, split, runs, kept, stages) for each way to divide a pass whose blocks process `channels` channels:
 //
-//   share   what a block has of a multiprocessor
-//   split   whether sweeps are tasks of their own
-//   runs    that each of these is cut into
-//   kept    how many arrays stay on chip from sweep to sweep
-//   stages  of tiles
+//   share   the limits of a block on its multiprocessor
+//   split   whether sweeps are separate tasks
+//   runs    number of runs per sweep
+//   kept    number of arrays that stay in shared memory between sweeps
+//   stages  number of stages per tile
 template <typename S, typename Visit>
 void for_plans(const Problem& p, const Limits& limits, int64_t channels, int most_kept, Visit visit) {
   for (const bool split : {false, true}) {
@@ -192,7 +194,7 @@ void for_plans(const Problem& p, const Limits& limits, int64_t channels, int mos
     const int64_t enough = int64_t{limits.multiprocessors} * kMostTogether, most = alone ? p.most_pieces() : 1;
     for (int64_t runs = 1;; runs = std::min(2 * runs, most)) {
       for (int together = 1; together <= kMostTogether; ++together) {
-        // There are no more to share with.
+        // There are too few tasks for more blocks per multiprocessor.
         if (sweeps * runs <= int64_t{limits.multiprocessors} * (together - 1)) break;
         const Limits share = share_of<S>(limits, together);
         for (int kept = alone ? 0 : most_kept; kept >= 0; --kept) {
@@ -204,8 +206,8 @@ void for_plans(const Problem& p, const Limits& limits, int64_t channels, int mos
   }
 }
 
-// Room for carried lines in global memory, where shared memory has none: of as many blocks as run at a time, or of all
-// where the next launch goes on from there.
+// Reserve global memory for carried lines that do not fit in shared memory: for as many blocks as run at the same time,
+// or for all blocks if the next launch continues from these lines.
 inline void reserve_carry(Plan& plan, const Problem& p, const Limits& limits) {
   if (plan.carry_values == 0 || plan.carry_in_shared) return;
   if (plan.chunks == 1) plan.blocks = std::min<int64_t>(plan.blocks, limits.multiprocessors * kMostBlocks);

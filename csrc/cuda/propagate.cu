@@ -1,4 +1,4 @@
-// The CUDA operators: plans, allocates, launches on the current stream, registers with torch.
+// The CUDA operators: plan the pass, allocate, launch on the current stream and register with torch.
 #include "propagate.h"
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -16,10 +16,10 @@ void check(cudaError_t error, const char* what) {
   STD_TORCH_CHECK(cuda::taken(error) == cudaSuccess, what, ": ", cudaGetErrorString(error));
 }
 
-// The index of the one device that all are on. Torch calls these operators where any tensor is on a GPU, and kernels
-// follow plain pointers.
+// Return the index of the device that holds all tensors. Torch dispatches to these operators if any tensor is on a GPU,
+// and the kernels follow plain pointers, so each tensor must be checked.
 int32_t device_of(const Tensor& x, std::initializer_list<std::pair<const char*, const Tensor*>> others) {
-  STD_TORCH_CHECK(x.is_cuda(), "x must be on the GPU that the other tensors are on");
+  STD_TORCH_CHECK(x.is_cuda(), "x must be on the same GPU as the other tensors");
   const int32_t device = x.get_device_index();
   for (const auto& [name, tensor] : others) {
     STD_TORCH_CHECK(!tensor || (tensor->is_cuda() && tensor->get_device_index() == device), name,
@@ -36,17 +36,19 @@ cudaStream_t current_stream(int32_t device) {
 
 cuda::Limits limits_of(int32_t device) {
   cuda::Limits limits;
-  check(cuda::read_limits(device, limits), "the device's limits");
+  check(cuda::read_limits(device, limits), "reading the limits of the device");
   return limits;
 }
 
 // Lines and positions are counted in 32 bits, offsets in 64.
 void check_sides(const Problem& p) {
   constexpr int64_t kLongest = (int64_t{1} << 31) - 4096;
-  STD_TORCH_CHECK(p.height < kLongest && p.width < kLongest, "a side of x is longer than the CUDA kernels can count");
+  STD_TORCH_CHECK(p.height < kLongest && p.width < kLongest,
+                  "height and width of x must be less than 2^31 - 4096 for the CUDA kernels");
 }
 
-// Torch's allocator frees for this stream only: the workspace may go out of scope while the kernels still run.
+// Torch's allocator reuses freed memory on this stream only, so the workspace may go out of scope while the kernels
+// still run.
 Tensor workspace_of(const cuda::Plan& plan, const Tensor& like) {
   return torch::stable::new_empty(like, std::vector<int64_t>{plan.workspace_bytes}, ScalarType::Byte);
 }

@@ -1,4 +1,4 @@
-// The launchers, for whoever has planned a pass and allocated its workspace.
+// The launchers. The caller plans the pass and allocates its workspace.
 #pragma once
 
 #include "backward_plan.h"

@@ -1,7 +1,7 @@
-// Planes that stay in shared memory from sweep to sweep.
+// Resident planes, which stay in shared memory between sweeps.
 //
-// Their rows begin an odd number of pieces apart: the lanes of a horizontal sweep, which read at the same column of 32
-// rows, find their values in different banks.
+// Their rows begin an odd number of pieces apart. The lanes of a horizontal sweep read the same column of 32 rows; the
+// odd pitch places these values in different banks.
 #pragma once
 
 #include "plan.h"
@@ -14,7 +14,7 @@ inline int64_t resident_pitch(const Problem& p, int piece) {
   return (p.width / piece | 1) * piece;
 }
 
-// Of one plane, so that the next begins at 16 bytes whatever its values are.
+// Values of one plane, rounded up so that the next plane begins at a multiple of 16 bytes for any dtype.
 SPN_HD int64_t resident_values(const Problem& p, const Plan& plan) {
   return (p.height * plan.resident_pitch + 15) / 16 * 16;
 }
@@ -23,15 +23,15 @@ SPN_HD Sweep resident_sweep(const Problem& p, const Plan& plan, int d) {
   return make_sweep(static_cast<Direction>(d), p.height, p.width, plan.resident_pitch);
 }
 
-// A lane's own position in planes of values V: kTogether lines at once, zero beyond the map. A horizontal sweep takes
-// them as one piece of a row where rows consist of such pieces.
+// Accesses a lane's position in planes of values V, kTogether lines at a time, with zeros outside the map. In a
+// horizontal sweep these values are one piece of a row, if rows consist of whole pieces.
 template <typename S, int kPiece>
 struct ResidentView {
   static constexpr int kCount = kTogether<S>;
 
   const LaneView<S>& lane;
-  int origin, stride;  // of the tile's first line, and from line to line
-  int lines;           // of the tile that lie in the map; none for a position beyond it
+  int origin, stride;  // offset of the tile's first line; step between lines
+  int lines;           // of the tile inside the map; 0 for a position outside
 
   SPN_DEVICE ResidentView(const LaneView<S>& lane, const Sweep& s, int t0, int j, bool inside)
       : lane(lane),
@@ -39,7 +39,7 @@ struct ResidentView {
         stride(static_cast<int>(s.line_stride)),
         lines(inside ? static_cast<int>(s.lines) - t0 : 0) {}
 
-  // values[i] = line `line` + i
+  // Set values[i] to the value on line `line` + i.
   template <typename V, typename T>
   SPN_DEVICE void read(const V* plane, int line, T (&values)[kCount]) const {
     if (kPiece == kCount && lane.horizontal) {
@@ -69,7 +69,7 @@ struct ResidentView {
 
  private:
   SPN_DEVICE bool has(int line) const { return line < lines; }
-  // Where the piece begins that has lines `line` .. `line` + kCount - 1.
+  // Offset of the piece that holds lines `line` .. `line` + kCount - 1.
   SPN_DEVICE int piece(int line) const { return origin + line * stride - (lane.mirrored ? kCount - 1 : 0); }
 };
 

@@ -1,4 +1,4 @@
-// Where a sweep starts anew on its way (restart_every): the lines of a tile that have no taps.
+// Restarts within a sweep (restart_every): the lines of a tile that have no taps.
 #pragma once
 
 #include <type_traits>
@@ -9,7 +9,7 @@
 namespace spn {
 namespace cuda {
 
-// Bit i: line t0 + i has no taps.
+// Return a bit mask: bit i is set if line t0 + i has no taps.
 SPN_DEVICE unsigned starts_of_tile(const Problem& p, int t0) {
   unsigned starts = t0 == 0 ? 1 : 0;
   if (p.restart_every == 0) return starts;
@@ -18,10 +18,11 @@ SPN_DEVICE unsigned starts_of_tile(const Problem& p, int t0) {
   return starts;
 }
 
-// f(whether any of the lines has no taps): all threads take the branch alike, so that steps elsewhere cost no more.
+// Call f(whether any of the lines has no taps). All threads take the same branch, so steps of other lines do not get
+// slower.
 template <typename F>
 SPN_DEVICE void with_starts(unsigned starts, F f) {
-#ifndef SPN_WITHOUT_STARTS  // benchmarks/cuda/instructions.cu counts the other lines
+#ifndef SPN_WITHOUT_STARTS  // benchmarks/cuda/instructions.cu counts lines with taps only
   if (starts) return f(std::true_type{});
 #endif
   f(std::false_type{});

@@ -1,4 +1,4 @@
-// What becomes of a tile of results: it is merged into planes.
+// Merges a tile of results into planes.
 #pragma once
 
 #include "step.h"
@@ -7,7 +7,8 @@
 namespace spn {
 namespace cuda {
 
-// A later direction wins only if it is larger: a tie stays with the first. NaN beats every number, as in torch.max.
+// A later direction replaces the maximum only if its value is larger, so that a tie stays with the first direction. NaN
+// counts as larger than every number, as in torch.max.
 template <typename T>
 SPN_DEVICE bool beats(T value, T best) {
   return !(value <= best) && best == best;
@@ -26,8 +27,9 @@ SPN_DEVICE Pack<S, kCount> converted(const Pack<T, kCount>& piece) {
   return result;
 }
 
-// Where a sweep's results go: `wide` in the state's dtype or else `narrow` in the tensors', merged with what the sweeps
-// before left in `old`, or `old_narrow` where rounding first changes nothing.
+// The target of a sweep's results: `wide` in the dtype of the hidden state, or else `narrow` in the dtype of the
+// tensors. The results are merged with `old`, which the previous sweeps left, or with `old_narrow` if rounding first
+// changes nothing.
 template <typename S>
 struct Target {
   using T = StateOf<S>;
@@ -41,8 +43,8 @@ struct Target {
   T scale;
 };
 
-// A lane's share of what a tile of results merges with. It is read while the tile is computed. Gradients are only
-// added, unrounded: without kMaximum there is no code for anything else, which would take registers.
+// The values that a lane merges its results with. They are loaded while the tile is computed. Gradients are only added,
+// in full precision. Without kMaximum, all other code is omitted, because it would take registers.
 template <typename S, int kPiece, bool kMaximum>
 struct Merger {
   using T = StateOf<S>;
@@ -51,7 +53,7 @@ struct Merger {
   Pack<T, kPiece> before[Pieces::kTurns];
   Pack<uint8_t, kPiece> winners[Pieces::kTurns] = {};
 
-  // `shift`: of the planes, to another channel.
+  // `shift` is the offset to the planes of another channel.
   SPN_DEVICE void read(const Target<S>& target, const Pieces& lane, int64_t shift) {
     if (target.old) {
       lane.for_turns([&](int turn, bool counts) {
@@ -109,14 +111,16 @@ struct Merger {
   }
 };
 
-// A plane of gradients: `narrow` in the tensors' dtype, or `wide` in the state's where it is a part of a sum.
+// A plane of gradients: `narrow` in the dtype of the tensors, or `wide` in the dtype of the hidden state if it is a
+// part of a sum.
 template <typename S>
 struct GradientPlane {
   S* narrow;
   StateOf<S>* wide;
 };
 
-// A finished tile of gradients to its plane: in the tensors' dtype where it was computed, or as `sums`.
+// Write a finished tile of gradients to its plane: from `tile`, in the dtype of the tensors, or from `sums` if not
+// null.
 template <typename S, typename Pieces>
 SPN_DEVICE void send_out(const S* tile, const StateOf<S>* sums, const GradientPlane<S>& to, const Pieces& lane,
                          int64_t shift) {

@@ -1,14 +1,14 @@
-// How a block walks lines that have more positions than it has threads: in overlapping segments.
+// Overlapping segments: a block processes lines that have more positions than it has threads.
 //
 //   positions             |<---- own ---->|<---- own ---->|<---- own ---->|
 //   line t0 - 1       [============ carry: the whole line, exact ============]
 //                                  \                        /
-//                                   \      a segment's     /     Each line of a tile loses a position at either end to
-//                                    \      threads       /      neighbours that the segment does not know. The halo is
-//   line t0 + kLines - 1              |<---- own ---->|          as wide as a tile has lines: own positions are exact.
-//                                |halo|               |halo|
+//                                   \      a segment's     /     With each line of a tile, one position at either end
+//                                    \      threads       /      becomes invalid: its neighbour is outside the segment.
+//   line t0 + kLines - 1              |<---- own ---->|          The halo is as wide as a tile has lines, so own
+//                                |halo|               |halo|     positions are exact.
 //
-// So lines of any length take the same kernel, and what a block needs of shared memory does not grow with them.
+// The same kernel can thus process lines of any length, and the shared memory of a block does not depend on the length.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@
 namespace spn {
 namespace cuda {
 
-// Lines of a tile: those between two checkpoints. A row of a horizontal sweep's tile is 32 bytes or more.
+// Lines of a tile: the lines between two checkpoints. A row of a horizontal sweep's tile is at least 32 bytes.
 constexpr int kLines = static_cast<int>(kCheckpointLines);
 
 struct Segments {
@@ -30,9 +30,9 @@ struct Segments {
   }
 };
 
-// The positions of segment `number`: first .. end - 1 are computed, own .. own_end - 1 are its results.
+// The positions of segment `number`: it computes first .. end - 1, and own .. own_end - 1 of these are its results.
 struct Segment {
-  int start;  // of the first thread; may lie before the map
+  int start;  // position of the first thread; may lie before the map
   int first, end, own, own_end;
 
   SPN_HD Segment(const Segments& segments, int number, int positions)

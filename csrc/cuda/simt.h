@@ -1,13 +1,13 @@
-// What the kernels need of the machine: memory accesses, asynchronous copies, barriers, launches.
+// The machine primitives of the kernels: memory accesses, asynchronous copies, barriers and launches.
 //
-// Everything goes through these few names, so that the emulator of tests/emulator can run the same source on a CPU,
-// watch every access and take single barriers away.
+// All kernel code uses these few names, so that the emulator in tests/emulator can run the same source on a CPU, check
+// every access and remove single barriers.
 #pragma once
 
 namespace spn {
 namespace cuda {
 
-// Neighbouring values that memory moves as one.
+// Neighbouring values that one memory instruction moves.
 template <typename V, int kCount>
 struct alignas(kCount * sizeof(V)) Pack {
   V v[kCount];
@@ -27,19 +27,19 @@ struct alignas(kCount * sizeof(V)) Pack {
 #include <set>
 #include <utility>
 
-// A kernel of blocks of at most `threads`, `blocks` of which a multiprocessor shall hold.
+// A kernel with at most `threads` threads per block, compiled so that a multiprocessor can hold `blocks` blocks.
 #define SPN_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 #define SPN_DEVICE __device__ __forceinline__
 #define SPN_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
 
-// Numbered: the tests remove each one in turn and expect to see it missed.
+// Barriers are numbered: the tests remove each of them in turn and expect an error.
 #define SPN_BARRIER(number) __syncthreads()
 #define SPN_WARP_BARRIER(number) __syncwarp()
 
 namespace spn {
 namespace cuda {
 
-// For the emulator: a turn of a loop that all threads of a warp take together.
+// For the emulator: marks one iteration of a loop that all threads of a warp execute together.
 SPN_DEVICE void next_turn() {}
 
 template <typename T>
@@ -52,12 +52,13 @@ SPN_DEVICE void store(T* address, T value) {
   *address = value;
 }
 
-// Stores all of `value` with one instruction. The compiler takes some stores of several values apart, and a warp would
-// then write each sector of memory once for each of them.
+// Store all of `value` with one instruction. The compiler splits some stores of several values, and a warp would then
+// write each memory sector once per part.
 template <typename T>
 SPN_DEVICE void store_whole(T* address, const T& value) {
   constexpr int kBytes = static_cast<int>(sizeof(T));
-  static_assert(kBytes == 1 || kBytes == 2 || kBytes == 4 || kBytes == 8 || kBytes == 16, "what the device can store");
+  static_assert(kBytes == 1 || kBytes == 2 || kBytes == 4 || kBytes == 8 || kBytes == 16,
+                "the device can store 1, 2, 4, 8 or 16 bytes");
   if constexpr (kBytes >= 4) {
     unsigned words[kBytes / 4];
     memcpy(words, &value, kBytes);
@@ -79,7 +80,7 @@ SPN_DEVICE void store_whole(T* address, const T& value) {
   }
 }
 
-// One thread fills an object in shared memory; its block's threads read from it after a barrier.
+// One thread fills an object in shared memory. After a barrier, all threads of its block read it.
 template <typename T>
 SPN_DEVICE T& to_publish(T* object) {
   return *object;
@@ -90,12 +91,12 @@ SPN_DEVICE const T& published(const T* object) {
   return *object;
 }
 
-// Copies kBytes from global to shared memory, or zeros where there is nothing to copy; other threads may see them after
-// copy_wait and a barrier. The second cache fetches whole lines of 128 bytes: a row of a horizontal sweep's tile is a
-// part of one, and the rest is of the next tile.
+// Copy kBytes from global to shared memory, or write zeros if `there` is false. Other threads may read them after
+// copy_wait and a barrier. L2::128B makes the second-level cache fetch whole 128-byte cache lines: a row of a
+// horizontal sweep's tile is a part of a cache line, and the next tile needs the rest.
 template <int kBytes>
 SPN_DEVICE void copy_async(void* shared, const void* global, bool there) {
-  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "what the device can copy asynchronously");
+  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "the device can copy 4, 8 or 16 bytes asynchronously");
 #if __CUDA_ARCH__ >= 800
   const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   const int bytes = there ? kBytes : 0;
@@ -119,7 +120,7 @@ SPN_DEVICE void copy_commit() {
 #endif
 }
 
-// Waits until at most kPending of this thread's committed groups are under way.
+// Wait until at most kPending of the committed copy groups of this thread are in flight.
 template <int kPending>
 SPN_DEVICE void copy_wait() {
 #if __CUDA_ARCH__ >= 800
@@ -127,14 +128,14 @@ SPN_DEVICE void copy_wait() {
 #endif
 }
 
-// The error, which CUDA forgets: it would otherwise be reported as that of whoever asks next.
+// Return the error and clear it in the CUDA runtime. Otherwise the next caller would receive it.
 inline cudaError_t taken(cudaError_t error) {
   if (error != cudaSuccess) cudaGetLastError();
   return error;
 }
 
-// Lets blocks of the kernel have all the shared memory of the current device. Set once, and not to what a launch needs:
-// another thread may be about to launch the kernel with more.
+// Allow blocks of the kernel to use all shared memory of the current device. This is set once, to the maximum instead
+// of the amount that one launch needs, because another thread may be about to launch the kernel with more.
 inline cudaError_t allow_shared_memory(const void* kernel) {
   static std::mutex mutex;
   static std::set<std::pair<const void*, int> > allowed;
@@ -144,7 +145,7 @@ inline cudaError_t allow_shared_memory(const void* kernel) {
   if (error != cudaSuccess || allowed.count({kernel, device})) return error;
   error = cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   if (error == cudaSuccess) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  // Several blocks share a multiprocessor only if its first cache leaves them the room.
+  // Several blocks share a multiprocessor only if the first-level cache leaves them enough shared memory.
   if (error == cudaSuccess) {
     error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);

@@ -1,5 +1,6 @@
-// The step of csrc/recurrence.h for options that are known at run time only: one branch that a whole launch takes alike
-// costs less than four times as many kernels. Several lines at once, so that the branch is taken once for them.
+// The step of csrc/recurrence.h for options that are only known at run time. One branch that all threads of a launch
+// take alike costs less than four times as many kernels. Several lines are processed at once, so that they share the
+// branch.
 #pragma once
 
 #include <torch/headeronly/util/BFloat16.h>
@@ -13,7 +14,7 @@
 namespace spn {
 namespace cuda {
 
-// f(std::integral_constant<Normalize, mode>)
+// Call f(std::integral_constant<Normalize, mode>).
 template <typename F>
 SPN_DEVICE void with_normalize(Normalize mode, F f) {
   switch (mode) {
@@ -24,7 +25,7 @@ SPN_DEVICE void with_normalize(Normalize mode, F f) {
   }
 }
 
-// Raw gates of several lines to weights.
+// Convert raw gates of several lines to weights.
 template <int kCount, typename T>
 SPN_DEVICE void normalize_lines(Normalize mode, Taps<T> (&gates)[kCount], bool has_minus, bool has_plus) {
   with_normalize(mode, [&](auto chosen) {

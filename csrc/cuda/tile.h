@@ -1,14 +1,14 @@
 // A warp's tile: 32 positions x kLines lines of one plane, staged in shared memory.
 //
-//   vertical sweep, a line is a row                  horizontal sweep, a line is a column
+//   vertical sweep: a line is a row                  horizontal sweep: a line is a column
 //
 //   line 0     | lane 0 | lane 1 | ... | lane 31 |   lane 0     | line 0 | line 1 | ... | line L-1 |
 //   line 1     | lane 0 | lane 1 | ... | lane 31 |   lane 1     | line 0 | line 1 | ... | line L-1 |
 //   ...                                              ...
 //   line L-1   | lane 0 | lane 1 | ... | lane 31 |   lane 31    | line 0 | line 1 | ... | line L-1 |
 //
-// A tile's rows are pieces of the plane's rows, so the warp copies whole sectors of memory whichever way the sweep
-// runs (LanePieces), and each lane then takes its own position's values (LaneView): that is the transposition.
+// The rows of a tile are pieces of the rows of the plane, so the warp copies whole memory sectors in either direction
+// (LanePieces). Each lane then reads the values of its own position (LaneView), which performs the transposition.
 #pragma once
 
 #include "segments.h"
@@ -19,34 +19,35 @@ namespace cuda {
 
 constexpr int kWarp = 32;
 
-// Values that are moved at once: along a row by copies, along the sweep by a lane. 8 or 16 bytes.
+// Values moved by one instruction: along a row by copies, along the sweep by a lane. 8 or 16 bytes.
 template <typename S>
 constexpr int kTogether = sizeof(S) == 8 ? 2 : 4;
 
-// The lanes of a horizontal sweep read at the same column of their rows, and 32 rows begin in few of memory's banks:
-// row r keeps its columns, kTogether by kTogether, in another order, by an exclusive or with this.
+// Avoids bank conflicts. The lanes of a horizontal sweep read the same column of 32 rows, and these rows begin in only
+// a few banks of shared memory. Row r therefore permutes its columns, kTogether at a time, by an exclusive or with this
+// value.
 template <typename V, int kTogether>
 SPN_DEVICE constexpr int spread(int row) {
   constexpr int kPiecesOfRow = kLines / kTogether;
-  constexpr int kPiecesOfBanks = 128 / (kTogether * static_cast<int>(sizeof(V)));  // in all banks once
+  constexpr int kPiecesOfBanks = 128 / (kTogether * static_cast<int>(sizeof(V)));  // pieces that fill all banks once
   constexpr int kRowsOfBanks = kPiecesOfBanks > kPiecesOfRow ? kPiecesOfBanks / kPiecesOfRow : 1;
   return row / kRowsOfBanks % kPiecesOfRow * kTogether;
 }
 
-// A lane's own position in tiles of values V: kTogether lines at once.
+// Accesses a lane's position in tiles of values V, kTogether lines at a time.
 template <typename S>
 struct LaneView {
   static constexpr int kCount = kTogether<S>;
 
   int lane;
-  bool horizontal, mirrored;  // mirrored: the last line is the row's first column
+  bool horizontal, mirrored;  // mirrored: the last line is the first column of the row
 
   SPN_DEVICE explicit LaneView(const Sweep& s)
       : lane(static_cast<int>(threadIdx.x) % kWarp),
         horizontal(s.position_stride != 1),
         mirrored(horizontal && s.line_stride < 0) {}
 
-  // values[i] = line `line` + i
+  // Set values[i] to the value on line `line` + i.
   template <typename V, typename T>
   SPN_DEVICE void read(const V* tile, int line, T (&values)[kCount]) const {
     if (horizontal) {
@@ -57,7 +58,7 @@ struct LaneView {
     }
   }
 
-  // taps[i] of line `line` + i, from three tiles `apart` from each other.
+  // Set taps[i] for line `line` + i, from three tiles that lie `apart` values apart.
   template <typename V, typename T>
   SPN_DEVICE void read_taps(const V* tiles, int apart, int line, Taps<T> (&taps)[kCount]) const {
     T values[3][kCount];
@@ -76,7 +77,7 @@ struct LaneView {
     }
   }
 
-  // Of a horizontal sweep: kTogether lines as they lie in a row.
+  // For a horizontal sweep: kTogether lines as they lie in a row.
   template <typename V, typename T>
   SPN_DEVICE void unpack(const Pack<V, kCount>& pack, T (&values)[kCount]) const {
 #pragma unroll
@@ -114,18 +115,18 @@ SPN_DEVICE void store_piece(V* address, const Pack<V, kPiece>& piece) {
   store(reinterpret_cast<Pack<V, kPiece>*>(address), piece);
 }
 
-// What a lane moves between a tile and its plane: in each turn kPiece neighbouring values of a row. Whole pieces lie
-// inside or outside the map: the plan chooses kPiece so that it divides the rows.
+// The values that a lane copies between a tile and its plane: kPiece neighbouring values of a row per turn. Each piece
+// lies completely inside or outside the map, because the plan chooses a kPiece that divides the row length.
 template <typename S, int kPiece>
 struct LanePieces {
   static constexpr int kTurns = kLines / kPiece;
 
   bool horizontal;
   int row, column;         // of the first turn
-  int first, end;          // rows that count; none for a lane whose column does not
-  int64_t offset, stride;  // of the first turn's piece in the plane, and from turn to turn
+  int first, end;          // rows that count; none if the lane's column does not count
+  int64_t offset, stride;  // of the first turn's piece in the plane; step between turns
 
-  // The tile of lines from t0 and positions from j0, of which those count that lie in the map and in from .. to - 1.
+  // The tile starts at line t0 and position j0. Values count if they lie in the map and in positions from .. to - 1.
   SPN_DEVICE LanePieces(const Sweep& s, int t0, int j0, int from, int to) : horizontal(s.position_stride != 1) {
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
     const int lines = static_cast<int>(s.lines);
@@ -152,7 +153,7 @@ struct LanePieces {
     if (!counts) end = first;
   }
 
-  // f(turn, whether its piece counts)
+  // Call f(turn, whether its piece counts).
   template <typename F>
   SPN_DEVICE void for_turns(F f) const {
 #pragma unroll
@@ -164,28 +165,28 @@ struct LanePieces {
   }
   SPN_DEVICE int64_t offset_of(int turn) const { return offset + turn * stride; }
 
-  // Where the turn's piece lies in a tile of values V.
+  // Offset of the turn's piece in a tile of values V.
   template <typename V>
   SPN_DEVICE int place(int turn) const {
     const int begin = row * (horizontal ? kLines : kWarp) + turn * kPiece * kWarp;
-    // A turn's rows are a power of two: what it adds to the row's number adds to the spread.
+    // The number of rows per turn is a power of two, so the spread of row + offset is the exclusive or of both spreads.
     return begin + (horizontal ? column ^ spread_of<V>(row) ^ spread_of<V>(turn * kRowsATurn) : column);
   }
 
-  // Copies the lane's pieces of planes to tiles, and zeros for those that do not count. visit(f) calls f(tile, plane)
+  // Copy the lane's pieces of planes to tiles, with zeros for pieces that do not count. visit(f) calls f(tile, plane)
   // for each plane.
   template <typename Visit>
   SPN_DEVICE void bring(Visit visit) const {
     copy<true>([&](int turn, auto* tile) { return tile + place<std::remove_pointer_t<decltype(tile)>>(turn); }, visit);
   }
-  // Copies those that count to planes on chip, in which they are `kept`.
+  // Copy the pieces that count to resident planes, at the offsets of `kept`.
   template <typename Visit>
   SPN_DEVICE void bring(const LanePieces& kept, Visit visit) const {
     copy<false>([&](int turn, auto* on_chip) { return on_chip + kept.offset_of(turn); }, visit);
   }
 
  private:
-  static constexpr int kRowsATurn = kWarp * kPiece / kLines;  // horizontal; kPiece in vertical sweeps
+  static constexpr int kRowsATurn = kWarp * kPiece / kLines;  // horizontal; vertical sweeps have kPiece
 
   template <typename V>
   SPN_DEVICE static constexpr int spread_of(int r) {
@@ -209,7 +210,7 @@ struct LanePieces {
     visit([&](auto* to, const auto* plane) {
       using V = std::remove_pointer_t<decltype(to)>;
       if constexpr (!kAsynchronous<V>) {
-        Pack<V, kPiece> pieces[kTurns];  // all are on their way before the first is stored
+        Pack<V, kPiece> pieces[kTurns];  // start all loads before the first store
         const V* from = plane + offset;
         for_turns([&](int turn, bool counts) {
           pieces[turn] = counts ? load_piece<kPiece>(from) : Pack<V, kPiece>{};
@@ -223,13 +224,13 @@ struct LanePieces {
   }
 };
 
-// A piece of results to its plane.
+// Write a piece of results to its plane.
 template <int kPiece, typename V>
 SPN_DEVICE void send_piece(V* address, const Pack<V, kPiece>& piece) {
   store_whole(reinterpret_cast<Pack<V, kPiece>*>(address), piece);
 }
 
-// Waits for the first of `stages` tiles that are on their way, one after the other.
+// Wait for the oldest of `stages` tiles that are being loaded.
 SPN_DEVICE void wait_for_tile(int stages) {
   if (stages == 2) {
     copy_wait<1>();

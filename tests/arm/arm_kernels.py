@@ -1,7 +1,7 @@
-"""Builds the CPU kernels for 64-bit Arm, with the flags of the build and without torch, and runs them.
+"""Build the CPU kernels for 64-bit Arm, with the flags of the normal build but without torch, and run them.
 
-Elsewhere Debian's cross compiler builds them and qemu's user-mode emulation runs them; on an Arm machine neither is
-needed. The harness is built once for each state of its sources, into build/arm/<hash>/.
+On an Arm machine they are compiled and run natively. On other machines, Debian's cross compiler builds them and the
+user-mode emulation of qemu runs them. The harness is built once per state of its sources, into build/arm/<hash>/.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def build_flags() -> list[str]:
 
 @cache
 def harness() -> Path:
-    """The program, which one process builds while others wait."""
+    """Return the path of the harness. One process builds it while the others wait."""
     include = Path(torch.__file__).parent / "include"
     flags = [*build_flags(), "-Wall", f"-I{include}"]
     sources = [ROOT / "csrc" / "cpu" / "baseline.cpp", HERE / "harness.cpp"]
@@ -91,10 +91,11 @@ def propagate(
     separate: bool = False,
     wanted: tuple[bool, bool, bool] = (True, True, True),
 ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
-    """``out``, ``winner`` for "max" where a gradient is wanted, and the gradients ``wanted`` of x, gates and source.
+    """Return ``out``, ``winner`` and the gradients of x, gates and source that ``wanted`` selects.
 
-    Gates are (N, 3, G, H, W), or (N, 4, 3, G, H, W) for "four_way", as :func:`spn.propagate_four_way` takes them.
-    ``separate`` makes each sweep a task of its own, as where there are more threads than planes.
+    ``winner`` is None unless the merge is "max" and a gradient is wanted. Gates are (N, 3, G, H, W), or
+    (N, 4, 3, G, H, W) for "four_way", as in :func:`spn.propagate_four_way`. ``separate`` makes each sweep a separate
+    task, as happens if there are more threads than planes.
     """
     four_way = direction == "four_way"
     merge = merge if four_way else None
@@ -130,5 +131,5 @@ def propagate(
     winner = take(x.shape, torch.uint8) if merge == "max" and any(wanted) else None
     inputs = zip((x, gates, source), wanted, strict=True)
     grads = [take(t.shape, x.dtype) if asked else None for t, asked in inputs]
-    assert not left, f"{len(left)} bytes too many"
+    assert not left, f"the harness wrote {len(left)} bytes too many"
     return out, winner, grads

@@ -1,10 +1,10 @@
 // The CPU kernels without torch: one propagation, forward and backward, from standard input to standard output.
 //
-//     in   the numbers that read_call() reads, each of 64 bits, then x, gates, source if there is one, and grad
-//     out  out, winner if the merge is "max", then the gradients asked for, of x, gates and source
+//     in   the numbers that read_call() reads, 64 bits each, then x, gates, source if there is one, and grad
+//     out  out, winner if the merge is "max", then the requested gradients of x, gates and source
 //
-// Where no gradient is asked for, nothing is saved for one. Arrays are contiguous and lie as problem.h says. What the
-// kernels do not write stays NaN.
+// If no gradient is requested, the forward pass saves nothing for it. Arrays are contiguous, with the shapes of
+// problem.h. Values that the kernels do not write stay NaN.
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -15,7 +15,7 @@
 
 namespace spn {
 
-// As on many threads: every chunk is a call of its own.
+// One call per chunk, as with many threads.
 void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
   for (int64_t begin = 0; begin < count; begin += grain) body(begin, std::min(begin + grain, count));
 }
@@ -61,7 +61,7 @@ int64_t read_number() {
 
 struct Call {
   spn::Problem problem{};
-  bool separate;  // whether each sweep is a task of its own
+  bool separate;  // whether each sweep is a separate task
   bool for_x, for_gates, for_source;
 
   bool trains() const { return for_x || for_gates || for_source; }

@@ -1,4 +1,4 @@
-"""The CPU kernels on 64-bit Arm equal the reference: ``make arm-check``."""
+"""Compare the CPU kernels on 64-bit Arm with the reference implementation: ``make arm-check``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 CASES = [
-    # Planes side by side: few that share gates, many, groups larger than a vector, a set that is not full.
+    # Interleaved planes: few planes that share gates, many planes, groups larger than a vector, a set that is not full.
     Case((2, 4, 5, 7), 2, 0, "four_way", "abs", "max"),
     Case((2, 4, 6, 5), 2, 2, "four_way", "abs", None),
     Case((1, 12, 64, 64), 12, 0, "four_way", "unit", "max"),
@@ -30,7 +30,7 @@ CASES = [
     Case((1, 7, 1, 9), 7, 0, "four_way", "abs", "sum"),
     Case((2, 3, 33, 17), 1, 0, "right_to_left", "sigmoid"),
     Case((1, 6, 18, 9), 6, 6, "top_to_bottom", "unit"),
-    # One plane after the other: long columns and long rows, few and many lines.
+    # One plane at a time: long columns and long rows, few and many lines.
     Case((1, 2, 131, 70), 2, 0, "four_way", "abs", "max"),
     Case((1, 3, 40, 150), 1, 3, "four_way", "sigmoid", "sum"),
     Case((1, 4, 66, 67), 2, 1, "four_way", "none", "mean"),
@@ -43,7 +43,7 @@ RESULTS = ("out", "grad_x", "grad_gates", "grad_source")
 
 
 def drawn(case: Case, dtype: torch.dtype) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """The inputs, with None for a source that is not there, and the result's gradient."""
+    """Return the inputs, with None for a missing source, and the gradient of the result."""
     inputs = [*case.inputs(dtype), None][:3]
     n, *rest = case.shape
     shape = (n, 4, *rest) if case.direction == "four_way" and case.merge is None else case.shape
@@ -55,7 +55,7 @@ def on_arm(case: Case, inputs, grad, **options):
 
 
 def expected(case: Case, inputs, grad, winner):
-    """What the reference says in float64; where values nearly tie, the maximum follows the kernel's choice."""
+    """Return the float64 results of the reference. Near ties use the direction that the kernel selected."""
     leaves = [t.double().requires_grad_() for t in inputs if t is not None]
     if winner is None:
         out = case(*leaves, api=spn.reference)
@@ -83,7 +83,7 @@ def test_equals_the_reference(dtype):
 
 
 @pytest.mark.parametrize("case", [CASES[3], CASES[8]], ids=str)
-def test_neither_threads_nor_other_gradients_change_a_bit(case):
+def test_threads_and_other_gradients_do_not_change_results(case):
     inputs, grad = drawn(case, torch.float32)
     out, winner, grads = on_arm(case, inputs, grad)
     again, winner_again, grads_again = on_arm(case, inputs, grad, separate=True)
@@ -95,9 +95,9 @@ def test_neither_threads_nor_other_gradients_change_a_bit(case):
         assert torch.equal(alone[i], grads[i]), f"gradient {i} alone"
 
 
-@pytest.mark.skipif(OBJDUMP is None, reason="no objdump for 64-bit Arm")
-def test_lines_are_vectors():
-    """Every line kernel multiplies four floats or two doubles at a time; forward ones fuse that with their sums."""
+@pytest.mark.skipif(OBJDUMP is None, reason="objdump for 64-bit Arm is not installed")
+def test_line_kernels_are_vectorised():
+    """All line kernels multiply 4 floats or 2 doubles per instruction. Forward kernels use fused multiply-add."""
     functions = re.findall(r"^\w+ <void spn::baseline::(.*)>:\n((?:.+\n)*)", disassembly(), re.MULTILINE)
     kernels = [f for f in functions if f[0].startswith(("forward_line", "backward_line"))]
     assert len(kernels) > 50

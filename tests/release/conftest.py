@@ -1,8 +1,8 @@
-"""The project that tests of the build build."""
+"""Fixture: a temporary project for the build tests."""
 
 import pytest
 import torch
-import torch._inductor.config  # reads CXX when it is imported, which should not be amid these tests
+import torch._inductor.config  # reads CXX at import, so import it before the tests change CXX
 from stand_ins import Project, build_kernels
 from torch.utils import cpp_extension
 

@@ -1,4 +1,4 @@
-"""A source tree whose compilers are stand-ins: shell scripts that say and do what a test wants."""
+"""A source tree with stub compilers: shell scripts whose output and exit status a test chooses."""
 
 import importlib.util
 from pathlib import Path
@@ -31,7 +31,7 @@ ALL = "75 80 86 89 90 100 120"
 
 
 class Project:
-    """A source tree with empty kernels, and its build."""
+    """A source tree with empty kernel files, and its build."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -66,7 +66,7 @@ class Project:
                 "cmdclass": build_kernels.commands(mode),
             }
         )
-        # Not by a command line: to parse one changes the level of every logger, torch's too.
+        # Set the options directly: parsing a command line would change the level of all loggers, including torch's.
         command = distribution.get_command_obj("build_ext")
         command.inplace, command.build_lib = inplace, "lib"
         distribution.run_command("build_ext")
@@ -75,7 +75,7 @@ class Project:
         return {file.name for file in (self.root / folder).iterdir()} - {"__init__.py"}
 
     def architectures(self) -> list[str]:
-        """Of the last call of nvcc."""
+        """Return the architecture options of the last call of nvcc."""
         options = Path(f"{self.nvcc}.log").read_text().splitlines()[-1].split()
         return [o.removeprefix("-gencode=arch=") for o in options if o.startswith("-gencode")]
 

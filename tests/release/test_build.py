@@ -1,9 +1,9 @@
-"""What an earlier build leaves, and what stops every build."""
+"""Files left by earlier builds, and errors that stop a build in any mode."""
 
 import pytest
 from stand_ins import says, show_config_says
 
-# ---- Nothing of an earlier build stays -------------------------------------------------------------------------------
+# ---- Files of an earlier build are removed ---------------------------------------------------------------------------
 
 
 def test_a_later_build_clears_the_reason(project, monkeypatch, capfd):
@@ -36,7 +36,7 @@ def test_none_leaves_no_library(project, monkeypatch):
     assert project.files() == set()
 
 
-def test_a_build_elsewhere_leaves_the_checkout_alone(project):
+def test_a_build_outside_the_checkout_does_not_change_it(project):
     project.build()
     project.put_nvcc(release="12.6")
     project.build(inplace=False)
@@ -44,7 +44,7 @@ def test_a_build_elsewhere_leaves_the_checkout_alone(project):
     assert project.files("lib/spn") == {"_cpu.abi3.so", "_cuda.left_out"}
 
 
-# ---- What stops every build ------------------------------------------------------------------------------------------
+# ---- Errors in any mode ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["auto", "cpu", "cuda"])

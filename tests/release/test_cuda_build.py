@@ -1,4 +1,4 @@
-"""What a build does where CUDA kernels can not be built, or not for every architecture; it says why."""
+"""Builds in which some or all CUDA kernels cannot be built: what is built, and the message that says why."""
 
 from pathlib import Path
 
@@ -11,13 +11,11 @@ pytestmark = pytest.mark.slow
 
 TORCH = torch.__version__
 
-# ---- Why there are no CUDA kernels -----------------------------------------------------------------------------------
+# ---- Builds without CUDA kernels -------------------------------------------------------------------------------------
 
 UNSUPPORTED = "host_config.h:139:2: error: #error -- unsupported GNU version!"
 NO_HEADER = "cc1plus: fatal error: cuda_runtime.h: No such file or directory"
-EMPTY_KERNEL = (
-    "nvcc 13.0 with its default host compiler does not compile an empty kernel (CC and CUDA_HOME choose them)"
-)
+EMPTY_KERNEL = "nvcc 13.0 with its default host compiler cannot compile an empty kernel (set CC or CUDA_HOME)"
 
 
 def no_kernels(project, monkeypatch):
@@ -94,21 +92,23 @@ CASES = {
     no_toolkit: "nvcc was not found (set CUDA_HOME)",
     no_nvcc: "ROOT/cuda has no bin/nvcc (set CUDA_HOME)",
     nvcc_does_not_run: "ROOT/cuda/bin/nvcc does not run: Permission denied",
-    nvcc_says_nothing: "ROOT/cuda/bin/nvcc --version names no release (set CUDA_HOME)",
-    older_toolkit: f"nvcc 12.6 is of CUDA 12, torch {TORCH} of CUDA 13 (set CUDA_HOME to a toolkit of CUDA 13)",
-    newer_toolkit: f"nvcc 13.0 is of CUDA 13, torch {TORCH} of CUDA 12 (set CUDA_HOME to a toolkit of CUDA 12)",
-    no_common_architecture: "nvcc 13.0 knows no architecture of 6.0 7.0+PTX (set TORCH_CUDA_ARCH_LIST)",
-    unknown_architecture: "TORCH_CUDA_ARCH_LIST='9.0;nine' means nothing to torch (ValueError: ",
+    nvcc_says_nothing: "ROOT/cuda/bin/nvcc --version prints no release number (set CUDA_HOME)",
+    older_toolkit: f"nvcc 12.6 belongs to CUDA 12, but torch {TORCH} was built for CUDA 13 (set CUDA_HOME to a CUDA "
+    "13 toolkit)",
+    newer_toolkit: f"nvcc 13.0 belongs to CUDA 13, but torch {TORCH} was built for CUDA 12 (set CUDA_HOME to a CUDA "
+    "12 toolkit)",
+    no_common_architecture: "nvcc 13.0 supports no architecture in 6.0 7.0+PTX (set TORCH_CUDA_ARCH_LIST)",
+    unknown_architecture: "torch does not recognise TORCH_CUDA_ARCH_LIST='9.0;nine' (ValueError: ",
     host_compiler_refused: f"{EMPTY_KERNEL}: {UNSUPPORTED}",
-    chosen_host_compiler_refused: f"nvcc 13.0 with gcc-99 does not compile an empty kernel (CC and CUDA_HOME choose "
-    f"them): {UNSUPPORTED}",
+    chosen_host_compiler_refused: f"nvcc 13.0 with gcc-99 cannot compile an empty kernel (set CC or CUDA_HOME): "
+    f"{UNSUPPORTED}",
     host_compiler_refused_by_torch: "RuntimeError: The current installed version of ",
     no_headers: f"{EMPTY_KERNEL}: {NO_HEADER}",
     crash_without_a_word: f"{EMPTY_KERNEL}: exit status 9",
     late_failure: (
         "RuntimeError: Error compiling objects",
         "CompileError: command ",
-    ),  # with ninja, and without
+    ),  # with and without ninja
 }
 cases = pytest.mark.parametrize(("spoil", "reason"), CASES.items(), ids=lambda v: getattr(v, "__name__", ""))
 
@@ -119,7 +119,7 @@ def starts_with(text: str, reason, root: Path) -> bool:
 
 
 @cases
-def test_auto_goes_on_without_cuda_kernels(project, monkeypatch, capfd, spoil, reason):
+def test_auto_continues_without_cuda_kernels(project, monkeypatch, capfd, spoil, reason):
     project.build()
     assert project.files() == project.files("lib/spn") == {"_cpu.abi3.so", "_cuda.abi3.so"}
     spoil(project, monkeypatch)
@@ -153,7 +153,7 @@ def test_every_architecture(project, capfd):
     assert project.architectures() == sorted(
         [f"compute_{n},code=sm_{n}" for n in numbers] + ["compute_120,code=compute_120"]
     )
-    assert show_config_says().startswith("CUDA kernels no: OSError"), "the stand-in is no library"
+    assert show_config_says().startswith("CUDA kernels no: OSError"), "the stub is not a library"
 
 
 @pytest.mark.parametrize("mode", ["auto", "cuda"])
@@ -162,7 +162,7 @@ def test_the_default_architectures_are_those_that_nvcc_knows(project, monkeypatc
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     project.put_nvcc(release="12.6", known="50 75 80 86 89 90")
     project.build()
-    left_out = "built without sm_100, sm_120, which nvcc 12.6 does not know"
+    left_out = "built without sm_100, sm_120, which nvcc 12.6 does not support"
     assert says(capfd) == [f"CUDA kernels {left_out}"]
     assert "compute_90,code=compute_90" in project.architectures()
     assert not {"100", "120"} & {word.split("_")[1] for word in ",".join(project.architectures()).split(",")}
@@ -174,7 +174,7 @@ def test_the_default_architectures_are_those_that_nvcc_knows(project, monkeypatc
 def test_chosen_architectures(project, monkeypatch, capfd):
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "7.0;8.0+PTX 9.0a")
     project.build()
-    assert says(capfd) == ["CUDA kernels built without sm_70, which nvcc 13.0 does not know"]
+    assert says(capfd) == ["CUDA kernels built without sm_70, which nvcc 13.0 does not support"]
     assert project.architectures() == [
         "compute_80,code=compute_80", "compute_80,code=sm_80", "compute_90a,code=sm_90a",
     ]  # fmt: skip
@@ -185,5 +185,5 @@ def test_chosen_architectures(project, monkeypatch, capfd):
         project.build()
     assert (
         str(stopped.value)
-        == "SPN_BUILD=cuda: TORCH_CUDA_ARCH_LIST names sm_70, which nvcc 13.0 does not know"
+        == "SPN_BUILD=cuda: TORCH_CUDA_ARCH_LIST names sm_70, which nvcc 13.0 does not support"
     )

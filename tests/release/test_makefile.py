@@ -1,4 +1,4 @@
-"""What make sets up: which packages for which target, what a user sees of it, and what is left where it fails."""
+"""The setup by make: the packages per target, the output that users see, and the state after a failure."""
 
 import os
 import re
@@ -12,14 +12,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DEMO = [
     "Creating .venv",
-    "Installing PyTorch and what the pipeline needs (some gigabytes: minutes)",
+    "Installing PyTorch and the dependencies of the pipeline (several gigabytes; takes minutes)",
     "Compiling the kernels (a minute or two)",
 ]
-REST = "Installing also what tests and style checks and documents need"
+REST = "Installing the dependencies of tests and style checks and documentation"
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
-# Stands in for python3 and for the environment's python: notes its calls, and fails where a file says so.
+# Replaces python3 and the python of the environment: logs its calls, and fails if fails.txt matches a call.
 PYTHON = """#!/bin/sh
 echo "$@" >> calls.txt
 case "$*" in
@@ -43,7 +43,7 @@ def checkout(tmp_path):
 
 
 def make(checkout, *arguments):
-    """(exit status, lines printed, calls of python made)"""
+    """Run make and return (exit status, lines printed, calls of python)."""
     calls = checkout / "calls.txt"
     calls.unlink(missing_ok=True)
     environment = {
@@ -61,7 +61,7 @@ def installs(calls):
     return [call for call in calls if " install " in call]
 
 
-def test_the_demo_installs_what_the_pipeline_needs_and_no_more(checkout):
+def test_demo_installs_only_the_pipeline_dependencies(checkout):
     status, lines, calls = make(checkout, "demo")
     assert status == 0
     assert lines == [*DEMO, ".venv/bin/python -m vos_pipeline demo --out demo --overwrite"]
@@ -72,12 +72,12 @@ def test_the_demo_installs_what_the_pipeline_needs_and_no_more(checkout):
 
 
 @pytest.mark.parametrize("first", ["demo", "test"])
-def test_either_of_demo_and_test_can_come_first(checkout, first):
+def test_demo_and_test_run_in_either_order(checkout, first):
     second = {"demo": "test", "test": "demo"}[first]
     assert make(checkout, first)[0] == 0
     status, lines, calls = make(checkout, second)
     assert status == 0
-    # What is there is not installed again. To install the package anew would remove its kernels.
+    # The package is not installed again, because that would remove its kernels.
     assert installs(calls) == (
         ["-m pip install --no-compile spatial-propagation[all]"] if first == "demo" else []
     )
@@ -88,21 +88,21 @@ def test_either_of_demo_and_test_can_come_first(checkout, first):
 @pytest.mark.parametrize(
     "target", ["test", "test-fast", "lint", "docs", "figures", "release-check", "cuda-check", "arm-check"]
 )
-def test_the_others_need_everything(checkout, target):
+def test_other_targets_install_all_extras(checkout, target):
     _, lines, _ = make(checkout, "-n", target)
     assert any("spatial-propagation[all]" in line for line in lines)
 
 
-def test_what_runs_side_by_side_after_the_style_checks_sets_nothing_up(checkout):
-    """.ci/run begins with make lint for that reason."""
-    make(checkout, "lint")  # fails: ruff is not there
+def test_targets_that_run_in_parallel_after_lint_set_nothing_up(checkout):
+    """.ci/run starts with make lint, so that parallel targets do not set up the environment at the same time."""
+    make(checkout, "lint")  # fails, because ruff is not installed
     for target in ("docs", "release-check", "cuda-check", "arm-check", "test"):
         status, _, calls = make(checkout, target)
         assert status == 0
         assert not [call for call in calls if "install" in call or "build_ext" in call], target
 
 
-def test_steps_come_one_after_the_other_also_where_make_runs_several(checkout):
+def test_setup_steps_run_in_order_with_parallel_make(checkout):
     status, _, calls = make(checkout, "-j", "8", "test", "demo")
     assert status == 0
     steps = [call for call in calls if "install" in call or "build_ext" in call or "venv" in call]
@@ -113,12 +113,12 @@ def test_steps_come_one_after_the_other_also_where_make_runs_several(checkout):
 
 
 @pytest.mark.parametrize(("fails", "message"), [(".[vos]", DEMO[1]), ("build_ext", DEMO[2])])
-def test_a_user_sees_why_it_failed(checkout, fails, message):
+def test_failure_prints_the_reason(checkout, fails, message):
     (checkout / "fails.txt").write_text(fails)
     status, lines, calls = make(checkout, "demo")
     assert status != 0
     assert "the reason why" in lines
-    assert f"This failed: {message}. The whole log: .venv/log.txt" in lines
+    assert f"Failed: {message}. Full log: .venv/log.txt" in lines
     assert not any("vos_pipeline" in call for call in calls)
     assert "the reason why" in (checkout / ".venv" / "log.txt").read_text()
     (checkout / "fails.txt").unlink()
@@ -126,7 +126,7 @@ def test_a_user_sees_why_it_failed(checkout, fails, message):
     assert status == 0 and message in lines
 
 
-def test_an_environment_that_was_left_half_made_is_made_anew(checkout):
+def test_incomplete_environment_is_recreated(checkout):
     (checkout / "fails.txt").write_text(".[vos]")
     assert make(checkout, "demo")[0] != 0
     half = checkout / ".venv" / "half of a package"
@@ -136,7 +136,7 @@ def test_an_environment_that_was_left_half_made_is_made_anew(checkout):
     assert not half.exists()
 
 
-def test_an_environment_of_the_user_s_own_is_never_removed(checkout):
+def test_environment_created_by_the_user_is_never_removed(checkout):
     mine = checkout / ".venv" / "mine"
     mine.parent.mkdir()
     mine.touch()
@@ -147,7 +147,7 @@ def test_an_environment_of_the_user_s_own_is_never_removed(checkout):
     assert mine.exists()
 
 
-def test_what_changes_is_done_again_and_no_more(checkout):
+def test_only_changed_steps_run_again(checkout):
     assert make(checkout, "test")[0] == 0
     for changed, steps in (("csrc/sweep.h", [DEMO[2]]), ("pyproject.toml", [*DEMO, REST]), ("README.md", [])):
         earlier = time.time() - 100

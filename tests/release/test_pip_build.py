@@ -1,4 +1,4 @@
-"""As pip builds: the hooks of setuptools, which do not look for modules beside setup.py."""
+"""Builds through the setuptools hooks that pip calls, which do not find modules next to setup.py."""
 
 import os
 import shutil
@@ -50,7 +50,7 @@ def test_wheel_from_sdist(sources, tmp_path):
     )
 
 
-def test_the_reason_goes_into_the_wheel(sources, project):
+def test_the_wheel_contains_the_reason(sources, project):
     project.put_nvcc(release="0.1")
     toolkit = str(project.root / "cuda")
     with zipfile.ZipFile(call_hook(sources, "build_wheel", SPN_BUILD="auto", CUDA_HOME=toolkit)) as wheel:

@@ -1,4 +1,4 @@
-"""What is built where: the kernels' instruction sets, the compiler's flags, and Windows, where nothing is."""
+"""Builds per platform: instruction sets of the kernels, compiler flags, and Windows, where no kernels are built."""
 
 import platform
 
@@ -31,7 +31,7 @@ def test_cpu_kernels(project, monkeypatch, system, machine, sources, linker):
 
 
 def test_warnings_of_one_compiler_do_not_disturb_the_other():
-    """Clang warns of a "-Wno-" that it does not know, unless it is told first that there may be some."""
+    """Clang warns about unknown "-Wno-" flags unless -Wno-unknown-warning-option comes first."""
     warnings = [flag for flag in build_kernels.CPU_FLAGS if flag.startswith("-W")]
     assert warnings[0] == "-Wno-unknown-warning-option"
     assert all(flag.startswith("-Wno-") for flag in warnings)
@@ -40,7 +40,7 @@ def test_warnings_of_one_compiler_do_not_disturb_the_other():
 # ---- Windows ---------------------------------------------------------------------------------------------------------
 
 
-def test_windows_goes_on_without_kernels(project, monkeypatch, capfd):
+def test_windows_continues_without_kernels(project, monkeypatch, capfd):
     project.build()
     machine_is(monkeypatch, "Windows", "AMD64")
     capfd.readouterr()
@@ -51,7 +51,7 @@ def test_windows_goes_on_without_kernels(project, monkeypatch, capfd):
 
 
 @pytest.mark.parametrize("mode", ["cpu", "cuda"])
-def test_windows_stops_where_kernels_are_asked_for(project, monkeypatch, mode):
+def test_windows_stops_if_kernels_are_required(project, monkeypatch, mode):
     machine_is(monkeypatch, "Windows", "AMD64")
     monkeypatch.setenv("SPN_BUILD", mode)
     with pytest.raises(SystemExit) as stopped:

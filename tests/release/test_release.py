@@ -1,9 +1,9 @@
-"""The release as its users get it: the sdist, the wheel built from it, and that wheel beside an older torch.
+"""The release as users install it: the sdist, the wheel built from it, and that wheel with an older torch.
 
     make release-check
 
-Minutes, because the kernels are compiled once more and torch is installed into an environment of its own;
-RELEASE_TORCH names that torch.
+This takes minutes, because it compiles the kernels again and installs torch into a separate environment. RELEASE_TORCH
+names that torch.
 """
 
 import os
@@ -21,8 +21,9 @@ import spn
 
 ROOT = Path(__file__).parents[2]
 TORCH = os.environ.get("RELEASE_TORCH", "torch==2.13.0")
-# Where the operators meet torch: registration, autograd, autocast, compilation, export, vmap, dtypes, memory layouts.
-# The arithmetic of options and sizes is the kernels' own, which another torch does not change.
+# The tests of the interface to torch: registration, autograd, autocast, compilation, export, vmap, dtypes, memory
+# layouts. Another version of torch does not change the arithmetic of the kernels, so tests of options and sizes are
+# skipped.
 OPERATOR_TESTS = (
     "test_library.py",
     "test_compile.py",
@@ -36,7 +37,7 @@ ARITHMETIC = (
     *("Cardinality", "combination", "over_1024", "boundaries", "long_columns", "many_channels"),
     *("gradcheck", "threads", "equals_the_function"),
 )
-# Half the time to compile, the same arithmetic: continuous integration optimises fully where it builds for the tests.
+# -O1 halves the compile time and gives the same arithmetic. The build for the other tests is fully optimised.
 COMPILER = """#!/bin/sh
 exec {compiler} "$@" -O1
 """
@@ -57,7 +58,7 @@ def tracked(*folders):
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
-    """sdist and wheel; `build` makes the wheel from the sdist, so what the sdist lacks fails here."""
+    """The sdist and the wheel. `build` builds the wheel from the sdist, so files missing in the sdist fail here."""
     sources = tmp_path_factory.mktemp("sources")
     for name in tracked():
         (sources / name).parent.mkdir(parents=True, exist_ok=True)
@@ -75,25 +76,25 @@ def distributions(tmp_path_factory):
     return sdist, wheel
 
 
-def test_the_sdist_holds_the_tree(distributions):
+def test_the_sdist_contains_the_source_tree(distributions):
     with tarfile.open(distributions[0]) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
     assert tracked() - held == {".gitignore", *tracked(".github")}
 
 
-def test_the_wheel_serves_every_python(distributions):
+def test_the_wheel_name_allows_every_python(distributions):
     version = re.escape(spn.__version__)
     assert re.fullmatch(rf"spatial_propagation-{version}-cp310-abi3-\w+\.whl", distributions[1].name)
 
 
-def test_the_wheel_holds_the_packages_and_nothing_else(distributions):
+def test_the_wheel_contains_only_the_packages(distributions):
     with zipfile.ZipFile(distributions[1]) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held - tracked("spn", "vos_pipeline") == {"spn/_cpu.abi3.so"}
     assert tracked("spn", "vos_pipeline") - held == set()
 
 
-def test_the_wheel_beside_an_older_torch(distributions, tmp_path):
+def test_the_wheel_with_an_older_torch(distributions, tmp_path):
     run(sys.executable, "-m", "venv", "environment", cwd=tmp_path)
     python = str(tmp_path / "environment" / "bin" / "python")
     tools = ("pytest", "pytest-xdist", "hypothesis", "numpy", "onnx", "onnxruntime", "onnxscript")
