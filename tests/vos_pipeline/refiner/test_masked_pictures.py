@@ -67,7 +67,7 @@ ONE = np.ones((40, 60), np.uint8)
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (save(ONE.T), "is 40x60, but its picture .*images/4.png is 60x40"),
+        (save(ONE.T), "is 40x60, but its image .*images/4.png is 60x40"),
         (save(np.dstack([ONE, ONE, 0 * ONE])), "a mask must be .* got a RGB colour image"),
         (save(ONE * np.arange(60, 180, 2, dtype=np.uint8)), r"grey masks with \d+ values"),
         (lambda path: path.write_bytes(path.read_bytes()[:-30]), "is damaged or cut short"),
@@ -86,10 +86,10 @@ def test_masks_without_an_object(tmp_path):
     images, masks = masked_folder(tmp_path, count=10)
     for i in range(9):
         save(0 * ONE)(masks / f"{i}.png")
-    with pytest.raises(PipelineError, match=r"only masks kept for validation \(every 10th\) mark an object"):
+    with pytest.raises(PipelineError, match=r"only masks kept for validation \(every 10th\) contain an object"):
         MaskedPictures(PictureFolders(images, masks))
     save(0 * ONE)(masks / "9.png")
-    with pytest.raises(PipelineError, match=r"masks: no mask of a picture in .*images marks an object"):
+    with pytest.raises(PipelineError, match=r"masks: no mask of an image in .*images contains an object"):
         PictureFolders(images, masks)
 
 

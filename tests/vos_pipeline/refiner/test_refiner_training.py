@@ -226,5 +226,5 @@ def test_two_ranks_end_with_the_same_weights_and_do_what_is_promised(tmp_path):
 
 def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "process_rank", lambda: (0, 3))
-    with pytest.raises(PipelineError, match="--batch 2 does not divide by 3"):
+    with pytest.raises(PipelineError, match="--batch must be a multiple of the 3 processes, got 2"):
         train_refiner(tiny_refiner(), Composites(photographs(), TINY.size), tmp_path, TINY)

@@ -117,14 +117,14 @@ def test_coarse_masks_of_other_labels_or_damaged_are_named(roots, tmp_path):
     coarse.fill(pictures)
     path = tmp_path / "coarse/2007_01.npz"
     with pytest.raises(
-        PipelineError, match=r"2007_01\.npz: has no coarse mask of label 7.*; delete it"
+        PipelineError, match=r"2007_01\.npz: has no coarse mask of label 7.*: delete it"
     ) as error:
         coarse.read("2007_01", 7, (48, 64))
     one_line(error)
     whole = path.read_bytes()
     for content in (whole[:-50], b"", b"junk", whole[:60] + bytes(40) + whole[100:]):
         path.write_bytes(content)
-        with pytest.raises(PipelineError, match=r"2007_01\.npz: can not be read .*; delete it") as error:
+        with pytest.raises(PipelineError, match=r"2007_01\.npz: cannot be read .*: delete it") as error:
             VOCObjects(pictures, coarse, size=32).coarse.read("2007_01", 12, (48, 64))
         one_line(error)
     path.unlink()
@@ -176,7 +176,7 @@ def test_masks_that_never_show_both_classes_are_an_error(roots, tmp_path):
     pictures = VOCPictures(roots[0])
     coarse = CoarseMasks(tmp_path / "coarse", Blank)
     coarse.fill(pictures)
-    with pytest.raises(PipelineError, match="is the FCN trained"):
+    with pytest.raises(PipelineError, match="check that the FCN is trained"):
         VOCObjects(pictures, coarse, size=32)[0]
 
 
@@ -192,9 +192,9 @@ def test_weights_that_cannot_be_fetched(monkeypatch, tmp_path):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(FCN_ResNet50_Weights, "get_state_dict", offline)
-    with pytest.raises(PipelineError, match=r"URLError.*fetch https://.*--fcn FILE"):
+    with pytest.raises(PipelineError, match=r"URLError.*download https://.*--fcn FILE"):
         load_fcn()
-    with pytest.raises(PipelineError, match="not to be had"):
+    with pytest.raises(PipelineError, match="are not available"):
         load_fcn(str(tmp_path / "missing.pth"))
 
 
