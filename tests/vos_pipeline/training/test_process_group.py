@@ -67,7 +67,7 @@ def test_more_ranks_than_gpus(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(process_group.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(process_group.torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(PipelineError, match="process 2 of this machine has no GPU of its own, there are 2"):
+    with pytest.raises(PipelineError, match="process 2 of this machine has no GPU, because it has 2 GPUs"):
         join_process_group("auto")
 
 
