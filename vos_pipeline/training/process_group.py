@@ -68,7 +68,7 @@ def join_process_group(device: str) -> str:
     cuda, local = device.startswith("cuda"), int(os.environ.get("LOCAL_RANK", "0"))
     if cuda and local >= torch.cuda.device_count():
         raise PipelineError(
-            f"process {local} of this machine has no GPU, because it has {torch.cuda.device_count()} GPUs: "
+            f"process {local} has no GPU, because this machine has only {torch.cuda.device_count()}: "
             "start one process per GPU, or give --device cpu"
         )
     if not dist.is_initialized():

@@ -72,7 +72,7 @@ def test_only_a_model_of_its_own_is_replaced_and_only_if_asked(export, fails, tm
     foreign = onnx.helper.make_model(onnx.helper.make_graph([], "none", [], []))
     for content in (b"mine", foreign.SerializeToString()):
         file.write_bytes(content)
-        assert fails(export) == f"error: {file}: exists: use --overwrite to replace a model, or another --onnx"
+        assert fails(export) == f"error: {file}: exists: use --overwrite to replace it, or another --onnx"
         assert f"{file}: was not written by export" in fails([*export, "--overwrite"])
         assert file.read_bytes() == content
     file.unlink()
