@@ -116,7 +116,7 @@ def confuse(mask: Array, rng: np.random.Generator, image: Array) -> Array:
 
 
 def _likeness(mask: Array, rng: np.random.Generator, image: Array) -> Array:
-    """Return how much each pixel looks like the object, (H, W): a least-squares fit to 1 inside and -1 outside."""
+    """Return object likeness (H, W): a least-squares fit to 1 inside and -1 outside, with equal total weights."""
     h, w = mask.shape
     near, around = (cv2.GaussianBlur(image, (0, 0), s) for s in (rng.uniform(1, 2), rng.uniform(4, 10)))
     features = np.concatenate([near, near**2, around, around**2, np.ones((h, w, 1), np.float32)], 2)

@@ -8,7 +8,7 @@ HEIGHT = 4  # pixel rows per drawn row; an object of width 4 has an area of 16, 
 
 
 def labels(*rows):
-    """Return labels, uint8 (H, W): 'a' is the first object, 'b' the second, '.' background. A single row counts as four."""
+    """Return labels, uint8 (H, W): 'a' is the first object, 'b' the second, '.' background. A lone row counts as 4."""
     rows = rows * HEIGHT if len(rows) == 1 else rows
     return np.array([[0 if c == "." else ord(c) - 96 for c in row] for row in rows], np.uint8)
 
