@@ -4,7 +4,7 @@
 
 Frames are 480 x 854: random texture that moves. Each object is a disc that moves with it, and one in two has a second,
 smaller disc beside it, which is its own or a false alarm.
-``python -m docs.figures.temporal_filters`` makes the table of docs/pipeline.md from the JSON file.
+``python -m docs.figures.temporal_filters`` makes the table of docs/pipeline_results.md from the JSON file.
 """
 
 from __future__ import annotations

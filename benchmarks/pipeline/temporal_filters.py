@@ -5,7 +5,7 @@
 OUT/full is a run that ``python -m vos_pipeline tables ablation`` left behind: its nets are used once more. MASKS holds
 <sequence>/<frame>.png of another tool; sequences that it lacks are left out. The SPN refines the scores of both, and
 each filter is given what the SPN made. J and F are means over objects.
-``python -m docs.figures.temporal_filters`` makes the tables of docs/pipeline.md from the JSON file.
+``python -m docs.figures.temporal_filters`` makes the tables of docs/pipeline_results.md from the JSON file.
 """
 
 from __future__ import annotations

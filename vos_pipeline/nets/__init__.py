@@ -1,4 +1,4 @@
-"""The nets that find objects in a frame: model, loss, augmented batches, training on first frames, score maps."""
+"""Networks that find objects in a frame: model, loss, augmented batches, training on first frames and score maps."""
 
 from vos_pipeline.nets.augment import ComposedFrame, color_jitter, sampling_grid, warp
 from vos_pipeline.nets.batches import Batches, MaskedFrame, working_image

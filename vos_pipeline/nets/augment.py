@@ -1,4 +1,4 @@
-"""One frame and its mask become many: the same random transform for both, drawn from a given generator."""
+"""Data augmentation: apply the same random transform to a frame and its mask."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Generator, Tensor
 
 from vos_pipeline.settings import Affine
 
-MOST_ENLARGED = 8.0  # beyond that an object is all blur
+MOST_ENLARGED = 8.0  # objects are only blur at larger scales
 
 
 def _uniform(shape: tuple[int, ...], generator: Generator, device: torch.device | str) -> Tensor:
-    """Drawn on the CPU, so that samples do not depend on the device that computes them."""
+    """Draw uniformly from [-1, 1), always on the CPU, so that samples do not depend on the device."""
     return (torch.rand(shape, generator=generator) * 2 - 1).to(device)
 
 
@@ -30,19 +30,19 @@ def sampling_grid(
     largest: float = 0.0,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Draw ``count`` transforms about ``center`` as grids for :func:`warp`.
+    """Draw ``count`` random transforms about ``center`` and return their grids for :func:`warp`.
 
     Args:
         count: number of transforms N.
-        size: (H, W) of the frame; angles and scales are those of its pixels, whatever its aspect ratio.
-        ranges: what to draw from.
+        size: (H, W) of the frame. Angles and scales refer to pixels, so they do not depend on the aspect ratio.
+        ranges: ranges of the transforms.
         generator: a CPU generator, the only source of randomness.
         center: fixed point (x, y) of rotation and scale, in [-1, 1] across the frame.
-        largest: factor up to which to scale, where that is more than ``ranges`` say.
-        device: where the grids are computed.
+        largest: largest scale factor, if larger than the one in ``ranges``.
+        device: device on which the grids are computed.
 
     Returns:
-        (N, H, W, 2) float32: for every output pixel the place to read, as in ``grid_sample``.
+        (N, H, W, 2) float32: the input position of each output pixel, as in ``grid_sample``.
     """
     height, width = size
     angle = _uniform((count,), generator, device) * math.radians(ranges.rotation)
@@ -50,7 +50,7 @@ def sampling_grid(
     share = (_uniform((count,), generator, device) + 1) / 2
     zoom = smallest * (largest / smallest) ** share
     mirror = torch.where(torch.rand(count, generator=generator) < ranges.flip, -1.0, 1.0).to(device)
-    shift = _uniform((count, 2), generator, device) * 2 * ranges.shift  # the frame is two units wide
+    shift = _uniform((count, 2), generator, device) * 2 * ranges.shift  # the frame spans two units
     # Output to input, q = A (p - shift - c) + c, where A undoes the mirror, the rotation and the zoom.
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     aspect = height / width
@@ -59,12 +59,12 @@ def sampling_grid(
     fixed = torch.tensor(center, device=device)
     offset = fixed - torch.einsum("nij,nj->ni", linear, shift + fixed)
     x, y = ((2 * torch.arange(n, device=device) + 1) / n - 1 for n in (width, height))
-    # An affine map is a sum of what x and what y contribute, so no (H, W) matrix product is needed.
+    # An affine map is the sum of a term in x and a term in y, so no (H, W) matrix product is needed.
     along = x[:, None] * linear[:, None, :, 0]  # (N, W, 2)
     across = y[:, None] * linear[:, None, :, 1]  # (N, H, 2)
     grid = along[:, None] + (across + offset[:, None])[:, :, None]
     if ranges.bend > 0:
-        # Divided by the zoom, it is a share of the frame that comes out, not of an enlarged detail.
+        # Division by the zoom makes the bend relative to the output frame, not to an enlarged detail.
         nodes = _uniform((count, 2, 4, 6), generator, device) * (2 * ranges.bend / zoom).view(-1, 1, 1, 1)
         smooth = F.interpolate(nodes, size=(24, 36), mode="bicubic", align_corners=True)
         grid += F.interpolate(smooth, size=size, mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
@@ -72,15 +72,15 @@ def sampling_grid(
 
 
 def warp(images: Tensor, labels: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
-    """Move images and labels alike: bilinear and nearest, mirrored at the border so that both stay natural.
+    """Apply the same grid to images (bilinear) and labels (nearest), mirrored at the border.
 
     Args:
         images: (N, C, H, W) float32.
-        labels: (N, H, W), any dtype that float32 represents.
-        grid: (N, H, W, 2) of :func:`sampling_grid`.
+        labels: (N, H, W), any dtype whose values float32 represents exactly.
+        grid: (N, H, W, 2), from :func:`sampling_grid`.
 
     Returns:
-        the moved images and labels, shapes and dtypes as given.
+        The transformed images and labels, with the shapes and dtypes of the inputs.
     """
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     nearest = F.grid_sample(
@@ -90,7 +90,7 @@ def warp(images: Tensor, labels: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def color_jitter(images: Tensor, strength: float, generator: Generator) -> Tensor:
-    """Random contrast, brightness, saturation, tint of (N, 3, H, W) images in [0, 1]; 0 changes nothing."""
+    """Change contrast, brightness, saturation and tint of (N, 3, H, W) images in [0, 1] randomly; 0 changes nothing."""
     if strength == 0:
         return images
     count, device = len(images), images.device
@@ -105,10 +105,10 @@ def color_jitter(images: Tensor, strength: float, generator: Generator) -> Tenso
 
 
 class ComposedFrame:
-    """A frame taken apart: its objects, each free to move over the inpainted background.
+    """A frame split into its objects, which move independently over the inpainted background.
 
-    An option beyond the paper, after Khoreva et al., "Lucid Data Dreaming" (2017): the nets see objects apart
-    from each other and larger than in the only frame they know, and background where the objects were.
+    This is an addition to the paper, after Khoreva et al., "Lucid Data Dreaming" (2017). During training, objects
+    appear separately and larger than in the only known frame, and background appears at their original places.
 
     Args:
         image: (3, H, W) float32 in [0, 1].
@@ -129,18 +129,18 @@ class ComposedFrame:
         generator: Generator,
         near: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        """Draw ``count`` scenes.
+        """Draw ``count`` random scenes.
 
         Args:
             count: number of scenes N.
-            frame: how the background moves.
-            motion: how each object moves, about its own centre.
-            drop: chance that an object is missing.
+            frame: ranges of the transform of the background.
+            motion: ranges of the transform of each object about its centre.
+            drop: probability that an object is missing.
             generator: a CPU generator.
-            near: share of the frame up to which small objects may grow.
+            near: small objects may be enlarged until they span this share of the frame.
 
         Returns:
-            images (N, 3, H, W) float32, labels (N, H, W) int64.
+            Images (N, 3, H, W) float32, and labels (N, H, W) int64.
         """
         size = self.labels.shape
         images, labels = warp(
@@ -148,7 +148,7 @@ class ComposedFrame:
             torch.zeros_like(self.labels).expand(count, -1, -1),
             sampling_grid(count, size, frame, generator, device=self.image.device),
         )
-        # Later objects hide earlier ones: any of them may come to the front.
+        # Later objects hide earlier ones; the random order lets any object be in front.
         objects = list(self.boxes)
         for index in torch.randperm(len(objects), generator=generator).tolist():
             layer, matte = self._moved_object(objects[index], count, motion, near, generator)
@@ -165,15 +165,15 @@ class ComposedFrame:
         center, extent = self.boxes[k]
         largest = min(near / extent, MOST_ENLARGED)
         grid = sampling_grid(count, mask.shape, motion, generator, center, largest, mask.device)
-        # Colours premultiplied by the matte, zeros beyond the border: nothing of the object's surroundings
-        # comes along, and an object cut by the frame is not mirrored back into it.
+        # Premultiplied colours exclude the object's surroundings. Zeros beyond the border keep an object that the
+        # frame cuts off from being mirrored back into it.
         layer = torch.cat([self.image * mask, mask[None]]).expand(count, -1, -1, -1)
         moved = F.grid_sample(layer, grid, padding_mode="zeros", align_corners=False)
         return moved[:, :3], moved[:, 3:]
 
 
 def _box(mask: Tensor) -> tuple[tuple[float, float], float]:
-    """The mean pixel (x, y), in [-1, 1] across the frame, and the share of the frame that the mask spans."""
+    """Return the mean pixel (x, y), in [-1, 1] across the frame, and the share of the frame that the mask spans."""
     (y, x), (height, width) = torch.nonzero(mask, as_tuple=True), mask.shape
     spans = (index.max().item() - index.min().item() + 1 for index in (y, x))
     center = ((2 * x.float().mean().item() + 1) / width - 1, (2 * y.float().mean().item() + 1) / height - 1)
@@ -181,7 +181,7 @@ def _box(mask: Tensor) -> tuple[tuple[float, float], float]:
 
 
 def _inpaint(image: Tensor, mask: Tensor) -> Tensor:
-    """The image with the masked pixels, and a rim of mixed ones, filled in from around."""
+    """Fill the masked pixels, and a rim of mixed pixels around them, from their surroundings."""
     if not mask.any():
         return image
     pixels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()

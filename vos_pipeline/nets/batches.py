@@ -1,4 +1,4 @@
-"""Batches of augmented samples, a function of the step alone."""
+"""Batches of augmented samples that depend only on the training step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Batch = tuple[Tensor, Tensor]  # images (N, 3, H, W) float32 in [0, 1], labels (
 
 
 def working_image(frame: np.ndarray, height: int | None, device: str = "cpu") -> Tensor:
-    """uint8 RGB (H, W, 3) as (3, H, W) float32 in [0, 1], resized to a height unless that is None."""
+    """Convert uint8 RGB (H, W, 3) to (3, H, W) float32 in [0, 1], resized to ``height`` unless it is None."""
     if height is not None and height != frame.shape[0]:
         width = round(frame.shape[1] * height / frame.shape[0])
         frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
@@ -32,14 +32,14 @@ def working_image(frame: np.ndarray, height: int | None, device: str = "cpu") ->
 
 @dataclass(frozen=True)
 class MaskedFrame:
-    """One frame of a sequence that has a mask, and the height the nets see it at."""
+    """One frame of a sequence that has a mask, and the height at which the networks see it."""
 
     sequence: MaskedVideo
     t: int
     height: int | None
 
     def read(self) -> Batch:
-        """The image (3, H, W) and the labels (H, W), uint8 both."""
+        """Return the image (3, H, W) and the labels (H, W), both uint8."""
         image = working_image(self.sequence.read_frame(self.t), self.height)
         labels = self.sequence.read_mask(self.t)
         labels = cv2.resize(labels, image.shape[:0:-1], interpolation=cv2.INTER_NEAREST)
@@ -47,22 +47,22 @@ class MaskedFrame:
 
 
 class Batches:
-    """Augmented batches as a function of the step alone: a resumed training sees what an unbroken one does.
+    """Augmented batches that depend only on the step, so a resumed training sees the same samples.
 
-    The ranks of a distributed training share the samples of a step, so what it sees does not depend on their
-    number either.
+    The ranks of a distributed training split the samples of a step, so the samples do not depend on the number of
+    ranks either.
 
     Args:
-        frames: what to draw from, uniformly; the size of the first one is that of all samples.
-        augmentation: how a frame becomes a sample.
-        size: samples per step of all ranks together, a multiple of their number.
-        seed: with the step and the place in the batch, all there is to the randomness.
+        frames: frames to draw from, with equal probability. All samples have the size of the first frame.
+        augmentation: how a sample is made from a frame.
+        size: samples per step, over all ranks; a multiple of the number of ranks.
+        seed: determines all randomness, together with the step and the index in the batch.
         objects: ids that become classes 1, 2, ...; None makes every object class 1, foreground.
-        ranks: who shares a batch; this one has the part of its place.
-        device: where samples are made.
+        ranks: the ranks that share a batch. Each makes its own part.
+        device: device on which samples are made.
     """
 
-    KEPT_FRAMES = 512  # in 8 bits, read once; a longer training set is read again and again
+    KEPT_FRAMES = 512  # cached with 8 bits; frames of a larger training set are read repeatedly
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Batches:
         self._composed = lru_cache(self.KEPT_FRAMES // 8)(lambda index: ComposedFrame(*self._frame(index)))
 
     def __call__(self, step: int) -> Batch:
-        """Images (N, 3, H, W) and classes (N, H, W) of this rank."""
+        """Return the images (N, 3, H, W) and classes (N, H, W) of this rank."""
         images, labels = zip(*(self._sample(step, place) for place in self.places), strict=True)
         return torch.cat(images), self._classes(torch.cat(labels))
 
@@ -126,7 +126,7 @@ class Batches:
 
 
 def made_ahead(batches: Callable[[int], Batch], steps: Iterable[int]) -> Iterator[Batch]:
-    """The batch of each step; the next one is made meanwhile, on a core of its own where one is spare."""
+    """Yield the batch of each step while a thread prepares the next one."""
     with ThreadPoolExecutor(1) as pool:
         ahead: deque[Future[Batch]] = deque()
         for step in steps:
@@ -138,5 +138,5 @@ def made_ahead(batches: Callable[[int], Batch], steps: Iterable[int]) -> Iterato
 
 
 def _generator(*numbers: int) -> Generator:
-    # The generator looks at 32 bits of its seed: all numbers must reach them.
+    # The generator uses only 32 bits of its seed, so all numbers are hashed into these bits.
     return Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))

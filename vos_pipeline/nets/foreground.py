@@ -18,13 +18,13 @@ from vos_pipeline.training import Compute, Ranks, load_average
 
 
 def initial_foreground(preset: Preset, pretrained: bool = True) -> ForegroundNet:
-    """The foreground net before any training; ``pretrained=False`` leaves ImageNet weights out whatever the preset."""
+    """Return the untrained foreground net; ``pretrained=False`` omits ImageNet weights whatever the preset says."""
     torch.manual_seed(preset.seed)
     return ForegroundNet(preset.backbone, pretrained=preset.pretrained and pretrained)
 
 
 def load_foreground(checkpoint: Path, preset: Preset, compute: Compute = Compute()) -> ForegroundNet:
-    """The foreground net that a training left in ``checkpoint``."""
+    """Load the trained foreground net from ``checkpoint``."""
     return load_average(initial_foreground(preset, pretrained=False), checkpoint, compute)
 
 
@@ -41,18 +41,18 @@ def train_foreground(
     Args:
         sequences: the training sequences; all objects of a frame are foreground.
         preset: constants.
-        checkpoint: file of the net.
-        compute: where and how the net computes.
-        resume: go on from what is there.
-        ranks: who trains it together, see :func:`vos_pipeline.training.ranks_for_batch`.
+        checkpoint: checkpoint file of the net.
+        compute: device and precision of the net.
+        resume: continue from ``checkpoint`` if it exists.
+        ranks: ranks that train the net together, see :func:`vos_pipeline.training.ranks_for_batch`.
 
     Raises:
-        PipelineError: no sequence, or ImageNet weights that cannot be fetched.
+        PipelineError: there is no sequence, or the ImageNet weights cannot be downloaded.
 
-    Source: paper, section 3.1; its schedule, section 3.3.
+    Source: paper, section 3.1; schedule: section 3.3.
     """
     if not sequences:
-        raise PipelineError("no frame to train on: name at least one sequence with masks")
+        raise PipelineError("there are no frames to train on: choose at least one sequence with masks")
     frames = [
         MaskedFrame(sequence, t, preset.height)
         for sequence in sequences
@@ -68,7 +68,7 @@ def train_foreground(
         device=compute.device,
     )
     return train_net(
-        # A training that goes on replaces all weights.
+        # A resumed training replaces all weights.
         initial_foreground(preset, pretrained=not (resume and checkpoint.exists())),
         batches,
         preset.foreground,
@@ -89,16 +89,16 @@ def tune_foreground(
     resume: bool = False,
     ranks: Ranks = Ranks(),
 ) -> ForegroundNet:
-    """A copy of the foreground net, trained on with the first frames of the test sequences.
+    """Fine-tune a copy of the foreground net on the first frames of the test sequences.
 
     Args:
-        net: what :func:`train_foreground` gave.
-        sequences: the test sequences; nothing but their first frame and mask is read.
+        net: the net returned by :func:`train_foreground`.
+        sequences: the test sequences. Only their first frame and mask are read.
         preset: constants.
-        checkpoint: file of the fine-tuned net; None keeps none.
-        compute: where and how the net computes.
-        resume: go on from what is there.
-        ranks: who trains it together.
+        checkpoint: checkpoint file of the fine-tuned net, or None to write none.
+        compute: device and precision of the net.
+        resume: continue from ``checkpoint`` if it exists.
+        ranks: ranks that train the net together.
 
     Source: paper, section 3.2.
     """

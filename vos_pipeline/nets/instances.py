@@ -1,4 +1,4 @@
-"""Nets that tell the objects of one video apart, fine-tuned on its first frame (paper section 3.2)."""
+"""Instance nets, which tell the objects of one video apart, fine-tuned on its first frame (paper section 3.2)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from vos_pipeline.training import Compute, load_average
 
 
 def instance_jobs(sequence: MaskedVideo, preset: Preset) -> list[tuple[int, ...]]:
-    """The object ids of each net that the sequence needs: one each, or all of them."""
+    """Return the object ids of each instance net of a sequence: one id per net, or all ids for one net."""
     ids = sequence.object_ids
     return [(k,) for k in ids] if preset.model == "per-object" else [ids]
 
 
 def instance_checkpoint(folder: Path, objects: tuple[int, ...], preset: Preset) -> Path:
-    """File of the net of some objects of one sequence."""
+    """Return the checkpoint file of the instance net for ``objects`` of one sequence."""
     return folder / f"{instance_name(objects, preset)}.pt"
 
 
 def instance_name(objects: tuple[int, ...], preset: Preset) -> str:
-    """What the net of some objects is called."""
-    # For one object both models are the same net, which runs of different models may share.
+    """Return the name of the instance net for ``objects``."""
+    # For one object both models are the same net, so runs with different models can share it.
     return f"object-{objects[0]}" if len(objects) == 1 else preset.model
 
 
@@ -39,21 +39,21 @@ def train_instance(
     compute: Compute,
     resume: bool = False,
 ) -> ForegroundNet:
-    """Fine-tune a copy of the foreground net on some objects of the first frame of one sequence.
+    """Fine-tune a copy of the foreground net on ``objects`` in the first frame of one sequence.
 
     Args:
-        foreground: the net it starts from.
-        sequence: nothing but its first frame and mask is read.
-        objects: one of :func:`instance_jobs`; all other objects are background.
-        preset: constants; ``model`` decides how several objects share a net.
-        checkpoint: file of the net, see :func:`instance_checkpoint`; None keeps none.
-        compute: where and how the net computes.
-        resume: go on from what is there.
+        foreground: the net to start from.
+        sequence: the video. Only its first frame and mask are read.
+        objects: an item of :func:`instance_jobs`. All other objects are background.
+        preset: constants; ``model`` decides whether the objects of a video share a net.
+        checkpoint: checkpoint file of the net, see :func:`instance_checkpoint`, or None to write none.
+        compute: device and precision of the net.
+        resume: continue from ``checkpoint`` if it exists.
 
     Returns:
-        a net of two channels for one object, of K + 1 for K objects.
+        A net with two channels for one object, or K + 1 channels for K objects.
 
-    Source: paper, section 3.2; its schedule, section 3.3.
+    Source: paper, section 3.2; schedule: section 3.3.
     """
     batches = Batches(
         [MaskedFrame(sequence, 0, preset.height)],
@@ -77,7 +77,7 @@ def train_instance(
 def load_instance(
     foreground: ForegroundNet, objects: tuple[int, ...], checkpoint: Path, compute: Compute
 ) -> ForegroundNet:
-    """The net of some objects that :func:`train_instance` left in ``checkpoint``."""
+    """Load the instance net for ``objects`` that :func:`train_instance` wrote to ``checkpoint``."""
     return load_average(_initial_instance(foreground, objects), checkpoint, compute)
 
 

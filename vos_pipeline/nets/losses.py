@@ -1,4 +1,4 @@
-"""The class-balanced loss of the foreground and instance nets, eq. (1)."""
+"""Class-balanced loss of the foreground and instance nets, eq. (1)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 def class_balanced_loss(
     logits: Tensor, target: Tensor, reduction: str = "mean", balance: float = 1.0
 ) -> Tensor:
-    r"""Cross-entropy in which a class weighs the less, the more pixels it has.
+    r"""Cross-entropy with class weights that decrease with the number of pixels of a class.
 
     For two classes, with :math:`w = |fg| / (|fg| + |bg|)` of each image,
 
     .. math:: L = -(1 - w) \sum_{i \in fg} \log p_i^{fg} - w \sum_{i \in bg} \log p_i^{bg},
 
-    so both classes weigh the same in sum however small the object is.  An image without foreground has w = 0: it
-    counts nothing, and neither does one without background.  Among more classes, class c of :math:`n_c` pixels has
-    the weight :math:`n_c^{-1} / \sum_k n_k^{-1}`, over the classes k that occur; for two that is the above.
-    A net trained this way overstates small objects: its probabilities are those of a world where half the
-    pixels are foreground.  ``balance`` b puts :math:`n_c^{-b}` in place of :math:`n_c^{-1}`: 1 is eq. (1). 0 is
-    plain cross-entropy.
+    so both classes have the same total weight however small the object is. An image without foreground (w = 0) or
+    without background contributes nothing. With more than two classes, class c with :math:`n_c` pixels has the weight
+    :math:`n_c^{-1} / \sum_k n_k^{-1}`, summed over the classes k that occur; for two classes this equals the above.
+    A network trained this way overestimates small objects, because its probabilities assume that half of the pixels
+    are foreground. ``balance`` b uses :math:`n_c^{-b}` instead of :math:`n_c^{-1}`: 1 is eq. (1), and 0 is plain
+    cross-entropy.
 
     Args:
         logits: (N, C, H, W), floating point; channel 0 is background.
@@ -30,7 +30,7 @@ def class_balanced_loss(
         balance: see above, in [0, 1].
 
     Raises:
-        ValueError: wrong shapes, or another reduction.
+        ValueError: shapes do not match, or ``reduction`` is unknown.
 
     Source: paper, section 3.1, eq. (1); which class gets ``w`` follows the authors' configuration.
     """
@@ -50,7 +50,7 @@ def class_balanced_loss(
 
 
 def _class_weights(target: Tensor, classes: int, balance: float) -> Tensor:
-    """(N, C) weight of a pixel of each class in each image; 0 throughout an image of one class."""
+    """Return the (N, C) weights of a pixel of each class in each image; all are 0 for an image of one class."""
     count = F.one_hot(target.flatten(1), classes).sum(1)
     weight = torch.where(count > 0, count.clamp(min=1).float() ** -balance, 0)
     several = (count > 0).sum(1, keepdim=True) > 1

@@ -1,4 +1,4 @@
-"""The foreground net and, with more channels, the nets of several objects: one class, two sets of features."""
+"""The network for foreground and instance nets, with ResNet-101 or small features."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ BACKBONES = ("resnet101", "small")
 
 
 class ForegroundNet(nn.Module):
-    """Image to class logits: features, a 1x1 head, and bilinear upsampling to the image's size.
+    """Map images to class logits: features, a 1x1 head, and bilinear upsampling to the image size.
 
     Args:
         backbone: ``"resnet101"``, the paper's, or ``"small"``, for a CPU.
         classes: channels C of the output; channel 0 is background.
-        pretrained: load ImageNet weights (``"resnet101"`` alone has any).
+        pretrained: load ImageNet weights (available for ``"resnet101"`` only).
 
     Shape:
         image (N, 3, H, W), RGB in [0, 1], to logits (N, C, H, W); any H, W >= 32.
 
     Raises:
-        PipelineError: unknown backbone, or its weights cannot be fetched.
+        PipelineError: the backbone is unknown, or its weights cannot be downloaded.
 
     Source: paper, section 3.1.
     """
@@ -56,7 +56,7 @@ class ForegroundNet(nn.Module):
         return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
 
     def with_objects(self, count: int) -> ForegroundNet:
-        """The per-video net: a copy with ``count`` + 1 channels, each object starting as the foreground."""
+        """Return a per-video net: a copy with ``count`` + 1 channels, in which each object starts as the foreground."""
         channels = [0] + [1] * count
         net = copy.deepcopy(self)
         net.head = nn.Conv2d(self.head.in_channels, len(channels), 1).to(self.head.weight.device)
@@ -65,9 +65,10 @@ class ForegroundNet(nn.Module):
 
 
 class ResNetFeatures(nn.Module):
-    """ResNet-101, batch normalisation frozen: res5 up x2, with 0.2 res4, up x2, with 0.2 res3, to 128 at 1/8.
+    """ResNet-101 features with frozen batch normalisation: res3 to res5 fused to 128 channels at 1/8.
 
-    The factor 0.2 keeps the earlier stages, whose responses are larger, from outweighing res5.
+    res5 is upsampled by 2 and joined with 0.2 res4; the result is upsampled by 2 and joined with 0.2 res3. The factor
+    0.2 keeps the earlier stages, whose responses are larger, from dominating res5.
     """
 
     channels = 128
@@ -88,9 +89,9 @@ class ResNetFeatures(nn.Module):
 
 
 class SmallFeatures(nn.Module):
-    """A residual encoder down to 1/16 and a decoder that adds the skips on the way up to 1/2.
+    """A residual encoder down to 1/16 and a decoder with additive skip connections up to 1/2.
 
-    Group normalisation keeps no running statistics: nothing drifts when a net is fine-tuned on one frame.
+    Group normalisation keeps no running statistics, so none drift when a network is fine-tuned on one frame.
     """
 
     widths = (16, 32, 64, 96)  # at 1/2, 1/4, 1/8, 1/16
@@ -138,7 +139,7 @@ def _conv(before: int, after: int, stride: int = 1, dilation: int = 1) -> nn.Seq
 
 
 def _resize_to(x: Tensor, like: Tensor) -> Tensor:
-    # Sizes that the strides do not divide leave maps that are not exactly twice as large.
+    # If the strides do not divide the size, the larger map is not exactly twice as large.
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -146,9 +147,9 @@ def _resnet101(pretrained: bool) -> ResNet:
     try:
         from torchvision.models import ResNet101_Weights, resnet101
         from torchvision.ops import FrozenBatchNorm2d
-    except (ImportError, RuntimeError) as error:  # the latter where it was built for another torch
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
         raise PipelineError(
-            f"the paper's net needs torchvision ({error}): install the 'vos' extra"
+            f"backbone resnet101 needs torchvision ({error}): install the 'vos' extra"
         ) from error
     if not pretrained:
         return resnet101(norm_layer=FrozenBatchNorm2d)
@@ -157,6 +158,6 @@ def _resnet101(pretrained: bool) -> ResNet:
         return resnet101(weights=weights, norm_layer=FrozenBatchNorm2d)
     except (URLError, OSError, RuntimeError) as error:
         raise PipelineError(
-            f"cannot fetch the ImageNet weights of ResNet-101 ({error}): put {weights.url} into "
+            f"cannot download the ImageNet weights of ResNet-101 ({error}): put {weights.url} into "
             f"{torch.hub.get_dir()}/checkpoints, or use --preset small"
         ) from error

@@ -1,4 +1,4 @@
-"""What the trainings of foreground and instance nets share: the loss, and the rates of features and head."""
+"""Training of foreground and instance nets: loss, and learning rates of features and head."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def train_net(
     ranks: Ranks = Ranks(),
     title: str = "training",
 ) -> ForegroundNet:
-    """Train a net in place on batches of images and classes, and return it ready for use.
+    """Train a network in place on batches of images and classes, and return it ready for use.
 
     Args:
         net: (N, 3, H, W) to logits (N, C, H, W).
-        batches: step to images and classes, the same for the same step.
+        batches: function from a step to its images and classes, which must always be the same.
         schedule: steps, learning rate and loss.
-        checkpoint: file of the training's state; None keeps none.
-        compute: where and how the net computes.
-        resume: go on from ``checkpoint`` if it exists.
-        ranks: who trains this net; each has batches of its own, equal shares of one.
-        title: what the progress bar says.
+        checkpoint: file for the training state, or None to write none.
+        compute: device and precision of the network.
+        resume: continue from ``checkpoint`` if it exists.
+        ranks: ranks that train the network together. ``batches`` returns the equal share of this rank.
+        title: title of the progress bar.
     """
     head = {id(parameter) for parameter in net.head.parameters()}
     features = [parameter for parameter in net.parameters() if id(parameter) not in head]
@@ -56,11 +56,11 @@ def train_net(
 
 
 def _loss(schedule: NetSchedule) -> Callable[..., Tensor]:
-    """Eq. (1), over the whole batch however many ranks share it."""
+    """Return eq. (1) over the whole batch, independent of the number of ranks that share it."""
 
     def loss(forward: Callable[[Tensor], Any], images: Tensor, labels: Tensor) -> Tensor:
         value = class_balanced_loss(forward(images).float(), labels, schedule.reduction, schedule.balance)
-        # Ranks average their gradients: this makes of a sum over a rank's images one over the whole batch.
+        # Gradients are averaged over ranks, so a sum over one rank's images is scaled to the whole batch.
         return value * (schedule.batch / len(images)) if schedule.reduction == "sum" else value
 
     return loss

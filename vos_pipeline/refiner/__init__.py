@@ -1,4 +1,4 @@
-"""The refiner: what it learns from (composites, one's own pictures, VOC), its training, and trained ones."""
+"""Train and load refiners: training samples (composites, your own images, VOC), training, validation and export."""
 
 from vos_pipeline.refiner.composites import Composites
 from vos_pipeline.refiner.degrade import confuse, degrade, hardness, lose_resolution, smooth_noise, snap

@@ -1,4 +1,4 @@
-"""Pictures with exact masks that cost nothing: procedural shapes, textured from free photographs, over others."""
+"""Synthetic images with exact masks: procedural shapes textured from free photographs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Array = np.ndarray
 
 
 class Composites(Dataset[Sample]):
-    """Endless pictures with exact masks and coarse masks: procedural shapes textured from photographs.
+    """An endless data set of synthetic images with exact and coarse masks.
 
-    A sample is a background crop, a few objects that do not count, the object, sometimes something in front
-    of it, then illumination, blur, noise and compression of the whole. Edges are antialiased; the mask is the
-    object's visible coverage.
+    A sample contains a background crop, a few distractors, the object, and sometimes something in front of it. The
+    whole image then gets illumination, blur, noise and compression. Edges are antialiased. The mask is the visible
+    coverage of the object.
 
     Args:
-        photographs: pictures to cut textures from, each (H, W, 3) uint8 RGB.
+        photographs: images to crop textures from, each (H, W, 3) uint8 RGB.
         size: side of a sample in pixels.
-        seed: with the index of a sample, the only source of randomness: ``composites[i]`` is always the same.
-        course: number of samples in which they become hard, see :func:`vos_pipeline.refiner.hardness`; 0 for all
-            hard.
+        seed: determines all randomness, together with the sample's index: ``composites[i]`` is always the same.
+        course: number of samples over which samples become hard, see :func:`vos_pipeline.refiner.hardness`; with 0
+            all samples are hard.
 
     Example:
         >>> grey = np.full((64, 64, 3), 128, np.uint8)
@@ -38,29 +38,29 @@ class Composites(Dataset[Sample]):
 
     def __init__(self, photographs: list[Array], size: int = 160, seed: int = 0, course: int = 0) -> None:
         if not photographs:
-            raise ValueError("photographs must hold at least one (H, W, 3) picture, got none")
+            raise ValueError("photographs must hold at least one (H, W, 3) image, got none")
         self.photographs, self.size, self.seed, self.course = photographs, size, seed, course
 
     def __getitem__(self, index: int) -> Sample:
-        """Picture (S, S, 3), coarse mask (S, S), exact mask (S, S), all float32 in [0, 1]."""
+        """Return image (S, S, 3), coarse mask (S, S) and exact mask (S, S), all float32 in [0, 1]."""
         rng = np.random.default_rng((self.seed, index))
         hard = hardness(index, self.course)
         for _ in range(20):
             image, mask = self._scene(rng, hard)
             coarse = degrade(mask, rng, image, hard)
             shares = ((coarse > 0.5).mean(), (mask > 0.5).mean())
-            if all(0.006 < share < 0.95 for share in shares):  # both classes, as in the paper
+            if all(0.006 < share < 0.95 for share in shares):  # both classes must occur, as in the paper
                 break
         return image, coarse, mask
 
     def _texture(self, rng: np.random.Generator) -> Array:
-        """A crop of a photograph, or a blend of two, recoloured."""
+        """Return a recoloured crop of a photograph, or a blend of two crops."""
         crop = self._crop(rng)
         if rng.random() < 0.25:
             crop = crop + (self._crop(rng) - crop) * rng.uniform(0.2, 0.8)
         if rng.random() < 0.5:
             crop = np.ascontiguousarray(crop[..., rng.permutation(3)])
-        if rng.random() < 0.3:  # other hues, and colour for the grey photographs
+        if rng.random() < 0.3:  # changes hues and colours grey photographs
             hues = np.eye(3) + rng.normal(0, 0.25, (3, 3))
             crop = np.clip(cv2.transform(crop, hues.astype(np.float32)), 0, 1)
         if rng.random() < 0.2:  # nearly uniform surfaces: paint, sky, water
@@ -69,7 +69,7 @@ class Composites(Dataset[Sample]):
         return np.clip(crop, 0, 1) ** math.exp(rng.normal(0, 0.3)) * gain
 
     def _crop(self, rng: np.random.Generator) -> Array:
-        """A square of a photograph, turned and scaled, (S, S, 3) float32."""
+        """Return a rotated and scaled square of a photograph, (S, S, 3) float32."""
         s = self.size
         photo = self.photographs[rng.integers(len(self.photographs))]
         side = int(np.clip(s * math.exp(rng.uniform(-0.9, 0.9)), 32, min(photo.shape[:2])))
@@ -84,7 +84,7 @@ class Composites(Dataset[Sample]):
         )
 
     def _draw(self, rng: np.random.Generator, extent: float, centre: Array) -> list[tuple[Array, bool]]:
-        """Coverage of each part of a random shape, (S, S) in [0, 1]: drawn at twice the size, averaged."""
+        """Draw a random shape: the coverage of each part, (S, S) in [0, 1], rendered at twice the size and averaged."""
         turn, s = rng.uniform(-0.6, 0.6) + rng.integers(4) * np.pi / 2 * (rng.random() < 0.5), self.size
         matrix = extent * np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
         parts = []
@@ -101,14 +101,14 @@ class Composites(Dataset[Sample]):
     def _object(
         self, rng: np.random.Generator, extent: float, centre: Array, decorated: float
     ) -> tuple[Array, Array]:
-        """Colour (S, S, 3) and coverage (S, S) of an object, whose parts sometimes differ in texture."""
+        """Return colour (S, S, 3) and coverage (S, S) of an object, whose parts sometimes differ in texture."""
         colour, cover = self._texture(rng), np.zeros((self.size, self.size), np.float32)
         motley = rng.random() < 0.4
         for part, filled in self._draw(rng, extent, centre):
             if filled and motley and rng.random() < 0.6:
                 colour += (self._texture(rng) - colour) * part[..., None]
             cover = np.maximum(cover, part) if filled else cover * (1 - part)
-        # Windows, stripes, spots: edges that are not the outline.
+        # Windows, stripes and spots are edges that do not belong to the boundary.
         for _ in range(rng.integers(0, 4) if rng.random() < decorated else 0):
             centre_inside = centre + rng.normal(0, 0.4, 2) * extent
             decoration = self._draw(rng, extent * math.exp(rng.uniform(-2, -0.5)), centre_inside)[0][0]
@@ -120,7 +120,7 @@ class Composites(Dataset[Sample]):
         return np.exp(smooth_noise(rng, (s, s), s * rng.uniform(0.3, 1)) * rng.uniform(0, 0.2))[..., None]
 
     def _scene(self, rng: np.random.Generator, hard: float) -> tuple[Array, Array]:
-        """Picture and mask. Easy scenes have outlines that can be seen, of objects without much of a pattern."""
+        """Return image and mask. Objects of easy scenes have visible boundaries and little pattern."""
         s = self.size
         image, mask = self._texture(rng), np.zeros((s, s), np.float32)
         kinds = ["other"] * int(rng.integers(0, 5)) + ["object"] + ["front"] * int(rng.random() < 0.25)
@@ -130,23 +130,23 @@ class Composites(Dataset[Sample]):
             colour, cover = self._object(
                 rng, extent, rng.uniform(0.15, 0.85, 2) * s, hard * (kind == "object")
             )
-            if rng.random() < 0.3:  # a soft shadow beside the object, which is not part of it
+            if rng.random() < 0.3:  # a soft shadow next to the object, not part of the mask
                 right, down = rng.uniform(-0.2, 0.2) * extent, rng.uniform(0, 0.3) * extent
                 shift = np.array([[1, 0, right], [0, 1, down]], np.float32)
                 shade = cv2.GaussianBlur(
                     cv2.warpAffine(cover, shift, (s, s)), (0, 0), rng.uniform(1, 0.1 * extent + 1.1)
                 )
                 image = image * (1 - rng.uniform(0.2, 0.6) * shade[..., None])
-            if rng.random() < 0.3 * hard:  # camouflage: the object takes over part of the colours behind it
+            if rng.random() < 0.3 * hard:  # camouflage: colours become similar to the background
                 colour = colour + (image.mean((0, 1)) - colour.mean((0, 1))) * rng.uniform(0.5, 1)
-            if rng.random() < 0.4 * hard:  # in places no outline can be seen, as of a tyre in its shadow
+            if rng.random() < 0.4 * hard:  # boundary partly invisible, like a tyre in its own shadow
                 seen = np.clip(smooth_noise(rng, (s, s), rng.uniform(0.15, 0.5) * s) + 0.6, 0, 1)
                 colour = image + (colour - image) * seen[..., None]
-            if kind != "front" and rng.random() < 0.15:  # out of focus
+            if kind != "front" and rng.random() < 0.15:  # background out of focus
                 image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 3))
-            if rng.random() < 0.5:  # the soft edge of a lens
+            if rng.random() < 0.5:  # soft edge from the lens
                 cover = cv2.GaussianBlur(cover, (0, 0), rng.uniform(0.3, 1.0))
-            if rng.random() < 0.1:  # the object moves, its surroundings do not
+            if rng.random() < 0.1:  # motion blur of the object alone
                 kernel = _streak(rng)
                 colour, cover = (
                     cv2.filter2D(v, -1, kernel, borderType=cv2.BORDER_REFLECT) for v in (colour, cover)
@@ -156,7 +156,7 @@ class Composites(Dataset[Sample]):
         return self._camera(image * self._light(rng), mask, rng)
 
     def _camera(self, image: Array, mask: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Motion blur (which the mask shares), defocus, noise and compression of the whole picture."""
+        """Apply motion blur (also to the mask), defocus, noise and compression to the whole image."""
         if rng.random() < 0.15:
             kernel = _streak(rng)
             image, mask = (cv2.filter2D(v, -1, kernel, borderType=cv2.BORDER_REFLECT) for v in (image, mask))
@@ -174,7 +174,7 @@ class Composites(Dataset[Sample]):
 
 
 def _streak(rng: np.random.Generator) -> Array:
-    """Kernel of a motion blur: a short line in any direction."""
+    """Return a motion blur kernel: a short line in a random direction."""
     length = int(rng.integers(3, 12))
     kernel = np.zeros((length, length), np.float32)
     start_x, start_y, end_x, end_y = (int(v) for v in rng.integers(0, length, 4))

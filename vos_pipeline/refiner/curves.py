@@ -1,4 +1,4 @@
-"""The curves of a refiner's training, as a CSV file and for TensorBoard."""
+"""Training curves of a refiner, as a CSV file and for TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vos_pipeline.files import replacing
 
 
 class Curves:
-    """``curves.csv``, a row a checkpoint, and for TensorBoard, where it is installed, a point a step as well."""
+    """Write ``curves.csv``, one row per checkpoint, and, if TensorBoard is installed, also one point per step."""
 
     FILE = "curves.csv"
     COLUMNS = ("step", "loss", "J coarse", "J refined", "validation loss")
@@ -20,7 +20,7 @@ class Curves:
         self.path = folder / self.FILE
         self.losses: list[float] = []
         rows = self.path.read_text(errors="replace").splitlines()[1:] if done and self.path.exists() else []
-        # A run that was stopped may have written a row for a state that it did not keep, or a part of a row.
+        # An interrupted run may have written a row for a state that it did not save, or a partial row.
         kept = [row for row in rows if _step(row) <= done]
         with replacing(self.path) as file:
             file.write("".join(f"{row}\n" for row in (",".join(self.COLUMNS), *kept)).encode())
@@ -32,12 +32,12 @@ class Curves:
             self.writer = SummaryWriter(str(folder), purge_step=done + 1 if done else None)
 
     def add_step(self, step: int, loss: float, learning_rate: float) -> None:
-        """A step that was done."""
+        """Record a finished step."""
         self.losses.append(loss)
         self._draw(step, loss=loss, learning_rate=learning_rate)
 
     def add_checkpoint(self, step: int, **scores: float) -> None:
-        """What validation measured, none of it or all, beside the mean loss since the checkpoint before."""
+        """Record the mean loss since the last checkpoint and the validation scores, if there are any."""
         values = [np.mean(self.losses), *(scores.get(name, np.nan) for name in self.COLUMNS[2:])]
         self.losses = []
         with self.path.open("a") as file:
@@ -45,7 +45,7 @@ class Curves:
         self._draw(step, **scores)
 
     def close(self) -> None:
-        """Wait until all points are written; a thread of TensorBoard writes them."""
+        """Wait until TensorBoard's writer thread has written all points."""
         if self.writer is not None:
             self.writer.close()
 
@@ -56,7 +56,7 @@ class Curves:
 
 
 def _step(row: str) -> float:
-    """The step of a row; infinity if it was cut short."""
+    """Return the step of a row, or infinity if the row is incomplete."""
     values = row.split(",")
     whole = len(values) == len(Curves.COLUMNS) and values[0].isdecimal()
     return int(values[0]) if whole else math.inf

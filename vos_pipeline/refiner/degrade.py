@@ -1,7 +1,8 @@
-"""What a coarse predictor makes of an exact mask: the inputs from which the refiner learns.
+"""Degrade exact masks to coarse masks like those of a predictor, as training inputs for the refiner.
 
-A mask loses resolution, or has a predictor's mistakes (moved or wavy outlines, parts dropped and added, islands
-and holes, majorities in segments of the picture) and then the form of its output: a hard mask or unsure scores.
+A mask either loses resolution, or gets the mistakes of a predictor (displaced or wavy boundaries, missing and extra
+parts, islands and holes, boundaries that follow image segments) and then the form of its output: a hard mask or
+uncertain scores.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def lose_resolution(mask: Array, factor: int, phase: tuple[int, int] = (0, 0)) -
 
 
 def smooth_noise(rng: np.random.Generator, size: tuple[int, ...], cell: float) -> Array:
-    """Gaussian noise of about unit deviation that varies over ``cell`` pixels, float32 of size (H, W)."""
+    """Return Gaussian noise of about unit deviation that varies over ``cell`` pixels, float32 (H, W)."""
     h, w = size
     grid = rng.standard_normal((int(h / cell) + 3, int(w / cell) + 3), dtype=np.float32)
     return cv2.resize(grid, (w, h), interpolation=cv2.INTER_CUBIC) * 1.4
@@ -48,12 +49,12 @@ def _disk(radius: int) -> Array:
 
 
 def _move(mask: Array, rng: np.random.Generator, amount: float) -> Array:
-    """A wavy displacement of the outline, often of a part of it alone; sometimes an affine one of all."""
+    """Displace the boundary by waves, often only parts of it; sometimes also transform the whole mask affinely."""
     h, w = mask.shape
     rows, columns = np.mgrid[:h, :w].astype(np.float32)
     cell = rng.uniform(6, 40)
     waves = np.stack([smooth_noise(rng, (h, w), cell) for _ in range(2)]) * np.float32(amount * 0.5)
-    if rng.random() < 0.7:  # a predictor that is right here and wrong there
+    if rng.random() < 0.7:  # correct in some places, wrong in others
         waves = waves * np.clip(smooth_noise(rng, (h, w), rng.uniform(20, 60)) * 2, 0, 1)
     columns, rows = columns + waves[0], rows + waves[1]
     if rng.random() < 0.5:
@@ -66,7 +67,7 @@ def _move(mask: Array, rng: np.random.Generator, amount: float) -> Array:
 
 
 def _patches(mask: Array, rng: np.random.Generator) -> Array:
-    """Parts dropped from the object or added to it: ellipses, most of them on the outline."""
+    """Remove ellipses from the object or add them to it, mostly at the boundary."""
     h, w = mask.shape
     outline = np.argwhere(cv2.morphologyEx((mask > 0.5).astype(np.uint8), cv2.MORPH_GRADIENT, _disk(1)))
     mask = mask.copy()
@@ -81,7 +82,7 @@ def _patches(mask: Array, rng: np.random.Generator) -> Array:
 
 
 def _remnants(mask: Array, rng: np.random.Generator) -> Array:
-    """The object but for a few spots is missed: what is little can be all that is right."""
+    """Keep only a few spots of the object, so that the refiner also sees masks of which only little is correct."""
     noise, inside = smooth_noise(rng, mask.shape, rng.uniform(8, 30)), mask > 0.5
     if not inside.any():
         return mask
@@ -89,7 +90,7 @@ def _remnants(mask: Array, rng: np.random.Generator) -> Array:
 
 
 def _islands(mask: Array, rng: np.random.Generator) -> Array:
-    """False alarms anywhere in the picture, and holes in the object."""
+    """Add false alarms anywhere in the image, and sometimes holes in the object."""
     noise = smooth_noise(rng, mask.shape, rng.uniform(8, 40))
     threshold = rng.uniform(1.9, 3.0)
     if rng.random() < 0.4:
@@ -98,13 +99,13 @@ def _islands(mask: Array, rng: np.random.Generator) -> Array:
 
 
 def confuse(mask: Array, rng: np.random.Generator, image: Array) -> Array:
-    """What looks like the object is taken for it, and what looks like its surroundings is missed, in places.
+    """In some places, add background that looks like the object and remove parts that look like the background.
 
-    A network tuned on another frame errs like this. Here it is a linear classifier of colours near and around each
-    pixel, fitted to the mask itself: it flips what it is surest about of all that it gets wrong.
+    A network tuned on another frame makes such errors. Here, a linear classifier of the colours at and around each
+    pixel is fitted to the mask, and the pixels that it misclassifies with the highest confidence are flipped.
     """
     likeness = _likeness(mask, rng, image)
-    right = smooth_noise(rng, mask.shape, rng.uniform(15, 60)) <= rng.uniform(-0.5, 1)  # in these places
+    right = smooth_noise(rng, mask.shape, rng.uniform(15, 60)) <= rng.uniform(-0.5, 1)  # unchanged here
     wrong = np.zeros_like(mask)
     for side, towards, most in ((mask <= 0.5, likeness, 0.08), (mask > 0.5, -likeness, 0.15)):
         if side.any():
@@ -115,7 +116,7 @@ def confuse(mask: Array, rng: np.random.Generator, image: Array) -> Array:
 
 
 def _likeness(mask: Array, rng: np.random.Generator, image: Array) -> Array:
-    """How much a pixel looks like the object, (H, W): least squares to 1 inside and -1 outside, both of one weight."""
+    """Return object likeness (H, W): a least-squares fit to 1 inside and -1 outside, with equal total weights."""
     h, w = mask.shape
     near, around = (cv2.GaussianBlur(image, (0, 0), s) for s in (rng.uniform(1, 2), rng.uniform(4, 10)))
     features = np.concatenate([near, near**2, around, around**2, np.ones((h, w, 1), np.float32)], 2)
@@ -127,7 +128,7 @@ def _likeness(mask: Array, rng: np.random.Generator, image: Array) -> Array:
 
 
 def snap(mask: Array, rng: np.random.Generator, image: Array) -> Array:
-    """The majority in each segment of the picture: errors that follow edges, as of superpixels or a watershed."""
+    """Replace the mask by the majority in each image segment, which gives errors that follow image edges."""
     h, w = mask.shape
     cell = rng.uniform(5, 24)
     rows, columns = np.mgrid[cell / 2 : h : cell, cell / 2 : w : cell] + rng.uniform(-cell / 3, cell / 3)
@@ -135,7 +136,7 @@ def snap(mask: Array, rng: np.random.Generator, image: Array) -> Array:
     at = (rows.clip(0, h - 1).astype(int), columns.clip(0, w - 1).astype(int))
     seeds[at] = np.arange(1, rows.size + 1).reshape(rows.shape)
     segments = cv2.watershed((image * 255).astype(np.uint8), seeds)
-    segments = cv2.dilate(segments.astype(np.float32), np.ones((3, 3)))  # over the watersheds, which are -1
+    segments = cv2.dilate(segments.astype(np.float32), np.ones((3, 3)))  # over the watersheds (-1)
     segments = segments.astype(np.int64).clip(0)
     area = np.bincount(segments.ravel()).clip(1)
     share = (np.bincount(segments.ravel(), mask.ravel()) / area)[segments]
@@ -146,7 +147,7 @@ def snap(mask: Array, rng: np.random.Generator, image: Array) -> Array:
 
 
 def _mistakes(mask: Array, rng: np.random.Generator, image: Array | None, hard: float) -> Array:
-    """What a predictor gets wrong, each with a probability of its own."""
+    """Add mistakes of a predictor, each kind with its own probability."""
     if rng.random() < 0.8 - 0.35 * hard:
         mask = _move(mask, rng, rng.choice([0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]))
     if rng.random() < 0.4:
@@ -168,7 +169,7 @@ def _mistakes(mask: Array, rng: np.random.Generator, image: Array | None, hard: 
 
 
 def _as_output(mask: Array, rng: np.random.Generator) -> Array:
-    """A hard mask, sometimes blurred, or the scores of an unsure network: shallow slopes, drift, noise."""
+    """Return a hard mask, sometimes blurred, or uncertain scores with shallow slopes, drift and noise."""
     h, w = mask.shape
     if rng.random() < 0.7:
         hard = (mask > rng.uniform(0.35, 0.65)).astype(np.float32)
@@ -181,26 +182,29 @@ def _as_output(mask: Array, rng: np.random.Generator) -> Array:
 
 
 def hardness(index: int, course: int) -> float:
-    """How hard sample ``index`` is, in [0, 1]: the first third of a course is easy, the last as hard as all are
-    without one (``course`` 0). From hard samples alone a network takes long to learn that masks follow edges."""
+    """Return how hard sample ``index`` is, in [0, 1].
+
+    The first third of a course is easy, the last third has hardness 1, as have all samples without a course
+    (``course`` 0). From hard samples alone, a network needs long to learn that masks follow edges.
+    """
     return min(max(3 * index / course - 1, 0.0), 1.0) if course else 1.0
 
 
 def degrade(mask: Array, rng: np.random.Generator, image: Array | None = None, hard: float = 1.0) -> Array:
-    """Draw a coarse mask for an exact one.
+    """Draw a random coarse mask for an exact mask.
 
-    Three draws of ten only lose resolution (1/4 to 1/32). The others end as hard masks or as blurred or noisy
-    scores; a third of these are right, so that a refiner learns to leave alone what needs no change, and the rest
-    have a displaced, grown or shrunk outline, missing or extra parts, islands and holes, things that look alike
-    mistaken for each other, or outlines that follow the wrong edges.
+    Three masks in ten only lose resolution (1/4 to 1/32). The others become hard masks or blurred or noisy scores. A
+    third of these are otherwise correct, so that a refiner learns to leave correct masks unchanged. The rest have
+    displaced, grown or shrunk boundaries, missing or extra parts, islands and holes, confusions of similar colours, or
+    boundaries that follow the wrong edges.
 
     Args:
         mask: (H, W), float32 in [0, 1].
         rng: source of all randomness.
-        image: (H, W, 3), float32 in [0, 1], RGB: the picture. Without it nothing looks alike and no outline
-            follows wrong edges.
-        hard: in [0, 1]. Easy masks are seldom right, and where they err the picture tells: none follows wrong edges, is
-            misled by colours or keeps but spots of the object.
+        image: (H, W, 3), float32 in [0, 1], RGB. Without it, no similar colours are confused and no boundary follows
+            wrong edges.
+        hard: in [0, 1]. Easy masks (0) almost always have mistakes, and the image shows them: no boundary follows
+            wrong edges, no similar colours are confused, and no object is reduced to spots.
 
     Returns:
         (H, W), float32 in [0, 1].

@@ -1,4 +1,4 @@
-"""Refiners that are trained, by name or file, and new ones that are not."""
+"""Load trained refiners by name or file, and create untrained ones."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from vos_pipeline.settings import SPNTraining
 
 
 def load_refiner(name_or_file: str | Path, device: str = "cpu", tile: int | None = None) -> SPNRefiner:
-    """A trained refiner, ready for use.
+    """Load a trained refiner, ready for use.
 
     Args:
         name_or_file: "lite", or a file that ``train spn`` wrote.
-        device: where it computes.
-        tile: side of the tiles that it works in, to save memory; None takes the whole frame.
+        device: device on which it computes.
+        tile: side of the tiles that it processes, to save memory; None processes the whole frame.
 
     Raises:
-        PipelineError: there is no such refiner, or the file is of another kind.
+        PipelineError: the refiner does not exist, or the file does not contain one.
     """
     try:
         refiner = SPNRefiner.from_pretrained(name_or_file, tile=tile)
@@ -32,13 +32,13 @@ def load_refiner(name_or_file: str | Path, device: str = "cpu", tile: int | None
 
 
 def refiner_identity(name_or_file: str | Path) -> str:
-    """What tells the weights of one refiner from those of another: a digest of its file, or its name."""
+    """Return a string that identifies the weights of a refiner: the digest of its file, or its name."""
     path = Path(name_or_file)
     return fingerprint([path]) if path.is_file() else str(name_or_file)
 
 
 def network_of(refiner: SPNRefiner) -> dict[str, Any]:
-    """What a refiner is, in the fields of :class:`vos_pipeline.settings.SPNTraining`: guidance, form, convex."""
+    """Return ``guidance``, ``form`` and ``convex`` of a refiner, as in :class:`vos_pipeline.settings.SPNTraining`."""
     if isinstance(refiner.guidance, VGG16Guidance):
         guidance = "vgg16"
     else:
@@ -47,7 +47,7 @@ def network_of(refiner: SPNRefiner) -> dict[str, Any]:
 
 
 def initial_refiner(config: SPNTraining, vgg_weights: str = "imagenet") -> SPNRefiner:
-    """The untrained refiner of a configuration, the same for the same seed; PipelineError without VGG's weights."""
+    """Create the untrained refiner of ``config``, reproducibly. Raises PipelineError if VGG weights are unavailable."""
     torch.manual_seed(config.seed)
     guidance: LiteGuidance | VGG16Guidance
     if config.guidance == "vgg16":

@@ -1,4 +1,4 @@
-"""The refiner's loss: two-class cross-entropy, with more weight along outlines if asked."""
+"""Loss of the refiner: two-class cross-entropy, optionally with more weight near boundaries."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch import Tensor
 def refinement_loss(
     refined: Tensor, mask: Tensor, boundary_weight: float = 0.0, coarse: Tensor | None = None, radius: int = 4
 ) -> Tensor:
-    r"""Two-class cross-entropy, with more weight where an outline is or was.
+    r"""Two-class cross-entropy with extra weight near the boundaries of the exact and the coarse mask.
 
     .. math:: L = \frac{\sum_i w_i\, [-m_i \log r_i - (1 - m_i) \log (1 - r_i)]}{\sum_i w_i}, \quad
-        w_i = 1 + \beta\,[\text{i within radius of the outline of } m \text{ or of } c > 1/2]
+        w_i = 1 + \beta\,[\text{i within radius of the boundary of } m \text{ or of } c > 1/2]
 
-    and :math:`w_i = 0` where the mask is not known. The outline of c matters where the coarse mask has islands
-    and holes of its own.
+    and :math:`w_i = 0` where the mask is unknown. The boundary of c adds weight to islands and holes that only the
+    coarse mask has.
 
     Args:
         refined: r, (N, K, H, W) in [0, 1].
-        mask: m, (N, K, H, W) in [0, 1], or negative where it is not known.
+        mask: m, (N, K, H, W) in [0, 1], or negative where it is unknown.
         boundary_weight: beta >= 0; 0 gives the paper's loss.
-        coarse: c, (N, K, H, W) in [0, 1], or None for the true outline alone.
-        radius: in pixels.
+        coarse: c, (N, K, H, W) in [0, 1], or None to use only the boundary of the exact mask.
+        radius: width of the extra weight on each side of a boundary, in pixels.
     """
     weight = (mask >= 0).float()
     mask = mask.clamp(min=0)
@@ -41,6 +41,6 @@ def _near_outline(mask: Tensor, radius: int) -> Tensor:
 
 
 def _spread(x: Tensor, radius: int) -> Tensor:
-    """Maximum over squares, one axis after the other."""
+    """Return the maximum over squares, computed per axis."""
     side = 2 * radius + 1
     return F.max_pool2d(F.max_pool2d(x, (side, 1), 1, (radius, 0)), (1, side), 1, (0, radius))

@@ -1,4 +1,4 @@
-"""Pictures with masks of one's own as a training set."""
+"""A training set from a user's own images and masks."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from vos_pipeline.errors import PipelineError
 from vos_pipeline.refiner.degrade import degrade, hardness
 from vos_pipeline.refiner.samples import TRIES, Sample
 
-HELD_OUT = 10  # every tenth picture is kept for validation, if there are that many
+HELD_OUT = 10  # every tenth image is kept for validation, if there are at least ten
 
 
 class PictureFolders:
-    """Pictures of one folder with the masks of their names in another, all of them checked.
+    """Images of one folder and the masks of the same names in another folder, all checked.
 
     Args:
-        images: folder of pictures.
-        masks: folder of masks with the pictures' names, see :class:`vos_pipeline.data.MaskFolder`.
-        progress: show a progress bar if it takes more than a moment.
+        images: folder of images.
+        masks: folder of masks named like the images, see :class:`vos_pipeline.data.MaskFolder`.
+        progress: show a progress bar if the check takes long.
 
     Raises:
-        PipelineError: no picture has a mask, a mask can not be read or has another size than its picture, or no mask
-            marks an object.
+        PipelineError: no image has a mask, a mask cannot be read or differs in size from its image, or no mask
+            contains an object.
     """
 
     def __init__(self, images: str | Path, masks: str | Path, progress: bool = False) -> None:
@@ -35,32 +35,32 @@ class PictureFolders:
             (path, by_name[path.stem]) for path in list_images(Path(images)) if path.stem in by_name
         ]
         if not self.pairs:
-            raise PipelineError(f"no picture in {images} has a mask of the same name in {masks}")
+            raise PipelineError(f"no image in {images} has a mask of the same name in {masks}")
         self.masks = MaskFolder(mask for _, mask in self.pairs)
         sizes = self.masks.survey(progress).sizes
         for image, mask in self.pairs:
             if image_size(image) != sizes[mask]:
                 raise PipelineError(
-                    f"{mask}: is {_by(sizes[mask])}, but its picture {image} is {_by(image_size(image))}; "
-                    "a mask must have its picture's size"
+                    f"{mask}: is {_by(sizes[mask])}, but its image {image} is {_by(image_size(image))}; "
+                    "a mask must have the size of its image"
                 )
         if not self.masks.labels():
-            raise PipelineError(f"{masks}: no mask of a picture in {images} marks an object")
+            raise PipelineError(f"{masks}: no mask of an image in {images} contains an object")
 
 
 class MaskedPictures(Dataset[Sample]):
-    """Random crops of pictures with masks; the object is a random label, the rest is background (paper, 4.1).
+    """Random crops of images with masks; the object is a random label, the rest background (paper, section 4.1).
 
     Args:
-        folders: the pictures and their masks.
+        folders: the images and their masks.
         size: side of a crop.
-        seed: with the index of a sample, the only source of randomness.
-        part: "train" or "validation"; the latter has every tenth picture, if there are at least ten, and none
-            otherwise. Pictures without an object are in neither.
-        course: number of samples in which coarse masks become hard, see :func:`vos_pipeline.refiner.hardness`.
+        seed: determines all randomness, together with the sample's index.
+        part: "train" or "validation". "validation" has every tenth image, or none if there are fewer than ten.
+            Images without an object are in neither part.
+        course: number of samples over which coarse masks become hard, see :func:`vos_pipeline.refiner.hardness`.
 
     Raises:
-        PipelineError: no picture for training has an object.
+        PipelineError: no training image contains an object.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class MaskedPictures(Dataset[Sample]):
         ]
         if part == "train" and not self.pairs:
             raise PipelineError(
-                f"{folders.pairs[0][1].parent}: only masks kept for validation (every {HELD_OUT}th) mark an object"
+                f"{folders.pairs[0][1].parent}: only masks kept for validation (every {HELD_OUT}th) contain an object"
             )
         self.size, self.seed, self.course = size, seed, course
 
@@ -92,14 +92,14 @@ class MaskedPictures(Dataset[Sample]):
             if (coarse > 0.5).any() and (coarse <= 0.5).any() and mask.any():
                 return image, coarse, mask
         raise PipelineError(
-            f"no crop with object and background found in {TRIES} tries: do the masks of {mask_path.parent} "
-            "mark whole pictures, or specks?"
+            f"no crop with object and background found in {TRIES} tries: check whether the masks in {mask_path.parent} "
+            "cover whole images or only specks"
         )
 
     def _crop(
         self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A square about a pixel of the object, scaled, mirrored and relit."""
+        """Crop a square around a pixel of the object, with random scale, mirroring and brightness."""
         s = self.size
         y, x = np.argwhere(mask > 0)[rng.integers(np.count_nonzero(mask))]
         scale, mirror = np.exp(rng.uniform(-0.4, 0.4)), rng.choice([-1, 1])

@@ -1,4 +1,4 @@
-"""A refiner as an ONNX file, which is checked and compared with torch before it is written."""
+"""Export a refiner to an ONNX file, which is checked and compared with PyTorch before it is written."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from spn import SPNRefiner, onnx
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import replacing
 
-COMPARED = 1, 2, 50, 83  # pictures, objects, height, width
-LARGEST_DIFFERENCE = 1e-4  # of scores in [0, 1]; roundings are a hundredth of it
+COMPARED = 1, 2, 50, 83  # images, objects, height, width
+LARGEST_DIFFERENCE = 1e-4  # of scores in [0, 1]; rounding errors are a hundredth of it
 
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """What a file holds.
+    """Properties of an exported ONNX file.
 
     Attributes:
-        bytes: its size.
+        bytes: file size.
         opset: version of the operator set.
         inputs, outputs: names and shapes, such as "image (n, 3, h, w)".
-        difference: the largest from torch's result; None if onnxruntime, which computes it, is not installed.
+        difference: largest difference from PyTorch's result, or None if onnxruntime is not installed.
     """
 
     bytes: int
@@ -38,21 +38,21 @@ class OnnxFile:
 def export_onnx(
     refiner: SPNRefiner, file: Path, *, opset: int | None = None, overwrite: bool = False
 ) -> OnnxFile:
-    """Write a refiner as an ONNX model, whole or not at all; see :func:`spn.onnx.export_refiner`.
+    """Write a refiner as an ONNX model, completely or not at all; see :func:`spn.onnx.export_refiner`.
 
     Args:
         refiner: in evaluation mode, on the CPU.
-        file: to write; missing folders are made.
-        opset: version of the operator set, None for the exporter's choice.
-        overwrite: replace a model that an earlier call wrote, and no other file.
+        file: output file. Missing folders are created.
+        opset: version of the operator set, or None for the exporter's default.
+        overwrite: replace a model that an earlier call wrote, but no other file.
 
     Raises:
-        PipelineError: the file exists and may not be replaced, a package is not installed, or the model's results are
-            not those of torch.
+        PipelineError: the file exists and must not be replaced, a package is not installed, or the results of the
+            model differ from PyTorch's.
     """
     try:
         onnx.translations()
-    except ModuleNotFoundError as error:  # which says what to install
+    except ModuleNotFoundError as error:  # its message says what to install
         raise PipelineError(error) from error
     from onnx.checker import check_model
 
@@ -77,13 +77,13 @@ def export_onnx(
 
 
 def _check_place(file: Path, overwrite: bool) -> None:
-    """PipelineError where something is in the way."""
+    """Raise PipelineError if ``file`` exists and must not be replaced."""
     if not os.path.lexists(file):
         return
     if not overwrite:
-        raise PipelineError(f"{file}: exists: --overwrite replaces a model; or give another --onnx")
+        raise PipelineError(f"{file}: exists: use --overwrite to replace it, or another --onnx")
     if not _is_exported(file):
-        raise PipelineError(f"{file}: is no model that export wrote: move it away, or give another --onnx")
+        raise PipelineError(f"{file}: was not written by export: move it away, or use another --onnx")
 
 
 def _is_exported(file: Path) -> bool:
@@ -93,14 +93,14 @@ def _is_exported(file: Path) -> bool:
         return False
     try:
         model = load_model(file, load_external_data=False)
-    except Exception:  # whatever else a file holds fails in any way
+    except Exception:  # other files can fail in many ways
         return False
     return any(entry.key == onnx.METADATA_KEY for entry in model.metadata_props)
 
 
 @torch.no_grad()
 def _difference(refiner: SPNRefiner, content: bytes) -> float | None:
-    """The largest difference from torch's masks, at a size that is not the export's; None without onnxruntime."""
+    """Return the largest difference from PyTorch's masks at a size not used for export; None without onnxruntime."""
     try:
         import onnxruntime
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""The free photographs that come with scikit-image, to cut textures from."""
+"""Free photographs bundled with scikit-image, used as textures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BUNDLED = (
 
 
 def bundled_photographs() -> list[np.ndarray]:
-    """The free photographs that come with scikit-image, each (H, W, 3) uint8 RGB."""
+    """Return the free photographs bundled with scikit-image, each (H, W, 3) uint8 RGB."""
     import skimage.data
 
     pictures = [getattr(skimage.data, name)() for name in BUNDLED]

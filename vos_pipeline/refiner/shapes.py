@@ -1,4 +1,4 @@
-"""Random silhouettes: about the origin, of extent about 1, each a list of parts (polygon, whether filled)."""
+"""Random silhouettes around the origin with extent about 1, each a list of parts (polygon, whether filled)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Part = tuple[Array, bool]  # polygon (n, 2); False cuts a hole
 
 
 def _closed_curve(rng: np.random.Generator, roughness: float, n: int = 96) -> Array:
-    """Fourier outline: radius 1 + sum of harmonics that decay, (n, 2)."""
+    """Return a closed curve (n, 2) with radius 1 + a sum of decaying harmonics."""
     angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
     k = np.arange(1, 13)[:, None]
     radius = 1 + (
@@ -27,7 +27,7 @@ def _ellipse(rng: np.random.Generator, x: float, y: float, a: float, b: float) -
 
 
 def _limb(points: Array, widths: Array) -> Array:
-    """Polygon around a polyline whose half width goes from widths[0] to widths[-1]."""
+    """Return the polygon around a polyline whose half width changes from widths[0] to widths[-1]."""
     ahead = np.gradient(points, axis=0)
     across = np.stack([-ahead[:, 1], ahead[:, 0]], 1) / (np.linalg.norm(ahead, axis=1, keepdims=True) + 1e-6)
     return np.concatenate([points + across * widths[:, None], (points - across * widths[:, None])[::-1]])
@@ -96,7 +96,7 @@ def _ring(rng: np.random.Generator) -> list[Part]:
 
 
 def _thin(rng: np.random.Generator) -> list[Part]:
-    """Wires, poles, twigs: slowly turning lines with a few percent of the extent as width."""
+    """Wires, poles and twigs: slowly turning lines whose width is a few percent of the extent."""
     parts = []
     for _ in range(int(rng.integers(1, 4))):
         heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, rng.choice([0.01, 0.15]), 24))

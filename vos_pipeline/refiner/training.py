@@ -1,4 +1,4 @@
-"""Training a refiner: its samples, its loss, and what is kept of how it does."""
+"""Training of a refiner: batches, loss, learning rates, and output files."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ def train_refiner(
     resume: bool = False,
     workers: int = 0,
 ) -> list[float]:
-    """Train a refiner in place; writes ``out/spn.pt`` (state), ``out/spn.safetensors`` (averaged weights).
+    """Train a refiner in place; write ``out/spn.pt`` (state) and ``out/spn.safetensors`` (averaged weights).
 
-    A sample is a function of its index alone and the state holds everything else, so a training that was
-    stopped and resumed goes through the same losses as one that was not. In a process group rank r of R takes
-    the samples r, r + R, ... of each batch, gradients are averaged over the ranks, the statistics of batch
-    normalisation are rank 0's, and all ranks end with the same weights.
+    A sample depends only on its index, and the state holds everything else, so a resumed training has the same losses
+    as an uninterrupted one. In a process group, rank r of R uses the samples r, r + R, ... of each batch, gradients are
+    averaged over the ranks, the statistics of batch normalisation are taken from rank 0, and all ranks end with the
+    same weights.
 
     Args:
-        refiner: what to train; holds the averaged weights at the end.
-        samples: ``samples[i]`` for any i >= 0: picture (S, S, 3), coarse and exact mask (S, S), all
-            float32 in [0, 1]; the exact mask is -1 where it is not known.
-        out: folder to write to; ``curves.csv`` in it gets a row a checkpoint, TensorBoard finds all curves in it, if it
-            is installed.
+        refiner: the refiner to train. It holds the averaged weights at the end.
+        samples: ``samples[i]`` for any i >= 0: image (S, S, 3), coarse and exact mask (S, S), all float32 in [0, 1];
+            the exact mask is -1 where it is unknown.
+        out: output folder. ``curves.csv`` in it gets one row per checkpoint. If TensorBoard is installed, all curves
+            are also written for it.
         config: see :class:`vos_pipeline.settings.SPNTraining`.
-        validation: samples to measure and to draw (``out/validation/``) with every checkpoint.
-        device: where to train.
-        resume: go on from ``out/spn.pt`` if it is there; without it ``out`` must hold no files.
-        workers: processes that prepare samples.
+        validation: samples that are measured and drawn (``out/validation/``) at every checkpoint.
+        device: device to train on.
+        resume: continue from ``out/spn.pt`` if it exists. Without this, ``out`` must contain no files.
+        workers: number of processes that prepare samples.
 
     Returns:
-        The loss of every step done in this call, mean over the ranks.
+        The loss of every step of this call, averaged over the ranks.
 
     Raises:
-        PipelineError: ``out`` holds files and ``resume`` is not given, ``resume`` with another configuration, or a
-            batch that the ranks cannot share evenly.
+        PipelineError: ``out`` contains files and ``resume`` is not given, the configuration differs from the resumed
+            one, or the ranks cannot share a batch evenly.
     """
     rank, world = process_rank()
     if config.batch % world:
-        raise PipelineError(f"--batch {config.batch} does not divide by {world} processes: choose a multiple")
+        raise PipelineError(f"--batch must be a multiple of the {world} processes, got {config.batch}")
     with first_rank_first() as first:
         if first:
             folder = OutputFolder(out)
@@ -108,13 +108,13 @@ def train_refiner(
     finally:
         if curves:
             curves.close()
-    if rank == 0 and not losses:  # stopped after the last state was written, and before the weights were
+    if rank == 0 and not losses:  # stopped between writing the last state and the weights
         refiner.save_pretrained(out / "spn.safetensors", dtype=torch.float16)
     return losses
 
 
 def training_files(config: SPNTraining) -> tuple[list[str], list[str]]:
-    """What :func:`train_refiner` writes: paths relative to its folder, and patterns of what TensorBoard names."""
+    """Return the files that :func:`train_refiner` writes: relative paths, and patterns of TensorBoard's files."""
     every, steps = config.checkpoint_every, config.steps
     checkpoints = {*range(every, steps + 1, every), steps}
     pictures = map(_picture, sorted(checkpoints))
@@ -133,7 +133,7 @@ def _loss(config: SPNTraining) -> Callable[..., Tensor]:
 
 
 def _factors(refiner: SPNRefiner, config: SPNTraining) -> list[tuple[list[nn.Parameter], float]]:
-    """VGG-16's own convolutions at the rate of the schedule, all else at ``scratch_factor`` times that."""
+    """Train VGG-16's convolutions at the scheduled rate, and all else at ``scratch_factor`` times this rate."""
     known = refiner.guidance.features if isinstance(refiner.guidance, VGG16Guidance) else nn.Sequential()
     kept = set(known.parameters())
     others = [parameter for parameter in refiner.parameters() if parameter not in kept]
@@ -143,7 +143,7 @@ def _factors(refiner: SPNRefiner, config: SPNTraining) -> list[tuple[list[nn.Par
 def _batches(
     samples: Dataset[Sample], config: SPNTraining, start: int, workers: int, device: str
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """This rank's shares of the batches from step ``start`` on, in order."""
+    """Yield this rank's shares of the batches in order, from step ``start`` on."""
     rank, world = process_rank()
     loader = DataLoader(
         samples,
@@ -160,4 +160,4 @@ def _batches(
 
 
 def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(1)  # the workers are the parallelism
+    cv2.setNumThreads(1)  # the workers already run in parallel

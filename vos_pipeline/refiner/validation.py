@@ -1,4 +1,4 @@
-"""How well a refiner does: measures and a picture of its first validation samples."""
+"""Validation of a refiner: scores, and an image of the first validation samples."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ VALIDATION_SAMPLES = 16
 def validate(
     refiner: SPNRefiner, samples: Dataset[Sample], device: str = "cpu"
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Measures a refiner on the first samples of a data set and draws what it does.
+    """Score a refiner on the first samples of a data set and draw its results.
 
     Returns:
-        mean J of the coarse and of the refined masks ("J coarse", "J refined") and the loss without extra
-        weights ("validation loss"); a picture, uint8 RGB: a row of images, coarse, refined and exact masks.
+        Mean J of the coarse and of the refined masks ("J coarse", "J refined") and the loss without extra weights
+        ("validation loss"); and a uint8 RGB image with rows of images, coarse, refined and exact masks.
     """
     rows, scores = [], []
     for index in range(VALIDATION_SAMPLES):

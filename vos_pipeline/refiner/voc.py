@@ -1,4 +1,4 @@
-"""The paper's training set for the SPN: PASCAL VOC 2012 (and SBD) with the coarse masks of an FCN.
+"""The paper's training set for the SPN: PASCAL VOC 2012 (and SBD) with coarse masks from an FCN.
 
 "We randomly pick a valid label as foreground and the rest as background"; crops of 256 x 256 in which both
 classes occur (paper, section 4.1).
@@ -29,16 +29,17 @@ from vos_pipeline.training import my_share, process_rank, wait_for_all
 
 
 class VOCPictures:
-    """Pictures with label maps: VOC 2012's segmentation set and, for training, SBD's pictures that it lacks.
+    """Images with label maps: VOC 2012's segmentation set and, for training, the images that only SBD has.
 
     Args:
-        voc: folder that holds (or gets) ``VOCdevkit/VOC2012``.
-        sbd: folder that holds (or gets) SBD's ``img``, ``cls``, ``train.txt`` and ``val.txt``; None for VOC alone.
-        part: "train" or "validation"; pictures of VOC's validation set are never trained on.
-        download: fetch what is missing, through torchvision.
+        voc: folder that contains ``VOCdevkit/VOC2012``, or to download it to.
+        sbd: folder that contains SBD's ``img``, ``cls``, ``train.txt`` and ``val.txt``, or to download them to; None
+            uses VOC alone.
+        part: "train" or "validation". Images of VOC's validation set are never used for training.
+        download: download missing data sets through torchvision.
 
     Raises:
-        PipelineError: a set is not there, or cannot be fetched.
+        PipelineError: a data set is missing or cannot be downloaded.
     """
 
     def __init__(
@@ -69,13 +70,13 @@ class VOCPictures:
         return len(self.names)
 
     def __getitem__(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 RGB (H, W, 3) and uint8 labels (H, W), 255 where they are not known."""
+        """Return the image, uint8 RGB (H, W, 3), and its labels, uint8 (H, W), 255 where they are unknown."""
         dataset, index = self._items[name]
         image, labels = dataset[index]
         return np.array(image), np.array(labels)
 
     def inventory(self) -> str:
-        """One line per picture: its name and the sizes of its two files in bytes, which tell most changes cheaply."""
+        """Return one line per image with its name and the sizes of its two files, to detect most changes cheaply."""
         return "\n".join(
             f"{name} {os.path.getsize(dataset.images[i])} {os.path.getsize(dataset.masks[i])}"
             for name, (dataset, i) in sorted(self._items.items())
@@ -83,35 +84,35 @@ class VOCPictures:
 
 
 class CoarseMasks:
-    """Scores of a segmentation network for the labels of a picture, computed once and kept on disk.
+    """Scores of a segmentation network for the labels of an image, computed once and kept on disk.
 
     Args:
-        folder: where they are kept, one small file a picture.
-        load: called if something is missing, gives the network: images (N, 3, H, W), normalised as torchvision does,
-            to {"out": logits (N, L, H, W)}.
-        device: where the network runs.
+        folder: where the scores are kept, in one small file per image.
+        load: returns the network, and is called only if scores are missing. The network maps images (N, 3, H, W),
+            normalised as in torchvision, to {"out": logits (N, L, H, W)}.
+        device: device on which the network runs.
     """
 
     def __init__(self, folder: str | Path, load: Callable[[], nn.Module], device: str = "cpu") -> None:
         self.folder, self.load, self.device = Path(folder), load, device
 
     def fill(self, pictures: VOCPictures) -> None:
-        """Computes what is not there yet; the ranks of a process group share the work."""
+        """Compute missing scores; the ranks of a process group share the work."""
         names = [name for name in my_share(pictures.names) if not self._path(name).is_file()]
         if names:
             net = self.load().to(self.device).eval()
             hidden = process_rank()[0] != 0
-            for name in tqdm(names, desc="coarse masks", unit="picture", disable=hidden):
+            for name in tqdm(names, desc="coarse masks", unit="image", disable=hidden):
                 labels, scores = self._predict(net, *pictures[name])
                 with replacing(self._path(name)) as file:
                     np.savez_compressed(file, labels=labels, scores=scores)
         wait_for_all()
 
     def read(self, name: str, label: int, size: tuple[int, int]) -> np.ndarray:
-        """Probability of a label that the picture has, float32 (H, W).
+        """Return the probability of a label that occurs in the image, float32 (H, W).
 
         Raises:
-            PipelineError: the file is damaged, or of a picture with other labels.
+            PipelineError: the file is damaged, or belongs to an image with other labels.
         """
         path = self._path(name)
         try:
@@ -119,11 +120,11 @@ class CoarseMasks:
                 labels, scores = kept["labels"].tolist(), kept["scores"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise PipelineError(
-                f"{path}: can not be read as coarse masks ({type(error).__name__}); delete it, and it is made anew"
+                f"{path}: cannot be read as coarse masks ({type(error).__name__}): delete it to compute them again"
             ) from None
         if label not in labels or len(labels) != len(scores):
             raise PipelineError(
-                f"{path}: has no coarse mask of label {label}, which its picture has; delete it, and it is made anew"
+                f"{path}: has no coarse mask of label {label}, which its image has: delete it to compute them again"
             )
         scores = scores[labels.index(label)]
         return cv2.resize(scores.astype(np.float32) / 255, size[::-1], interpolation=cv2.INTER_LINEAR)
@@ -132,12 +133,12 @@ class CoarseMasks:
     def _predict(
         self, net: nn.Module, image: np.ndarray, labels: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The objects' labels (K,), and their probabilities at an eighth of the size, uint8 (K, h, w)."""
+        """Return the objects' labels (K,) and their probabilities at an eighth of the size, uint8 (K, h, w)."""
         pixels = (image / 255 - IMAGENET_MEAN) / IMAGENET_STD
         batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().to(self.device)
         probabilities = net(batch)["out"][0].float().softmax(0)
         objects = np.setdiff1d(labels, (0, VOID))
-        height, width = (max(1, -(-side // 8)) for side in labels.shape)  # the network's own resolution
+        height, width = (max(1, -(-side // 8)) for side in labels.shape)  # the network's resolution
         scores = nn.functional.interpolate(
             probabilities[objects.tolist()][:, None], (height, width), mode="area"
         )
@@ -148,13 +149,13 @@ class CoarseMasks:
 
 
 class VOCObjects(Dataset[Sample]):
-    """Crops with one object each: a random label of a random picture against the rest (paper, 4.1).
+    """Crops with one object each: a random label of a random image against the rest (paper, section 4.1).
 
     Args:
-        pictures: see :class:`VOCPictures`.
-        coarse: filled for these pictures.
+        pictures: the images and labels.
+        coarse: the coarse masks, already filled for these images.
         size: side of a crop; 256 in the paper.
-        seed: with the index of a sample, the only source of randomness.
+        seed: determines all randomness, together with the sample's index.
     """
 
     def __init__(self, pictures: VOCPictures, coarse: CoarseMasks, size: int = 256, seed: int = 0) -> None:
@@ -176,13 +177,13 @@ class VOCObjects(Dataset[Sample]):
                 if _both_classes(crop[1], crop[2]):
                     return crop
         raise PipelineError(
-            f"no crop with object and background found in {TRIES} pictures: is the FCN trained?"
+            f"no crop with object and background found in {TRIES} images: check that the FCN is trained"
         )
 
     def _crop(
         self, image: np.ndarray, coarse: np.ndarray, mask: np.ndarray, rng: np.random.Generator
     ) -> Sample:
-        """A square of the picture, mirrored or not; beyond a small picture's border the mask is not known."""
+        """Crop a square, sometimes mirrored. Beyond the border of a small image the mask is unknown."""
         s, (h, w) = self.size, mask.shape
         low, high = max(0, s - h), max(0, s - w)
         image = cv2.copyMakeBorder(image, 0, low, 0, high, cv2.BORDER_REFLECT)
@@ -203,13 +204,13 @@ def _both_classes(coarse: np.ndarray, mask: np.ndarray) -> bool:
 
 
 def load_fcn(weights: str = "coco") -> nn.Module:
-    """torchvision's FCN-ResNet-50 for VOC's 21 labels.
+    """Load torchvision's FCN-ResNet-50 for VOC's 21 labels.
 
     Args:
-        weights: "coco" for torchvision's own (fetched once), or the file of such a state dict.
+        weights: "coco" for torchvision's weights (downloaded once), or a file with such a state dict.
 
     Raises:
-        PipelineError: the weights cannot be fetched or read.
+        PipelineError: the weights cannot be downloaded or read.
     """
     from torchvision.models.segmentation import FCN_ResNet50_Weights, fcn_resnet50
 
@@ -222,21 +223,21 @@ def load_fcn(weights: str = "coco") -> nn.Module:
             state = torch.load(weights, map_location="cpu", weights_only=True)
         net = fcn_resnet50(weights=None, weights_backbone=None, num_classes=21, aux_loss=True)
         net.load_state_dict(state)
-    except Exception as error:  # no network, no space, no such file, another network: the remedy is the same
+    except Exception as error:  # no connection, disk full, missing or wrong file: same remedy
         raise PipelineError(
-            f"the FCN's weights {weights!r} are not to be had ({type(error).__name__}: {error}); fetch "
-            f"{FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.url} on a machine with a network, and give it as --fcn FILE"
+            f"the FCN's weights {weights!r} are not available ({type(error).__name__}: {error}): download "
+            f"{FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.url} elsewhere, and give the file as --fcn FILE"
         ) from error
     return net
 
 
 def _datasets() -> tuple[type, type]:
-    """torchvision's two sets; only here, since the other training sets do without torchvision."""
+    """Import torchvision's data sets lazily, because the other training sets do not need torchvision."""
     try:
         from torchvision.datasets import SBDataset, VOCSegmentation
-    except (ImportError, RuntimeError) as error:  # the latter where it was built for another torch
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
         raise PipelineError(
-            f"--voc needs torchvision ({error}): install the one that belongs to this torch"
+            f"--voc needs torchvision ({error}): install the version that matches this torch"
         ) from error
     return SBDataset, VOCSegmentation
 

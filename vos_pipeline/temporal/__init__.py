@@ -1,4 +1,4 @@
-"""What the frame before says about this one: filters of score maps over time."""
+"""Filters over time, which use the previous frame to remove false alarms from score maps."""
 
 from vos_pipeline.settings import CRAFParameters, FlowFilterParameters
 from vos_pipeline.temporal.craf import ConnectedRegionFilter, craf_step

@@ -1,8 +1,8 @@
-"""CRAF, the connected region-aware filter: keeps of each object's score map the one region that continues it.
+"""CRAF, the connected region-aware filter: keep, for each object, the region that best continues the previous frame.
 
 Cheng et al., "Learning to Segment Instances in Videos with Spatial Propagation Network", section 4.2. The
-paper gives the three steps and alpha, beta, gamma, delta; what it leaves open is named in
-:class:`vos_pipeline.settings.CRAFParameters`.
+paper gives the three steps and alpha, beta, gamma and delta. :class:`vos_pipeline.settings.CRAFParameters` lists the
+choices that it leaves open.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from vos_pipeline.temporal.memory import restored
 
 
 class ConnectedRegionFilter:
-    """CRAF over a video: remembers the regions of the previous frame.
+    """CRAF for a video, which keeps the regions of the previous frame as state.
 
     Args:
         first: bool (K, H, W), the objects' masks in the first frame.
+        parameters: the constants, see :class:`vos_pipeline.settings.CRAFParameters`.
 
     Example:
         >>> import numpy as np
@@ -36,9 +37,9 @@ class ConnectedRegionFilter:
         self.parameters = parameters or CRAFParameters()
 
     def step(self, scores: np.ndarray, frame: np.ndarray | None = None) -> np.ndarray:
-        """Filter the scores (K, H, W) of the next frame: same shape and dtype, 0 outside the kept regions.
+        """Filter the scores (K, H, W) of the next frame; the result is 0 outside the kept regions.
 
-        ``frame`` is what other filters look at; CRAF does not.
+        Shape and dtype stay the same. CRAF ignores ``frame``, which other filters use.
         """
         filtered, self.regions = craf_step(scores, self.regions, self.parameters)
         if self.parameters.previous == "labelled":
@@ -46,16 +47,16 @@ class ConnectedRegionFilter:
         return filtered
 
     def state(self) -> dict[str, np.ndarray]:
-        """The memory, for :meth:`restore`."""
+        """Return the state, for :meth:`restore`."""
         return {"regions": self.regions}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Go on from the memory of a filter with objects and frames of the same number and size."""
+        """Continue from the state of a filter with the same number of objects and the same frame size."""
         self.regions = restored(state["regions"], self.regions)
 
 
 def _labelled(scores: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Of each region what its object gets: where its score is the largest of all objects, the first of equal ones."""
+    """Return the part of each region where its object has the largest score (the first object on ties)."""
     objects = np.arange(len(scores))[:, None, None]
     return regions & (scores.argmax(0) == objects)
 
@@ -65,16 +66,18 @@ def craf_step(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Filter one frame.
 
-    1. Of each object's regions select the one with the largest Jaccard index to the object's previous region, the
-       larger one on a tie, if it is larger than alpha times the object's largest region.
+    1. For each object, select the region with the largest Jaccard index with the object's previous region (the larger
+       region on a tie), if it is larger than alpha times the object's largest region.
     2. Where Coverage(i, j) = ``|R_i and R_j| / |R_j|`` > beta, remove R_j from R_i.
-    3. An object that has less than gamma left takes instead the unselected region of its own with the largest
-       Jaccard index to its previous region, if that exceeds delta; then step 2 is repeated.
+    3. If an object has less than gamma left, replace its region by its unselected region with the largest Jaccard
+       index with the previous region, if that exceeds delta. Then repeat step 2.
 
-    Every step looks at all objects at once, so their order does not matter.
+    Every step processes all objects at once, so their order does not matter.
 
     Args:
-        scores: float (K, H, W) in [0, 1]. previous: bool (K, H, W), regions of the previous frame.
+        scores: float (K, H, W) in [0, 1].
+        previous: bool (K, H, W), regions of the previous frame.
+        parameters: the constants, see :class:`vos_pipeline.settings.CRAFParameters`.
 
     Returns:
         The scores, 0 outside the regions, and the regions, bool (K, H, W).
@@ -104,10 +107,10 @@ def craf_step(
 
 
 class _Candidates:
-    """The connected regions of one object. Region 0 stands for none: it has no pixels."""
+    """The connected regions of one object. Region 0 means no region and has no pixels."""
 
     def __init__(self, mask: np.ndarray, previous: np.ndarray, parameters: CRAFParameters) -> None:
-        # Areas of all regions at once are several times slower in OpenCV.
+        # OpenCV's connectedComponentsWithStats is several times slower.
         count, self.labels = cv2.connectedComponents(
             mask.view(np.uint8), connectivity=parameters.connectivity
         )
@@ -120,7 +123,7 @@ class _Candidates:
         self.parameters = parameters
 
     def select(self) -> int:
-        """Step 1."""
+        """Select a region by step 1."""
         large = self.areas > self.parameters.alpha * self.areas.max()
         best = self._best(self.areas > 0)
         if large[best] or self.parameters.small_best == "next":
@@ -128,7 +131,7 @@ class _Candidates:
         return self._largest() if self.parameters.small_best == "largest" else 0
 
     def select_other(self, chosen: int) -> int:
-        """Step 3: a region other than the chosen one, or the chosen one if none is good enough."""
+        """Select another region by step 3, or the chosen one if no other is good enough."""
         eligible = self.jaccard > self.parameters.delta
         eligible[chosen] = False
         return self._best(eligible) or chosen
@@ -148,7 +151,7 @@ class _Candidates:
 
 
 def _uncover(candidates: list[_Candidates], chosen: list[int], p: CRAFParameters) -> np.ndarray:
-    """Step 2, from the selected regions of all objects: bool (K, H, W)."""
+    """Apply step 2 to the selected regions of all objects and return bool (K, H, W)."""
     selected = [c.region(index) for c, index in zip(candidates, chosen, strict=True)]
     areas = [c.areas[index] for c, index in zip(candidates, chosen, strict=True)]
     fits = [c.jaccard[index] for c, index in zip(candidates, chosen, strict=True)]

@@ -1,4 +1,4 @@
-"""What every filter over time does, and the choice among them."""
+"""The interface of filters over time, and a function to create one by name."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from vos_pipeline.temporal.flow_filter import FlowFilter
 
 
 class TemporalFilter(Protocol):
-    """Filters the score maps of a video frame by frame, with a memory of the frames before."""
+    """A filter of score maps that processes a video frame by frame and keeps state from earlier frames."""
 
     def step(self, scores: np.ndarray, frame: np.ndarray) -> np.ndarray:
-        """The scores (K, H, W) of the next frame, uint8 RGB (H, W, 3), filtered: same shape and dtype."""
+        """Filter the scores (K, H, W) of the next frame, uint8 RGB (H, W, 3); shape and dtype stay the same."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """The memory, which :meth:`restore` takes in a filter that was made of the same first frame and masks."""
+        """Return the state, for :meth:`restore` of a filter made from the same first frame and masks."""
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Go on from a memory; KeyError or ValueError for that of another kind of filter or of other sizes."""
+        """Continue from a state; KeyError or ValueError if it is from another kind of filter or has other sizes."""
 
 
 class NoFilter:
-    """Leaves scores as they are."""
+    """A filter that returns scores unchanged."""
 
     def step(self, scores: np.ndarray, frame: np.ndarray) -> np.ndarray:
         return scores
@@ -38,7 +38,7 @@ class NoFilter:
 
 
 def make_filter(name: str, first_frame: np.ndarray, first: np.ndarray) -> TemporalFilter:
-    """A filter with its default constants.
+    """Create a filter with its default constants.
 
     Args:
         name: one of :data:`vos_pipeline.settings.FILTERS`.

@@ -1,4 +1,4 @@
-"""The flow filter: keeps, for each object, every region near the place to which optical flow carries the object."""
+"""The flow filter: keep, for each object, every region near the place to which optical flow carries the object."""
 
 from __future__ import annotations
 
@@ -12,56 +12,57 @@ from vos_pipeline.settings import FlowFilterParameters
 from vos_pipeline.temporal.memory import restored
 from vos_pipeline.temporal.optical_flow import OpticalFlow
 
-NOBODY = -1  # the owner of a region that no object keeps
-LARGEST_COUNT = 255  # of objects: labels are uint8, and 0 is the background
+NOBODY = -1  # owner of a region that no object gets
+LARGEST_COUNT = 255  # objects; labels are uint8, and 0 is background
 FLOATS = (np.float16, np.float32, np.float64)
 Box = tuple[slice, slice]  # rows, columns
-Places = tuple[np.ndarray, np.ndarray]  # the row and the column of the flow that each row and column falls on
+Places = tuple[np.ndarray, np.ndarray]  # row and column of the flow for each row and column of the frame
 
 
 class FlowFilter:
-    r"""A filter of score maps over a video, which follows objects by optical flow.
+    r"""A filter of score maps for a video, which follows objects by optical flow.
 
-    CRAF keeps one connected region per object, so it loses an object that falls into several. This filter keeps every
-    region that lies near the object's carried mask, and gives a region that lies on another object to that one.
+    CRAF keeps one connected region per object, so it loses parts of an object with several regions. This filter keeps
+    every region near the object's carried mask, and gives a region that lies on another object to that object.
 
-    For each object k it remembers a mask :math:`B_k`, the object's usual area :math:`A_k` in pixels, and how long the
+    The state of each object k is a mask :math:`B_k`, the object's usual area :math:`A_k` in pixels, and how long the
     object has been missing, :math:`n_k` (in frames; 0 while its area is at least :math:`\text{missing} \cdot A_k`).
     In frame t, with the optical flow f from frame t back to frame t - 1:
 
-    1. Carry the mask: :math:`C_k(x) = B_k(x + f(x))`, or :math:`C_k = B_k` where nothing of it is left in the frame.
-    2. A region R of object k is a connected set of pixels that have the label k, as in
+    1. Carry the mask: :math:`C_k(x) = B_k(x + f(x))`, or :math:`C_k = B_k` if the carried mask lies outside the frame.
+    2. A region R of object k is a connected set of pixels with label k, as in
        ``vos_pipeline.nets.labels_from_scores``. Its cover by object j is :math:`c_j(R) = |R \cap C_j| / |R|`. It is
        near if its distance to :math:`C_k` is at most
 
        .. math:: r_k = (\text{reach} + \text{growth} \cdot n_k) \sqrt{A_k}.
 
-    3. Object k is complete if its regions with :math:`c_k \ge \text{own}` have an area of at least
-       :math:`\text{complete} \cdot A_k` together. Region R of object k is loose if :math:`c_k(R) < \text{own}` and,
-       besides, R is not near or object k is complete. A loose region goes to the other object j of the largest cover,
-       if :math:`c_j(R) \ge \text{other}` and no third object has the same cover. Of the regions that go to no other
-       object, those that are near stay with object k, and the rest are removed. If no region is left to object k, it
-       keeps the largest of the removed ones, if that has an area of at least :math:`\text{found} \cdot A_k`.
-    4. With the area a of all regions of object k now, and :math:`m = \max(0, 1 - a / (\text{missing} \cdot A_k))`, or
-       m = 1 for an object that kept a region that is not near,
+    3. Object k is complete if its regions with :math:`c_k \ge \text{own}` have a total area of at least
+       :math:`\text{complete} \cdot A_k`. Region R of object k is loose if :math:`c_k(R) < \text{own}` and either R is
+       not near or object k is complete. A loose region goes to the other object j with the largest cover, if
+       :math:`c_j(R) \ge \text{other}` and no third object has the same cover. Regions that go to no other object
+       stay with object k if they are near, and are removed otherwise. If object k has no region left, it keeps the
+       largest removed region, if that has an area of at least :math:`\text{found} \cdot A_k`.
+    4. Let a be the area of all regions that object k has now, and
+       :math:`m = \max(0, 1 - a / (\text{missing} \cdot A_k))`, or m = 1 for an object that kept a region that is not
+       near. Then
 
        .. math:: n_k \leftarrow (n_k + 1)\,m, \qquad B_k \leftarrow R_k \cup (C_k \text{ if } m \ge 1/2), \qquad
                  A_k \leftarrow A_k + \text{rate}\,(a - A_k) \text{ if } m < 1/2,
 
-       where :math:`R_k` is the union of its regions. So an object that is hidden is looked for where it was last seen,
-       moved along by the flow, and ever farther away.
+       where :math:`R_k` is the union of its regions. A hidden object is therefore expected where it was last seen,
+       moved along by the flow, within a distance that grows with every frame.
 
-    An object that was not seen yet (:math:`A_k = 0`) keeps all of its regions, and :math:`A_k = a` when it appears.
-    Steps 1 to 3 use only what was remembered after frame t - 1, so the order of the objects matters only where their
-    scores are equal.
+    An object that has not appeared yet (:math:`A_k = 0`) keeps all of its regions, and :math:`A_k = a` when it appears.
+    Steps 1 to 3 only use the state after frame t - 1, so the order of the objects matters only where their scores are
+    equal.
 
     Args:
         first_frame: uint8 RGB (H, W, 3).
         first: bool (K, H, W), the objects' masks in the first frame; at most 255 objects.
         parameters: the constants, see :class:`vos_pipeline.settings.FlowFilterParameters`.
 
-    Complexity: O(K H W) per frame where few regions lie on other objects, and at most O(K^2 H W). The optical flow
-    costs the same for frames of any size and one aspect ratio.
+    Complexity: O(K H W) per frame if few regions lie on other objects, and at most O(K^2 H W). The cost of optical flow
+    depends on the aspect ratio of the frames, but not on their size.
 
     Example:
         >>> import numpy as np
@@ -72,7 +73,7 @@ class FlowFilter:
         >>> float(FlowFilter(frame, first).step(scores, frame)[0, 5, 70])
         0.0
 
-    Source: ours; the paper's filter is :class:`vos_pipeline.temporal.ConnectedRegionFilter`.
+    Source: this package; the paper's filter is :class:`vos_pipeline.temporal.ConnectedRegionFilter`.
     """
 
     def __init__(
@@ -97,15 +98,15 @@ class FlowFilter:
         """Filter the scores of the next frame.
 
         Args:
-            scores: float16, float32 or float64 (K, H, W) in [0, 1]. A pixel with a NaN belongs to no object.
+            scores: float16, float32 or float64 (K, H, W) in [0, 1]. A pixel with NaN belongs to no object.
             frame: uint8 RGB (H, W, 3).
 
         Returns:
-            Scores of the same shape and dtype. A region that is removed has score 0 for all objects. A region that
-            goes to another object takes its score with it, and has score 0 for all others.
+            Scores of the same shape and dtype. A removed region has score 0 for all objects. A region that goes to
+            another object keeps its scores for that object, and has score 0 for all others.
 
         Raises:
-            ValueError: scores or a frame of another shape or dtype than the first frame and masks have.
+            ValueError: scores or frame differ in shape or dtype from the first frame and masks.
         """
         _check_scores(scores, (len(self._masks), *self.size))
         check_frame("frame", frame, self.size)
@@ -123,7 +124,7 @@ class FlowFilter:
         return filtered
 
     def state(self) -> dict[str, np.ndarray]:
-        """The memory, for :meth:`restore`."""
+        """Return the state, for :meth:`restore`."""
         return {
             "masks": self._masks,
             "areas": self._areas,
@@ -132,7 +133,7 @@ class FlowFilter:
         }
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Go on from the memory of a filter with objects and frames of the same number and size."""
+        """Continue from the state of a filter with the same number of objects and the same frame size."""
         old = self.state()
         new = {name: restored(state[name], memory) for name, memory in old.items()}
         self._masks, self._areas, self._missing = new["masks"], new["areas"], new["missing"]
@@ -141,7 +142,7 @@ class FlowFilter:
     # --- steps 1 to 4 -----------------------------------------------------------------------------------------
 
     def _carried(self, flow: np.ndarray) -> np.ndarray:
-        """Step 1: uint8 (K, h, w) at the flow's size."""
+        """Step 1: return the carried masks, uint8 (K, h, w), at the size of the flow."""
         height, width = flow.shape[:2]
         x = flow[..., 0] + np.arange(width, dtype=np.float32)
         y = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
@@ -153,7 +154,7 @@ class FlowFilter:
         return carried
 
     def _owners(self, k: int, regions: _Regions, carried: np.ndarray) -> np.ndarray:
-        """Steps 2 and 3: for each region of object k the object that gets it, or NOBODY."""
+        """Steps 2 and 3: return, for each region of object k, the object that gets it, or NOBODY."""
         p = self.parameters
         owners = np.full(len(regions.areas), k)
         if not self._areas[k]:
@@ -168,11 +169,11 @@ class FlowFilter:
         if loose[1:].any():
             other = self._other_owner(k, regions, carried)
             owners = np.where(loose & (other != NOBODY), other, owners)
-        owners[0] = k  # what is no region stays as it is
+        owners[0] = k  # pixels outside all regions stay unchanged
         return owners
 
     def _keep_largest(self, k: int, regions: _Regions, owners: np.ndarray) -> bool:
-        """The end of step 3: whether an object that would lose all of its regions keeps one after all."""
+        """End of step 3: let an object that would lose all regions keep the largest; return whether it did."""
         areas = np.where(owners == NOBODY, regions.areas, 0)
         largest = int(areas.argmax())
         kept = not (owners[1:] == k).any() and 0 < areas[largest] >= self.parameters.found * self._areas[k]
@@ -181,7 +182,7 @@ class FlowFilter:
         return bool(kept)
 
     def _other_owner(self, k: int, regions: _Regions, carried: np.ndarray) -> np.ndarray:
-        """For each region of object k the other object of the largest cover, or NOBODY if that is small or a tie."""
+        """Return, for each region of object k, the other object with the largest cover; NOBODY if small or tied."""
         best, largest = np.full(len(regions.areas), NOBODY), np.zeros(len(regions.areas))
         for j, mask in enumerate(carried):
             if j == k or not regions.meet(mask, self._places):
@@ -192,7 +193,7 @@ class FlowFilter:
         return np.where(largest >= self.parameters.other, best, NOBODY)
 
     def _within_reach(self, k: int, mask: np.ndarray) -> np.ndarray:
-        """bool (h, w): where the distance to the carried mask of object k is at most r_k."""
+        """Return bool (h, w): where the distance to the carried mask of object k is at most r_k."""
         p = self.parameters
         area = self._areas[k] * mask.size / self._pixels.size
         reach = (p.reach + p.growth * self._missing[k]) * np.sqrt(area)
@@ -201,7 +202,7 @@ class FlowFilter:
     def _move(
         self, regions: _Regions, which: np.ndarray, k: int, new: int, labels: np.ndarray, filtered: np.ndarray
     ) -> None:
-        """Take regions from object k and give them to another one, or to nobody."""
+        """Give regions of object k to another object, or remove them."""
         pixels = which[regions.map]
         labels[regions.box][pixels] = new + 1
         scores = filtered[(slice(None), *regions.box)]
@@ -211,7 +212,7 @@ class FlowFilter:
             scores[new][pixels] = taken
 
     def _remember(self, labels: np.ndarray, carried: np.ndarray, far: list[bool]) -> None:
-        """Step 4."""
+        """Step 4: update the state."""
         p = self.parameters
         for k, mask in enumerate(carried):
             now = labels == k + 1
@@ -227,7 +228,7 @@ class FlowFilter:
                 self._areas[k] = usual + p.rate * (area - usual)
 
     def _small(self, mask: np.ndarray) -> np.ndarray:
-        """A mask at the flow's size, uint8: every pixel that a bit of it falls on, so that thin objects stay whole."""
+        """Resize a mask to the size of the flow, uint8; touched pixels are set, so that thin objects stay connected."""
         small = np.zeros(self._flow.size, np.uint8)
         small.reshape(-1)[self._pixels[mask]] = 1
         return small
@@ -235,9 +236,9 @@ class FlowFilter:
 
 @dataclass(frozen=True)
 class _Regions:
-    """The connected regions of one object: a box around all of them, and the number of each pixel's region there.
+    """The connected regions of one object: their bounding box, and the region number of each pixel in it.
 
-    Region 0 stands for none: it has no pixels.
+    Region 0 means no region and has no pixels.
     """
 
     box: Box
@@ -257,19 +258,19 @@ class _Regions:
         return cls(box, numbers, areas)
 
     def cover(self, mask: np.ndarray, places: Places) -> np.ndarray:
-        """Of each region the share that lies on a mask of the flow's size."""
+        """Return the share of each region that lies on a mask with the size of the flow."""
         count = np.bincount(self.map[self._sampled(mask, places)], minlength=len(self.areas))
         count[0] = 0
         return count / np.maximum(self.areas, 1)
 
     def touched(self, mask: np.ndarray, places: Places) -> np.ndarray:
-        """Which regions have a pixel on a mask of the flow's size."""
+        """Return which regions have a pixel on a mask with the size of the flow."""
         touched = np.zeros(len(self.areas), bool)
         touched[self.map[self._sampled(mask, places)]] = True
         return touched
 
     def meet(self, mask: np.ndarray, places: Places) -> bool:
-        """Whether the box, which is not empty, holds a pixel of a mask: the others need no closer look."""
+        """Return whether the box, which must not be empty, contains a pixel of a mask; cheaper than the others."""
         rows, columns = self._within(places)
         return bool(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].any())
 
@@ -282,15 +283,15 @@ class _Regions:
 
 
 def _labels(scores: np.ndarray, threshold: float) -> np.ndarray:
-    """uint8 (H, W): k + 1 where object k has the largest score (the first of equal ones) and reaches the threshold."""
-    if scores.dtype == np.float16:  # NumPy compares these one by one
+    """Return uint8 (H, W): k + 1 where object k has the largest score (first on ties) and it is >= ``threshold``."""
+    if scores.dtype == np.float16:  # NumPy does not vectorise float16 comparisons
         scores = scores.astype(np.float32)
     best, labels = scores[0].copy(), np.ones(scores.shape[1:], np.uint8)
     for k, score in enumerate(scores[1:], 1):
-        # Labels rise with k, so the largest label of all objects that were ahead of those before them is the last one.
+        # Labels increase with k, so the maximum keeps the label of the last object that exceeded all before it.
         ahead = cv2.compare(score, best, cv2.CMP_GT)
         cv2.max(labels, ahead & np.uint8(k + 1), labels)
-        np.maximum(best, score, out=best)  # unlike OpenCV's, it passes every NaN on
+        np.maximum(best, score, out=best)  # propagates NaN, unlike OpenCV's maximum
     return np.where(best >= threshold, labels, np.uint8(0))
 
 

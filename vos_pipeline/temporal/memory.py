@@ -1,4 +1,4 @@
-"""The memory of a filter, stored and brought back."""
+"""Restore the stored state of a filter."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 
 
 def restored(memory: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """A copy of a stored memory; ValueError unless it has the shape and dtype of ``like``."""
+    """Return a copy of a stored array; raise ValueError unless it has the shape and dtype of ``like``."""
     if memory.shape != like.shape or memory.dtype != like.dtype:
         raise ValueError(
-            f"a memory must be {like.dtype} {like.shape} here, got {memory.dtype} {memory.shape}"
+            f"stored filter state must be {like.dtype} {like.shape}, got {memory.dtype} {memory.shape}"
         )
     return memory.copy()

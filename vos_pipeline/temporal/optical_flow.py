@@ -1,21 +1,21 @@
-"""Dense optical flow between the frames of a video, at a size at which it takes a few milliseconds."""
+"""Dense optical flow between the frames of a video, at a size small enough to take a few milliseconds."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-SMALLEST = 32  # pixels; DIS needs a dozen in either direction
-LARGEST = 32766  # pixels; what OpenCV can warp
+SMALLEST = 32  # pixels; DIS needs about a dozen in each direction
+LARGEST = 32766  # pixels; OpenCV's limit for warping
 
 
 class OpticalFlow:
-    """From each frame of a video back to the one before, by dense inverse search (DIS; Kroeger et al., ECCV 2016).
+    """Flow from each frame of a video to the previous one, by dense inverse search (DIS; Kroeger et al., ECCV 2016).
 
     Args:
         first_frame: uint8 RGB (H, W, 3).
-        side: the shorter side, in pixels, of what the flow is computed from, or the frame's own if that is shorter.
-            It is less where the longer side would exceed 32766.
+        side: shorter side, in pixels, of the resized frames from which the flow is computed. Smaller frames are not
+            enlarged, and the longer side is limited to 32766.
     """
 
     def __init__(self, first_frame: np.ndarray, side: int) -> None:
@@ -25,9 +25,9 @@ class OpticalFlow:
         self.before = self._gray(first_frame)
 
     def step(self, frame: np.ndarray) -> np.ndarray:
-        """The flow f, float32 (h, w, 2) in pixels of ``size``: what is at (x, y) now was at (x, y) + f(x, y) before."""
+        """Return the flow f, float32 (h, w, 2) in pixels of ``size``: (x, y) was at (x, y) + f(x, y) before."""
         now = self._gray(frame)
-        search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # kept, it could not be copied
+        search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # cannot be copied if kept
         flow = np.asarray(search.calc(now, self.before, np.zeros((*now.shape, 2), np.float32)))
         self.before = now
         return flow[: self.size[0], : self.size[1]]

@@ -1,4 +1,4 @@
-"""How any net is trained: the loop and its checkpoints, where it computes, and which processes share the work."""
+"""Train networks: training loop, checkpoints, device and precision, and distribution over processes."""
 
 from vos_pipeline.training.compute import Compute
 from vos_pipeline.training.process_group import (

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: written whole or not at all, read with an error that says what to do."""
+"""Checkpoints: written completely or not at all, and read with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from vos_pipeline.files import replacing
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write all of it or nothing."""
+    """Write a checkpoint completely or not at all."""
     with replacing(path) as file:
         try:
             torch.save(state, file)
         except RuntimeError as error:
-            # After a write that failed, or that Ctrl-C broke off, torch fails once more and hides the first reason.
+            # After a failed or interrupted write, torch raises a second error that hides the original one.
             if isinstance(error.__context__, (OSError, KeyboardInterrupt)):
                 raise error.__context__ from None
             raise
 
 
 def load_checkpoint(path: Path, device: str = "cpu", lazily: bool = False) -> dict[str, Any]:
-    """Read what :func:`save_checkpoint` wrote; PipelineError if it is no such file.
+    """Read a file of :func:`save_checkpoint`; raise PipelineError if it is missing or unreadable.
 
-    ``lazily`` reads tensors when they are first used, for those who want to know the step alone.
+    ``lazily`` reads tensors only when they are used, for callers that need only the step.
     """
     if not path.exists():
-        raise PipelineError(f"{path}: there is no such net: run again with --resume, which trains it")
+        raise PipelineError(f"{path}: does not exist: run again with --resume to train it")
     try:
         state = torch.load(path, map_location=device, weights_only=True, mmap=lazily)
-    except (MemoryError, torch.OutOfMemoryError, PermissionError):  # the file may be whole
+    except (MemoryError, torch.OutOfMemoryError, PermissionError):  # the file may be intact
         raise
-    except Exception as error:  # a damaged archive or pickle fails in any way
-        raise unusable(path, f"damaged, or no checkpoint: {type(error).__name__}") from error
+    except Exception as error:  # a damaged archive or pickle can fail in many ways
+        raise unusable(path, f"damaged, or not a checkpoint: {type(error).__name__}") from error
     if not isinstance(state, dict):
-        raise unusable(path, f"it holds a {type(state).__name__}")
+        raise unusable(path, f"it contains a {type(state).__name__}")
     return state
 
 
 def unusable(path: Path, why: object) -> PipelineError:
-    """The error for a checkpoint that cannot be read or does not fit."""
+    """Return the error for a checkpoint that cannot be read or does not fit."""
     return PipelineError(f"cannot read {path} ({why}): delete it and run again with --resume")

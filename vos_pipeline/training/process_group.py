@@ -1,4 +1,4 @@
-"""The processes of one run: which of them this is, and what they do together. Without ``torchrun`` there is one."""
+"""Ranks of a distributed run started by ``torchrun``; without it, the run has one rank."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from vos_pipeline.errors import PipelineError
 
 Work = TypeVar("Work")
 
-# Ranks that are done with their sequences wait for the others, for hours if need be.
+# Ranks that have finished their sequences wait for the others, possibly for hours.
 PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Ranks that train one net together, each on an equal share of every batch.
+    """Ranks that train one network together, each on an equal share of every batch.
 
     Args:
-        rank: the place of this process among them.
-        size: how many they are.
-        group: their process group, None for all ranks of the run or for one.
+        rank: index of this process among these ranks.
+        size: number of ranks.
+        group: their process group; None for all ranks of the run, or for a single rank.
     """
 
     rank: int = 0
@@ -38,7 +38,7 @@ class Ranks:
 
 
 def check_device(device: str) -> None:
-    """PipelineError unless it is "auto", "cpu" or a CUDA device of this machine."""
+    """Raise PipelineError unless ``device`` is "auto", "cpu" or a CUDA device of this machine."""
     if device in ("auto", "cpu"):
         return
     if not isinstance(device, str) or not re.fullmatch(r"cuda(:\d{1,3})?", device, re.ASCII):
@@ -51,14 +51,14 @@ def check_device(device: str) -> None:
 
 
 def join_process_group(device: str) -> str:
-    """Join the ranks that ``torchrun`` started, if it did.
+    """Join the process group if ``torchrun`` started this process.
 
     Returns:
-        The device of this rank: "cpu", "cuda:N" with the local rank for N, or, without ``torchrun``, the device given.
-        "auto" is CUDA where there is a GPU.
+        The device of this rank: "cpu" or "cuda:N" with N the local rank; without ``torchrun``, the given device.
+        "auto" selects CUDA if a GPU is available.
 
     Raises:
-        PipelineError: no such device, or more ranks than GPUs.
+        PipelineError: the device does not exist, or there are more ranks than GPUs.
     """
     check_device(device)
     if device == "auto":
@@ -68,8 +68,8 @@ def join_process_group(device: str) -> str:
     cuda, local = device.startswith("cuda"), int(os.environ.get("LOCAL_RANK", "0"))
     if cuda and local >= torch.cuda.device_count():
         raise PipelineError(
-            f"process {local} of this machine has no GPU of its own, there are {torch.cuda.device_count()}: "
-            "start as many processes, or give --device cpu"
+            f"process {local} has no GPU, because this machine has only {torch.cuda.device_count()}: "
+            "start one process per GPU, or give --device cpu"
         )
     if not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
@@ -81,20 +81,20 @@ def join_process_group(device: str) -> str:
 
 
 def process_rank() -> tuple[int, int]:
-    """(rank, number of ranks), (0, 1) where ``torchrun`` started none."""
+    """Return (rank, number of ranks), which is (0, 1) without ``torchrun``."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def all_ranks() -> Ranks:
-    """All ranks of the run."""
+    """Return all ranks of the run."""
     return Ranks(*process_rank())
 
 
 def ranks_for_batch(batch: int) -> Ranks | None:
-    """The first ranks, as many as share a batch evenly; None on a rank that is left over. Every rank must call it.
+    """Return the first ranks, as many as can share a batch evenly; None on the other ranks. Every rank must call it.
 
-    A net sees the same batches whatever the number of ranks: of eight, four share a batch of 4, and the first one
-    trains with a batch of 1 alone.
+    A network sees the same batches for any number of ranks. Of eight ranks, for example, four share a batch of 4, and
+    the first rank alone trains with a batch of 1.
     """
     rank, world = process_rank()
     size = max(count for count in range(1, world + 1) if batch % count == 0)
@@ -103,23 +103,23 @@ def ranks_for_batch(batch: int) -> Ranks | None:
 
 
 def my_share(work: Sequence[Work]) -> Sequence[Work]:
-    """What this rank does of work that all ranks see in the same order."""
+    """Return this rank's share of ``work``, which must have the same order on all ranks."""
     rank, world = process_rank()
     return work[rank::world]
 
 
 def wait_for_all() -> None:
-    """Return once every rank has come here."""
+    """Block until every rank has called this function."""
     if dist.is_initialized():
         dist.barrier()
 
 
 @contextmanager
 def first_rank_first() -> Iterator[bool]:
-    """Rank 0 runs the block, then the others do; gives whether this is rank 0.
+    """Run the block on rank 0, then on the other ranks; yields whether this is rank 0.
 
-    Where rank 0 fails, the others exit with code 1 and without a word: rank 0 says why, and nothing that it refused to
-    do is done by them.
+    If rank 0 fails, the others exit with code 1 without running the block and without a message, because rank 0
+    reports the error.
 
     Example:
         >>> with first_rank_first() as first:
@@ -139,16 +139,16 @@ def first_rank_first() -> Iterator[bool]:
 
 
 def _first_rank_is_done(done: bool = False) -> bool:
-    """What rank 0 gives, in all ranks; every rank must call it."""
+    """Broadcast ``done`` from rank 0 and return it; every rank must call it."""
     answer = [done]
     if dist.is_initialized():
         dist.broadcast_object_list(answer)
-        wait_for_all()  # rank 0 must not exit before the others have heard it
+        wait_for_all()  # rank 0 must not exit before the others have received it
     return answer[0]
 
 
 def mean_over_ranks(value: Tensor) -> Tensor:
-    """The mean of a tensor that every rank has one of."""
+    """Return the mean of a tensor over all ranks."""
     if not dist.is_initialized():
         return value
     total = value.clone()
@@ -157,7 +157,7 @@ def mean_over_ranks(value: Tensor) -> Tensor:
 
 
 def take_from_first_rank(values: Iterable[Tensor], ranks: Ranks) -> None:
-    """Overwrite the tensors of all these ranks with those of rank 0."""
+    """Overwrite the tensors of all these ranks with the tensors of rank 0."""
     if ranks.size > 1:
         for value in values:
             dist.broadcast(value, 0, group=ranks.group)

@@ -1,4 +1,4 @@
-"""One loop for every net: steps, learning rate, running average, checkpoints, and going on from them."""
+"""The training loop of all networks: steps, learning rate, running average, checkpoints and resuming."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from vos_pipeline.training.compute import Compute
 from vos_pipeline.training.process_group import Ranks, take_from_first_rank
 
 Net = TypeVar("Net", bound=nn.Module)
-# loss(forward, *batch): the loss of a batch, where forward is the net as it is trained.
+# loss(forward, *batch): the loss of a batch, where forward is the network as it is trained.
 Loss = Callable[..., Tensor]
 
 
 class Trainer:
-    """Trains one net in place.
+    """Train one network in place.
 
-    A step sets the learning rate, takes the gradient of the loss, updates the weights and then their running average
+    A step sets the learning rate, computes the gradient of the loss, and updates the weights and their running average
 
     .. math:: m \\leftarrow d\\,m + (1 - d)\\,w, \\quad d = \\min(\\text{average}, (1 + t) / (10 + t))
 
-    at step t, so that the start does not linger; where ``average`` is 0, m is w. Every ``checkpoint_every`` steps, and
-    after the last one, everything that the next step depends on is written to ``checkpoint``. The net ends with the
-    averaged weights.
+    at step t, which gives the initial weights little influence. If ``average`` is 0, m equals w. Every
+    ``checkpoint_every`` steps, and after the last one, everything that the next step depends on is written to
+    ``checkpoint``. After training, the network has the averaged weights.
 
     Args:
-        net: what to train.
-        loss: ``loss(forward, *batch)``; ``forward`` is the net under autocast, compiled and shared by ranks as asked.
-        schedule: steps, optimizer, learning rate, average.
-        checkpoint: file of the training's state; None keeps none.
-        compute: where and how the net computes.
-        ranks: who trains this net, each on a share of every batch. Gradients are averaged over the ranks.
-        factors: parameters with a factor of the learning rate; None trains all of them at the same rate.
-        settings: what else the training depends on: plain values, which a training that is resumed must have as well.
+        net: the network to train.
+        loss: ``loss(forward, *batch)``; ``forward`` is the network with autocast, compilation and ranks applied.
+        schedule: steps, optimizer, learning rate and running average.
+        checkpoint: file for the training state, or None to write none.
+        compute: device and precision of the network.
+        ranks: ranks that train the network, each on a share of every batch. Gradients are averaged over the ranks.
+        factors: groups of parameters with factors of the learning rate; None trains all at the same rate.
+        settings: other values that the training depends on. A resumed training must have the same values.
 
     Example:
         >>> trainer = Trainer(net, loss, schedule, Path("out/net.pt"))
@@ -68,8 +68,8 @@ class Trainer:
         self.loss, self.schedule, self.checkpoint, self.compute = loss, schedule, checkpoint, compute
         self.settings = settings or {}
         self.done = 0
-        self.seconds = 0.0  # that the steps up to the last checkpoint took
-        # Without an average these are the weights themselves, which a checkpoint then holds once.
+        self.seconds = 0.0  # duration of the steps up to the last checkpoint
+        # Without an average these are the weights themselves, so a checkpoint stores them only once.
         self.average = {name: value.detach() for name, value in net.state_dict().items()}
         if schedule.average:
             self.average = {name: value.clone() for name, value in self.average.items()}
@@ -88,20 +88,20 @@ class Trainer:
         after_step: Callable[[Tensor], None] | None = None,
         at_checkpoint: Callable[[], None] | None = None,
     ) -> None:
-        """Do the steps that are left.
+        """Run the remaining steps.
 
         Args:
-            batches: those of steps ``done``, ``done`` + 1, ... up to the last one.
-            title: what the progress bar says.
-            after_step: called with the loss of every step.
-            at_checkpoint: called whenever a checkpoint was written, in the process that wrote it.
+            batches: the batches of steps ``done``, ``done`` + 1, ... up to the last one.
+            title: title of the progress bar.
+            after_step: called with the loss after every step.
+            at_checkpoint: called after a checkpoint was written, in the process that wrote it.
 
         Raises:
-            PipelineError: weights became infinite or NaN, which is looked for before a checkpoint is written.
+            PipelineError: weights became infinite or NaN. This is checked before a checkpoint is written.
         """
         steps = self.schedule.steps
         recent: deque[Tensor] = deque(maxlen=100)
-        # A training that is finished shows no bar.
+        # A finished training shows no progress bar.
         hidden = not self.keeps or self.done >= steps
         start = time.perf_counter() - self.seconds
         with tqdm(desc=title, initial=self.done, total=steps, disable=hidden) as progress:
@@ -110,7 +110,7 @@ class Trainer:
                 if after_step:
                     after_step(loss)
                 recent.append(loss)
-                if self.done % 10 == 0 or self.done == steps:  # to ask a GPU more often would make it wait
+                if self.done % 10 == 0 or self.done == steps:  # more frequent reads would stall a GPU
                     progress.set_postfix(loss=f"{torch.stack(list(recent)).mean():.4g}", refresh=False)
                 progress.update()
                 if self.done % self.schedule.checkpoint_every and self.done != steps:
@@ -123,11 +123,11 @@ class Trainer:
                         at_checkpoint()
         if self.done >= steps:
             self.finish()
-            if self.keeps and steps == 0:  # what needs the net finds it all the same
+            if self.keeps and steps == 0:  # later stages expect the file
                 self.save()
 
     def _check_weights(self, title: str) -> None:
-        """Fail before weights that are lost are written over good ones; in all ranks, since they have the same."""
+        """Fail before diverged weights overwrite a good checkpoint; all ranks fail, because their weights are equal."""
         values = [value for value in self.net.state_dict().values() if value.is_floating_point()]
         if not torch.stack([value.isfinite().all() for value in values]).all():
             raise PipelineError(
@@ -136,7 +136,7 @@ class Trainer:
             )
 
     def step(self, batch: Sequence[Tensor]) -> Tensor:
-        """One step; the loss of this rank's batch."""
+        """Run one step and return the loss of this rank's batch."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(self.done) * group["factor"]
         loss = self.loss(self.forward, *map(self.compute.move, batch))
@@ -152,7 +152,7 @@ class Trainer:
         return loss.detach()
 
     def forward(self, *inputs: Tensor) -> Any:
-        """The net as it is trained: under autocast, compiled and shared by ranks as asked."""
+        """Run the network as it is trained, with autocast, compilation and ranks applied."""
         with self.compute.autocast():
             return self._forward(*inputs)
 
@@ -169,7 +169,7 @@ class Trainer:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The net as it will be used, with the averaged weights, for as long as the block lasts."""
+        """Use the averaged weights, in evaluation mode, within the block."""
         current = {name: value.clone() for name, value in self.net.state_dict().items()}
         self.net.load_state_dict(self.average)
         self.net.eval()
@@ -180,8 +180,8 @@ class Trainer:
             self.net.train()
 
     def finish(self) -> None:
-        """Leave the averaged weights in the net, the same ones on all ranks."""
-        # Until here the statistics of batch normalisation were each rank's own.
+        """Copy the averaged weights to the network, the same on all ranks."""
+        # During training, each rank has separate batch normalisation statistics.
         take_from_first_rank(self.average.values(), self.ranks)
         self.net.load_state_dict(self.average)
         self.net.eval()
@@ -189,7 +189,7 @@ class Trainer:
     # --- checkpoints ------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write everything that the next step depends on; of a finished training, the weights alone."""
+        """Write everything that the next step depends on, or only the weights of a finished training."""
         if self.checkpoint is None:
             return
         state = {
@@ -204,21 +204,21 @@ class Trainer:
         save_checkpoint(self.checkpoint, state)
 
     def resume(self) -> None:
-        """Go on from the checkpoint, if there is one.
+        """Continue from the checkpoint, if it exists.
 
         Raises:
-            PipelineError: it is of a training with other settings, or cannot be read.
+            PipelineError: the checkpoint belongs to a training with other settings, or cannot be read.
         """
         if self.checkpoint is None or not self.checkpoint.exists():
             return
         state = load_checkpoint(self.checkpoint, self.compute.device)
         done = state.get("step")
         if not isinstance(done, int):
-            raise unusable(self.checkpoint, "it is no state of a training")
+            raise unusable(self.checkpoint, "it is not a training state")
         finished = done >= self.schedule.steps
         if state.get("settings") != self.settings or not (finished or "optimizer" in state):
             raise PipelineError(
-                f"{self.checkpoint} is of a training with other settings: delete it or choose another folder"
+                f"{self.checkpoint} belongs to a training with other settings: delete it or choose another folder"
             )
         try:
             self.net.load_state_dict(state["net"])
@@ -233,17 +233,17 @@ class Trainer:
 
 
 def is_finished(checkpoint: Path, schedule: Schedule) -> bool:
-    """Whether ``checkpoint`` holds the last step of this schedule."""
+    """Return whether ``checkpoint`` contains the last step of this schedule."""
     return checkpoint.exists() and load_checkpoint(checkpoint, lazily=True).get("step") == schedule.steps
 
 
 def training_seconds(checkpoint: Path) -> float:
-    """How long the steps took that led to ``checkpoint``."""
+    """Return the duration in seconds of the steps up to ``checkpoint``."""
     return float(load_checkpoint(checkpoint, lazily=True).get("seconds", 0.0))
 
 
 def load_average(net: Net, checkpoint: Path, compute: Compute = Compute()) -> Net:
-    """The net with the weights that a training left in ``checkpoint``, placed and ready for use."""
+    """Load the averaged weights of ``checkpoint`` into the network, and return it ready for use."""
     try:
         net.load_state_dict(load_checkpoint(checkpoint)["average"])
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:

@@ -72,13 +72,13 @@ def test_only_a_model_of_its_own_is_replaced_and_only_if_asked(export, fails, tm
     foreign = onnx.helper.make_model(onnx.helper.make_graph([], "none", [], []))
     for content in (b"mine", foreign.SerializeToString()):
         file.write_bytes(content)
-        assert fails(export) == f"error: {file}: exists: --overwrite replaces a model; or give another --onnx"
-        assert f"{file}: is no model that export wrote" in fails([*export, "--overwrite"])
+        assert fails(export) == f"error: {file}: exists: use --overwrite to replace it, or another --onnx"
+        assert f"{file}: was not written by export" in fails([*export, "--overwrite"])
         assert file.read_bytes() == content
     file.unlink()
     assert cli.main(export) == 0
     written = file.read_bytes()
-    assert "exists: --overwrite" in fails(export)
+    assert "exists: use --overwrite" in fails(export)
     assert cli.main([*export, "--overwrite"]) == 0
     assert file.read_bytes() == written and list(tmp_path.iterdir()) == [file]
 

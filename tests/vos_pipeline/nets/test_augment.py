@@ -1,4 +1,4 @@
-"""Samples of a frame and its mask: the same transform for both."""
+"""Data augmentation applies the same transform to a frame and its mask."""
 
 from dataclasses import replace
 
@@ -28,12 +28,12 @@ def two_objects():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_image_and_mask_move_alike(seed):
+def test_image_and_mask_get_the_same_transform(seed):
     labels = square().expand(3, -1, -1)
     image = labels[:, None].float().expand(-1, 3, -1, -1)
     moved, moved_labels = warp(image, labels, sampling_grid(3, (40, 60), WIDE, Generator().manual_seed(seed)))
     assert moved_labels.dtype == labels.dtype
-    # Bilinear and nearest reading agree wherever the four neighbours do.
+    # Bilinear and nearest sampling agree wherever the four neighbours are equal.
     assert (moved_labels[moved[:, 0] > 0.75] == 1).all()
     assert (moved_labels[moved[:, 0] < 0.25] == 0).all()
     assert not torch.equal(moved_labels, labels)
@@ -54,13 +54,13 @@ def test_flip_mirrors():
     assert torch.equal(moved_labels, labels.flip(-1))
 
 
-def test_rotation_keeps_shapes_whatever_the_aspect_ratio():
-    """A disk in a frame three times as wide as high stays a disk of the same area."""
+def test_rotation_keeps_shapes_for_any_aspect_ratio():
+    """A disk in a frame with aspect ratio 3 stays a disk of the same area."""
     y, x = torch.meshgrid(torch.arange(60), torch.arange(180), indexing="ij")
     disk = ((y - 29.5) ** 2 + (x - 89.5) ** 2 < 20**2).long()[None].expand(8, -1, -1)
     turn = Affine(shift=0, rotation=90, scale=0, flip=0)
     _, moved = warp(torch.zeros(8, 1, 60, 180), disk, sampling_grid(8, (60, 180), turn, Generator()))
-    around = (..., slice(60, 120))  # further out the mirrored border shows the disk again
+    around = (..., slice(60, 120))  # farther out, the mirrored border shows the disk again
     assert (moved[around] != disk[around]).float().mean() < 0.01
 
 
@@ -77,19 +77,19 @@ def test_scale_and_shift_stay_in_range():
     assert 8.5 < center.abs().max() < 11.5
 
 
-def test_bending_is_a_share_of_the_frame_that_comes_out():
+def test_bending_is_relative_to_the_output_frame():
     ranges = Affine(shift=0, rotation=0, scale=3, flip=0)
     straight, bent = (
         sampling_grid(50, (24, 36), replace(ranges, bend=bend), Generator().manual_seed(0))
         for bend in (0.0, 0.05)
     )
     zoom = (2 / 36) / (straight[:, 0, 1, 0] - straight[:, 0, 0, 0])
-    moved = (bent - straight).abs().amax((1, 2, 3)) * zoom  # of a frame that is two units wide
+    moved = (bent - straight).abs().amax((1, 2, 3)) * zoom  # the frame is two units wide
     assert zoom.min() < 0.5 and zoom.max() > 2
     assert moved.min() > 0.05 and moved.max() < 0.15
 
 
-def test_the_generator_decides():
+def test_the_generator_determines_the_sample():
     grids = [sampling_grid(2, (8, 9), WIDE, Generator().manual_seed(seed)) for seed in (3, 3, 4)]
     assert torch.equal(grids[0], grids[1])
     assert not torch.equal(grids[0], grids[2])
@@ -104,7 +104,7 @@ def test_color_jitter_stays_in_range_and_zero_is_the_identity():
 
 def test_composed_objects_move_over_a_background_without_them():
     composed = ComposedFrame(*two_objects())
-    assert (composed.background - 90 / 255).abs().max() < 0.02  # both objects are painted over
+    assert (composed.background - 90 / 255).abs().max() < 0.02  # both objects are inpainted
     images, labels = composed.sample(6, STILL, WIDE, 0.0, Generator().manual_seed(0))
     red, blue = torch.tensor([250, 20, 20]) / 255, torch.tensor([20, 20, 250]) / 255
     for k, color in ((1, red), (2, blue)):
@@ -116,7 +116,7 @@ def test_composed_objects_move_over_a_background_without_them():
     assert not dropped.any()
 
 
-def test_small_objects_may_come_near():
+def test_small_objects_may_be_enlarged():
     image, labels = two_objects()
     composed = ComposedFrame(image, (labels == 2).long() * 2)  # 10 of 60 pixels wide
     far = Affine(shift=0, rotation=0, scale=0.2, flip=0)

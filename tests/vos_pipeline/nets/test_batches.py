@@ -1,4 +1,4 @@
-"""Batches: drawn from the step alone, whatever the number of ranks."""
+"""Batches depend only on the step, for any number of ranks."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def make_batches(sequence, size=3, seed=7, **kwargs):
     return Batches([MaskedFrame(sequence, 0, 20)], augmentation, size, seed, **kwargs)
 
 
-def test_batches_depend_on_the_step_alone(sequence):
+def test_batches_depend_only_on_the_step(sequence):
     forward, backward = make_batches(sequence), make_batches(sequence)
     a, b = [forward(step) for step in (0, 1)], [backward(step) for step in (1, 0)][::-1]
     for (images, labels), (same_images, same_labels) in zip(a, b, strict=True):
@@ -40,7 +40,7 @@ def test_batches_depend_on_the_step_alone(sequence):
     assert not torch.equal(a[0][0], a[1][0])
 
 
-def test_the_seed_decides(sequence):
+def test_the_seed_determines_batches(sequence):
     one, other = make_batches(sequence, seed=1)(0), make_batches(sequence, seed=2)(0)
     assert not torch.equal(one[0], other[0])
 
@@ -51,12 +51,12 @@ def test_ranks_share_one_batch(sequence):
     assert torch.equal(torch.cat(halves), whole)
 
 
-def test_a_batch_that_ranks_cannot_share_is_refused(sequence):
+def test_a_batch_that_ranks_cannot_share_is_an_error(sequence):
     with pytest.raises(ValueError, match="size must be a multiple of the 3 ranks that share a batch, got 4"):
         make_batches(sequence, size=4, ranks=Ranks(0, 3))
 
 
-def test_a_limited_number_of_samples_a_frame(sequence):
+def test_a_limited_number_of_samples_per_frame(sequence):
     limited = make_batches(sequence, size=1, augmentation=Augmentation(WIDE, color=0.3, samples=3))
     seen = {limited(step)[0].numpy().tobytes() for step in range(40)}
     assert len(seen) == 3
@@ -64,17 +64,17 @@ def test_a_limited_number_of_samples_a_frame(sequence):
     assert len({free(step)[0].numpy().tobytes() for step in range(40)}) == 40
 
 
-def test_frames_of_another_width_take_the_size_of_the_first(sequence, tmp_path):
+def test_all_samples_have_the_size_of_the_first_frame(sequence, tmp_path):
     write_image(tmp_path / "wide.png", np.zeros((40, 100, 3), np.uint8))
     write_labels(tmp_path / "widemask.png", np.ones((40, 100), np.uint8))
     wide = Sequence("wide", (tmp_path / "wide.png",), (tmp_path / "widemask.png",))
     frames = [MaskedFrame(sequence, 0, 20), MaskedFrame(wide, 0, 20)]
     images, labels = Batches(frames, Augmentation(STILL), 8, 0)(0)
     assert images.shape == (8, 3, 20, 30) and labels.shape == (8, 20, 30)
-    assert {bool(y.all()) for y in labels} == {False, True}  # both were drawn
+    assert {bool(y.all()) for y in labels} == {False, True}  # both frames were drawn
 
 
-def test_batches_choose_the_classes(sequence):
+def test_objects_become_classes(sequence):
     def classes(objects):
         return Batches([MaskedFrame(sequence, 0, None)], Augmentation(STILL), 1, 0, objects=objects)(0)[1][0]
 

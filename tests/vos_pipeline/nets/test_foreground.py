@@ -1,4 +1,4 @@
-"""The foreground net's two stages."""
+"""The two training stages of the foreground net."""
 
 import dataclasses
 from urllib.error import URLError
@@ -53,7 +53,7 @@ def test_foreground_stages(sequence, tmp_path):
         assert same_weights(load_foreground(tmp_path / f"{name}.pt", TINY), trained)
 
 
-def test_nothing_to_train_on(tmp_path):
+def test_training_without_frames_is_an_error(tmp_path):
     with pytest.raises(PipelineError, match="at least one sequence"):
         train_foreground([], TINY, tmp_path / "net.pt", Compute())
 
@@ -67,14 +67,14 @@ def test_one_step_of_the_papers_net(sequence, tmp_path):
     before = initial_foreground(preset)
     net = train_foreground([sequence], preset, tmp_path / "net.pt", Compute())
     moved = [not torch.equal(a, b) for a, b in zip(before.parameters(), net.parameters(), strict=True)]
-    assert all(moved) and len(moved) == 104 + 4  # convolutions; the fused one and the head have biases
+    assert all(moved) and len(moved) == 104 + 4  # convolutions; fusion and head also have biases
     assert all(p.isfinite().all() for p in net.parameters())
     with torch.no_grad():
         assert net(torch.rand(1, 3, 48, 64)).shape == (1, 2, 48, 64)
 
 
 @pytest.mark.slow
-def test_a_net_that_is_there_asks_for_no_imagenet_weights(sequence, tmp_path, monkeypatch):
+def test_a_trained_net_needs_no_imagenet_weights(sequence, tmp_path, monkeypatch):
     def offline(*args, **kwargs):
         raise URLError("no network")
 

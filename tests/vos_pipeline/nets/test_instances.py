@@ -1,4 +1,4 @@
-"""Nets of objects and their score maps."""
+"""Instance nets and their score maps."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ from vos_pipeline.training.checkpoint import load_checkpoint
 
 
 class ColorNet(torch.nn.Module):
-    """Object k has the logit 8 (the k-th of these channels of the image) - 4; background has 0."""
+    """The logit of object k is 8 c - 4, where c is its channel of the image; background has logit 0."""
 
     def __init__(self, channels):
         super().__init__()
@@ -45,18 +45,18 @@ def test_scores_are_zero_outside_the_foreground():
     torch.testing.assert_close(scores[:, inside], torch.sigmoid(8 * image[:2, inside] - 4))
 
 
-def test_the_label_of_one_net_for_all_objects_is_the_argmax_of_its_channels():
+def test_labels_of_a_per_video_net_are_the_argmax_of_its_channels():
     image, everywhere = torch.rand(3, 40, 50), torch.ones(40, 50, dtype=torch.bool)
     net = ColorNet([0, 1, 2])
     scores = object_scores([net], everywhere, image)
     argmax = net(image[None])[0].argmax(0)
     assert torch.equal(labels_from_scores(scores, [1, 2, 3]), argmax.to(torch.uint8))
-    # The largest channel may be below one half: there the rule of per-object nets says background.
+    # The largest channel may be below 1/2, where the rule of per-object nets gives background.
     largest = net(image[None])[0].softmax(0).amax(0)
     assert ((argmax > 0) & (largest < 0.5)).any()
 
 
-def test_scores_of_one_net_for_all_objects_by_hand():
+def test_scores_of_a_per_video_net_match_a_hand_computation():
     class Fixed(torch.nn.Module):
         def forward(self, image):
             p = torch.tensor([[0.3, 0.0, 0.25], [0.5, 0.9, 0.25], [0.2, 0.1, 0.5]])  # (channel, pixel)
@@ -104,7 +104,7 @@ def sequence(tmp_path):
 
 
 @pytest.mark.parametrize(("model", "channels"), [("per-object", [2, 2]), ("per-video", [3])])
-def test_nets_learn_which_object_is_which(sequence, tmp_path, model, channels):
+def test_nets_learn_to_distinguish_objects(sequence, tmp_path, model, channels):
     schedule = NetSchedule(steps=30, batch=2, learning_rate=5e-3, head_factor=10.0)
     preset = dataclasses.replace(PRESETS["small"], height=None, instance=schedule, model=model)
     torch.manual_seed(0)

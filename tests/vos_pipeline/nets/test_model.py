@@ -1,4 +1,4 @@
-"""The foreground net: sizes, ImageNet weights, channels for objects."""
+"""The network model: output sizes, ImageNet weights, and channels for objects."""
 
 from urllib.error import URLError
 
@@ -58,7 +58,7 @@ def test_objects_start_as_the_foreground():
         torch.testing.assert_close(four[:, k], two[:, 1])
 
 
-def test_with_objects_leaves_the_net_alone():
+def test_with_objects_does_not_modify_the_net():
     net = ForegroundNet("small")
     other = net.with_objects(1)
     with torch.no_grad():

@@ -112,7 +112,7 @@ def test_a_net_that_is_missing_is_not_replaced_by_an_untrained_one(root, tmp_pat
     net = tmp_path / "out" / "nets" / "pair" / "per-video.pt"
     net.unlink()
     (sequence,) = load_davis(root, "2017", "val")
-    with pytest.raises(PipelineError, match=r"per-video\.pt: there is no such net: run again with --resume"):
+    with pytest.raises(PipelineError, match=r"per-video\.pt: does not exist: run again with --resume"):
         next(pipeline.refined_scores(tmp_path / "out", sequence, TINY))
     assert not net.exists()
     run(root, tmp_path / "out", resume=True).table()  # what is done needs no nets

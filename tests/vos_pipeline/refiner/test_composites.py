@@ -1,4 +1,4 @@
-"""Composites: pictures whose masks are exact because they are drawn."""
+"""Composites: synthetic images with exact masks."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from vos_pipeline.refiner.shapes import SHAPES
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_shapes_are_outlines_of_about_unit_extent(shape):
+def test_shapes_have_about_unit_extent(shape):
     for seed in range(10):
         parts = shape(np.random.default_rng(seed))
         assert parts[0][1], "the first part is filled"
@@ -17,7 +17,7 @@ def test_shapes_are_outlines_of_about_unit_extent(shape):
             assert outline.ndim == 2 and outline.shape[1] == 2 and np.abs(outline).max() < 4
 
 
-def test_composites_are_a_function_of_seed_and_index():
+def test_composites_depend_only_on_seed_and_index():
     first, again = (Composites(photographs(), size=48, seed=1) for _ in range(2))
     other = Composites(photographs(), size=48, seed=2)
     for index in range(6):
@@ -30,7 +30,7 @@ def test_composites_are_a_function_of_seed_and_index():
 
 
 def test_an_object_differs_from_its_surroundings_along_the_mask():
-    """The mask is the drawn coverage: across its outline the picture changes more than elsewhere."""
+    """The mask is the drawn coverage, so the image changes more across its boundary than elsewhere."""
     inside, across = [], []
     composites = Composites(photographs(), size=64, seed=0)
     for index in range(20):
@@ -43,9 +43,9 @@ def test_an_object_differs_from_its_surroundings_along_the_mask():
     assert np.mean(across) > 2 * np.mean(inside)
 
 
-def test_the_mask_is_what_can_be_seen_of_the_object(monkeypatch):
+def test_the_mask_is_the_visible_part_of_the_object(monkeypatch):
     def planes(self, rng, extent, centre, decorated):
-        """The object is the left half; whatever else there is, behind or in front, the upper half."""
+        """The object is the left half; everything else, behind or in front, is the upper half."""
         cover = np.zeros((32, 32), np.float32)
         cover[(slice(None), slice(16)) if decorated else slice(16)] = 1
         return np.ones((32, 32, 3), np.float32), cover
@@ -58,7 +58,7 @@ def test_the_mask_is_what_can_be_seen_of_the_object(monkeypatch):
     assert min(in_front) < 0.1 and max(in_front) > 0.9
 
 
-def test_a_course_goes_from_easy_samples_to_those_without_one():
+def test_a_course_starts_easy_and_ends_like_no_course():
     course, none = Composites(photographs(), 48, course=300), Composites(photographs(), 48)
     for index in (200, 250, 299, 1000):
         assert all(np.array_equal(a, b) for a, b in zip(course[index], none[index], strict=True))

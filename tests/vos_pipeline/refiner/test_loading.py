@@ -1,4 +1,4 @@
-"""Refiners by name, and new ones."""
+"""Loading refiners by name and creating new ones."""
 
 import pytest
 import torch
@@ -20,14 +20,14 @@ def test_a_trained_refiner_is_ready_for_use():
     assert not refiner.training and refiner.tile == 256
 
 
-def test_what_is_wrong_with_a_refiner_is_said():
+def test_invalid_refiners_are_errors():
     with pytest.raises(PipelineError, match=r"refiner 'large': name must be one of \['lite'\]"):
         load_refiner("large")
     with pytest.raises(PipelineError, match="refiner 'lite': tile must be"):
         load_refiner("lite", tile=1)
 
 
-def test_a_device_that_is_full_is_no_fault_of_the_refiner(monkeypatch):
+def test_out_of_memory_is_not_reported_as_a_bad_refiner(monkeypatch):
     class Full(torch.nn.Module):
         def to(self, device):
             raise RuntimeError("CUDA out of memory")

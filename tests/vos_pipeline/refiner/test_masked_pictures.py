@@ -1,4 +1,4 @@
-"""Samples from folders of pictures and masks, and the bundled photographs."""
+"""Samples from folders of images and masks, and the bundled photographs."""
 
 import numpy as np
 import pytest
@@ -26,14 +26,14 @@ def test_masked_pictures_give_crops_with_one_object(tmp_path):
         assert all(np.array_equal(a, b) for a, b in zip(samples[index], samples[index], strict=True))
 
 
-def test_masked_pictures_of_a_course_become_as_hard_as_those_without_one(tmp_path):
+def test_masked_pictures_of_a_course_end_like_no_course(tmp_path):
     folders = PictureFolders(*masked_folder(tmp_path))
     course, none = MaskedPictures(folders, size=32, course=30), MaskedPictures(folders, size=32)
     same = [all(map(np.array_equal, course[index], none[index])) for index in range(40)]
     assert all(same[20:]) and not all(same[:10])
 
 
-def test_masked_pictures_without_pairs_say_so(tmp_path):
+def test_masked_pictures_without_pairs_are_an_error(tmp_path):
     images, masks = masked_folder(tmp_path)
     for path in masks.iterdir():
         path.rename(path.with_name(f"other-{path.name}"))
@@ -49,8 +49,8 @@ def test_a_single_mask_with_an_object_is_enough(tmp_path):
     assert all(samples[index][2].any() for index in range(5))
 
 
-def test_what_255_means_is_decided_over_the_folder(tmp_path):
-    """Masks that hold 0 and 255 alone hold void there, not an object."""
+def test_the_meaning_of_255_is_decided_for_the_whole_folder(tmp_path):
+    """In such a folder, a mask of only 0 and 255 contains void, not an object."""
     images, masks = masked_folder(tmp_path, count=3)
     Image.fromarray(np.uint8([[0, 255]]).repeat(40, 0).repeat(30, 1)).save(masks / "1.png")
     folders = PictureFolders(images, masks)
@@ -67,7 +67,7 @@ ONE = np.ones((40, 60), np.uint8)
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (save(ONE.T), "is 40x60, but its picture .*images/4.png is 60x40"),
+        (save(ONE.T), "is 40x60, but its image .*images/4.png is 60x40"),
         (save(np.dstack([ONE, ONE, 0 * ONE])), "a mask must be .* got a RGB colour image"),
         (save(ONE * np.arange(60, 180, 2, dtype=np.uint8)), r"grey masks with \d+ values"),
         (lambda path: path.write_bytes(path.read_bytes()[:-30]), "is damaged or cut short"),
@@ -86,14 +86,16 @@ def test_masks_without_an_object(tmp_path):
     images, masks = masked_folder(tmp_path, count=10)
     for i in range(9):
         save(0 * ONE)(masks / f"{i}.png")
-    with pytest.raises(PipelineError, match=r"only masks kept for validation \(every 10th\) mark an object"):
+    with pytest.raises(
+        PipelineError, match=r"only masks kept for validation \(every 10th\) contain an object"
+    ):
         MaskedPictures(PictureFolders(images, masks))
     save(0 * ONE)(masks / "9.png")
-    with pytest.raises(PipelineError, match=r"masks: no mask of a picture in .*images marks an object"):
+    with pytest.raises(PipelineError, match=r"masks: no mask of an image in .*images contains an object"):
         PictureFolders(images, masks)
 
 
-def test_the_parts_check_nothing_twice(tmp_path, monkeypatch):
+def test_training_and_validation_parts_check_masks_only_once(tmp_path, monkeypatch):
     read, decoded = labels.read_stored, []
     monkeypatch.setattr(labels, "read_stored", lambda path: decoded.append(path) or read(path))
     folders = PictureFolders(*masked_folder(tmp_path, count=10))

@@ -1,4 +1,4 @@
-"""The refiner's training loop: loss, and that stopping, resuming and several ranks change nothing."""
+"""Training of a refiner: the loss, resuming, and several ranks."""
 
 import math
 import os
@@ -23,7 +23,7 @@ from vos_pipeline.refiner.curves import Curves
 from vos_pipeline.settings import SPN_PRESETS, SPNTraining
 
 
-def test_loss_is_two_class_cross_entropy_with_more_weight_at_the_outline():
+def test_loss_is_two_class_cross_entropy_with_more_weight_at_the_boundary():
     mask = torch.from_numpy(square())[None, None]
     half = torch.full_like(mask, 0.5)
     assert refinement_loss(half, mask).item() == pytest.approx(math.log(2))
@@ -65,14 +65,14 @@ def test_training_resumes_to_the_same_losses_and_weights(tmp_path):
 
 @pytest.mark.slow
 def test_training_lowers_the_loss(tmp_path):
-    samples = [Composites(photographs(), 32)[i % 4] for i in range(160)]  # four pictures to learn by heart
+    samples = [Composites(photographs(), 32)[i % 4] for i in range(160)]  # four images to memorise
     losses = train_refiner(
         tiny_refiner(), samples, tmp_path, SPNTraining(steps=40, batch=4, learning_rate=1e-2)
     )
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
 
 
-def test_what_starts_at_random_beside_vgg16_learns_at_a_rate_of_its_own(tmp_path, monkeypatch):
+def test_layers_outside_vgg16_have_a_separate_learning_rate(tmp_path, monkeypatch):
     monkeypatch.setattr(guidance, "_VGG16", ((4, 1),) * 5)
     refiner = SPNRefiner(guidance.VGG16Guidance(None), form="direct")
     before = {name: value.clone() for name, value in refiner.named_parameters()}
@@ -93,7 +93,7 @@ def test_resuming_with_other_settings_is_refused(tmp_path):
     assert files_in(tmp_path) == before
 
 
-def test_pixels_whose_mask_is_not_known_do_not_count():
+def test_unknown_pixels_have_no_weight():
     mask = torch.from_numpy(square())[None, None]
     refined = torch.rand(mask.shape, generator=torch.Generator().manual_seed(0))
     half = mask.clone()
@@ -108,7 +108,7 @@ def test_pixels_whose_mask_is_not_known_do_not_count():
     )
 
 
-def test_islands_of_the_coarse_mask_weigh_like_outlines():
+def test_islands_of_the_coarse_mask_have_boundary_weight():
     mask, coarse = torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 32, 32)
     coarse[..., 10:14, 10:14] = 1
     kept, elsewhere = torch.zeros_like(mask), torch.zeros_like(mask)
@@ -147,7 +147,7 @@ def test_a_checkpoint_comes_with_pictures_and_curves(tmp_path):
     assert ((rows["J_refined"] > 0) & (rows["J_refined"] < 1)).all()
 
 
-def test_a_row_of_the_curves_that_was_cut_short_is_left_out(tmp_path):
+def test_an_incomplete_row_of_the_curves_is_dropped(tmp_path):
     curves = Curves(tmp_path, 0)
     for step in (2, 4, 6):
         curves.add_step(step, 1.0, 0.1)
@@ -158,7 +158,7 @@ def test_a_row_of_the_curves_that_was_cut_short_is_left_out(tmp_path):
     assert curves.path.read_text().splitlines() == whole[:3]
 
 
-def test_without_tensorboard_it_trains_all_the_same(tmp_path, monkeypatch):
+def test_training_works_without_tensorboard(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     train_refiner(tiny_refiner(), Composites(photographs(), TINY.size), tmp_path, TINY)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -179,7 +179,7 @@ def test_mixed_precision_trains(tmp_path, precision):
 
 
 def by_hand(steps):
-    """What two ranks promise, in one process: shares 0::2 and 1::2 of each batch, mean gradients, rank 0's buffers."""
+    """Two ranks computed in one process: shares 0::2 and 1::2 of each batch, mean gradients, rank 0's buffers."""
     refiner, samples = tiny_refiner().train(), Composites(photographs(), TINY.size)
     optimizer = torch.optim.AdamW(refiner.parameters(), lr=TINY.learning_rate, weight_decay=TINY.weight_decay)
     losses = []
@@ -207,7 +207,7 @@ def by_hand(steps):
 
 
 @pytest.mark.slow
-def test_two_ranks_end_with_the_same_weights_and_do_what_is_promised(tmp_path):
+def test_two_ranks_end_with_the_same_weights_as_one_process(tmp_path):
     program = Path(spn_cases.__file__).with_name("spn_ranks.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -224,7 +224,7 @@ def test_two_ranks_end_with_the_same_weights_and_do_what_is_promised(tmp_path):
         torch.testing.assert_close(trained[name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path, monkeypatch):
+def test_a_batch_that_ranks_cannot_share_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "process_rank", lambda: (0, 3))
-    with pytest.raises(PipelineError, match="--batch 2 does not divide by 3"):
+    with pytest.raises(PipelineError, match="--batch must be a multiple of the 3 processes, got 2"):
         train_refiner(tiny_refiner(), Composites(photographs(), TINY.size), tmp_path, TINY)

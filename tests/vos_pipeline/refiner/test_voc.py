@@ -1,4 +1,4 @@
-"""VOC and SBD as the refiner's training set, with an FCN's scores as coarse masks."""
+"""VOC and SBD as a training set for refiners, with FCN scores as coarse masks."""
 
 import json
 import pickle
@@ -29,7 +29,7 @@ SBD_TRAIN, SBD_VALIDATION = ("2007_02", "2009_01"), ("2008_01", "2009_02")
 
 
 def labels(size=(48, 64)):
-    """A dog (12), a person (15) and the void along their outlines."""
+    """Return a dog (12), a person (15) and void along their boundaries."""
     labels = np.zeros(size, np.uint8)
     labels[8:32, 6:30], labels[10:30, 8:28] = 255, 12
     labels[18:44, 38:58], labels[20:42, 40:56] = 255, 15
@@ -37,7 +37,7 @@ def labels(size=(48, 64)):
 
 
 def picture(name):
-    """Grey, darker where a label is: what the networks below see."""
+    """Return a grey image, darker where there is a label, for the networks below."""
     rng = np.random.default_rng(sum(map(ord, name)))
     shade = 60 + 10 * labels().astype(int) % 200
     return np.clip(shade[..., None] + rng.integers(0, 20, (48, 64, 3)), 0, 255).astype(np.uint8)
@@ -78,7 +78,7 @@ def roots(tmp_path):
 
 
 class Knows(torch.nn.Module):
-    """As if it had learned where the dog and the person are, blurred as an FCN's scores are."""
+    """A network that locates the dog and the person, with blurred scores like those of an FCN."""
 
     calls = 0
 
@@ -111,20 +111,20 @@ def test_coarse_masks_are_computed_once_and_resemble_the_object(roots, tmp_path)
         assert scores[labels() == label].mean() > 0.55 and scores[labels() == 0].mean() < 0.3
 
 
-def test_coarse_masks_of_other_labels_or_damaged_are_named(roots, tmp_path):
+def test_damaged_or_wrong_coarse_masks_are_errors(roots, tmp_path):
     pictures = VOCPictures(roots[0])
     coarse = CoarseMasks(tmp_path / "coarse", Knows)
     coarse.fill(pictures)
     path = tmp_path / "coarse/2007_01.npz"
     with pytest.raises(
-        PipelineError, match=r"2007_01\.npz: has no coarse mask of label 7.*; delete it"
+        PipelineError, match=r"2007_01\.npz: has no coarse mask of label 7.*: delete it"
     ) as error:
         coarse.read("2007_01", 7, (48, 64))
     one_line(error)
     whole = path.read_bytes()
     for content in (whole[:-50], b"", b"junk", whole[:60] + bytes(40) + whole[100:]):
         path.write_bytes(content)
-        with pytest.raises(PipelineError, match=r"2007_01\.npz: can not be read .*; delete it") as error:
+        with pytest.raises(PipelineError, match=r"2007_01\.npz: cannot be read .*: delete it") as error:
             VOCObjects(pictures, coarse, size=32).coarse.read("2007_01", 12, (48, 64))
         one_line(error)
     path.unlink()
@@ -133,7 +133,7 @@ def test_coarse_masks_of_other_labels_or_damaged_are_named(roots, tmp_path):
 
 
 def test_untrained_fcn(roots, tmp_path):
-    """The real network's layout: its scores are there for each label of the picture."""
+    """A network with the real layout has scores for each label of the image."""
     net = fcn_resnet50(weights=None, weights_backbone=None, num_classes=21)
     coarse = CoarseMasks(tmp_path / "coarse", lambda: net)
     coarse.fill(VOCPictures(roots[0]))
@@ -176,25 +176,25 @@ def test_masks_that_never_show_both_classes_are_an_error(roots, tmp_path):
     pictures = VOCPictures(roots[0])
     coarse = CoarseMasks(tmp_path / "coarse", Blank)
     coarse.fill(pictures)
-    with pytest.raises(PipelineError, match="is the FCN trained"):
+    with pytest.raises(PipelineError, match="check that the FCN is trained"):
         VOCObjects(pictures, coarse, size=32)[0]
 
 
-def test_a_set_that_is_not_there_is_named(tmp_path):
+def test_missing_data_sets_are_errors(tmp_path):
     with pytest.raises(PipelineError, match=r"has no VOCSegmentation \(VOCdevkit/VOC2012\).*--download"):
         VOCPictures(tmp_path)
     with pytest.raises(PipelineError, match="has no SBDataset"):
         VOCPictures(write_voc(tmp_path / "voc"), tmp_path / "nowhere")
 
 
-def test_weights_that_cannot_be_fetched(monkeypatch, tmp_path):
+def test_weights_that_cannot_be_downloaded_are_an_error(monkeypatch, tmp_path):
     def offline(self, *args, **options):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(FCN_ResNet50_Weights, "get_state_dict", offline)
-    with pytest.raises(PipelineError, match=r"URLError.*fetch https://.*--fcn FILE"):
+    with pytest.raises(PipelineError, match=r"URLError.*download https://.*--fcn FILE"):
         load_fcn()
-    with pytest.raises(PipelineError, match="not to be had"):
+    with pytest.raises(PipelineError, match="are not available"):
         load_fcn(str(tmp_path / "missing.pth"))
 
 
@@ -225,21 +225,21 @@ def test_the_papers_preset_trains_and_its_refiner_refines(roots, tmp_path, monke
     coarse = Knows()(image)["out"].softmax(1)[:, [12, 15]]
     refined = trained(image, coarse)
     assert refined.shape == coarse.shape and not torch.equal(refined, coarse)
-    torch.testing.assert_close(refined, coarse, rtol=0, atol=0.2)  # a new refiner leaves masks nearly alone
+    torch.testing.assert_close(refined, coarse, rtol=0, atol=0.2)  # a new refiner hardly changes masks
 
 
-def test_another_copy_of_a_picture_is_other_training_data(roots):
+def test_a_changed_image_changes_the_inventory(roots):
     before = VOCPictures(*roots).inventory()
     assert VOCPictures(*roots).inventory() == before
     Image.fromarray(picture("b")).save(roots[0] / "VOCdevkit/VOC2012/JPEGImages/2007_02.jpg", quality=50)
     assert VOCPictures(*roots).inventory() != before
 
 
-def test_samples_can_be_sent_to_the_processes_that_prepare_them(roots, tmp_path):
+def test_samples_can_be_sent_to_worker_processes(roots, tmp_path):
     words = ["train", "spn", "--voc", str(roots[0]), "--out", str(tmp_path / "out"), "--size", "32"]
     args = command_line().parse_args(words)
     train, validation, _ = train_spn._samples(args, train_spn.configuration(args), "cpu")
-    CoarseMasks(train.coarse.folder, Knows).fill(train.pictures)  # its own network is too large for a test
+    CoarseMasks(train.coarse.folder, Knows).fill(train.pictures)  # the real network is too large
     copy = pickle.loads(pickle.dumps((train, validation)))[0]
     assert all(np.array_equal(a, b) for a, b in zip(copy[3], train[3], strict=True))
 
@@ -263,7 +263,7 @@ def test_command(roots, tmp_path, monkeypatch, capsys):
     assert len(list((tmp_path / "out/coarse-masks").glob("*.npz"))) == 5
     assert (tmp_path / "out/validation/000002.jpg").is_file()
 
-    # The masks of one network are not taken for those of another, and outlive the training.
+    # Masks are not reused for another network, and are kept after the training.
     (tmp_path / "fcn.pth").write_text("another network")
     options += sizes
     options[options.index(tmp_path / "out")] = tmp_path / "other"
@@ -278,9 +278,9 @@ def test_command(roots, tmp_path, monkeypatch, capsys):
     told = capsys.readouterr().err
     assert told.endswith("(000000.npz): give a new or empty folder as --coarse-masks\n")
     assert mine.read_text() == "mine"
-    # The folder of the training is still free: that is refused first.
+    # The training folder is still empty, because the error comes first.
     assert main(["train", "spn", *map(str, options), "--coarse-masks", str(tmp_path / "new")]) == 0
     options[options.index(tmp_path / "other")] = tmp_path / "out"
-    monkeypatch.setattr(refiner, "load_fcn", pytest.fail)  # the masks are there
+    monkeypatch.setattr(refiner, "load_fcn", pytest.fail)  # the masks exist already
     assert main(["train", "spn", *map(str, options), "--overwrite"]) == 0
     assert len(list((tmp_path / "out/coarse-masks").glob("*.npz"))) == 5

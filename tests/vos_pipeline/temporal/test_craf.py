@@ -1,4 +1,4 @@
-"""CRAF: drawn cases for each step, and properties that hold for any scores."""
+"""CRAF: drawn examples for each step, and properties for arbitrary scores."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from vos_pipeline.temporal import ConnectedRegionFilter, CRAFParameters, craf_st
 
 
 def drawn(*rows):
-    """'#' is a score of 0.9, '+' one of 0.6, '.' one of 0.1: float32 (1, H, W)."""
+    """Return scores, float32 (1, H, W): '#' is 0.9, '+' is 0.6 and '.' is 0.1."""
     values = {"#": 0.9, "+": 0.6, ".": 0.1}
     return np.array([[[values[c] for c in row] for row in rows]], np.float32)
 
@@ -23,7 +23,7 @@ def regions_of(scores, previous, **parameters):
     return craf_step(scores, previous, CRAFParameters(**parameters))[1]
 
 
-# --- step 1: the region that continues the previous one ---------------------------------------------------
+# --- step 1: the region that best continues the previous one ----------------------------------------------
 
 
 def test_selects_the_region_that_overlaps_the_previous_one():
@@ -35,7 +35,7 @@ def test_selects_the_region_that_overlaps_the_previous_one():
 def test_ignores_regions_not_larger_than_alpha_of_the_largest():
     scores = drawn("#...#####", "....#####")
     previous = mask("#........", ".........")
-    # One pixel beside ten: 0.1 of the largest region.
+    # One pixel against ten is 0.1 of the largest region.
     np.testing.assert_array_equal(regions_of(scores, previous), mask("....#####", "....#####"))
     np.testing.assert_array_equal(regions_of(scores, previous, alpha=0.05), previous)
 
@@ -44,7 +44,7 @@ def test_ignores_regions_not_larger_than_alpha_of_the_largest():
     ("small_best", "kept"),
     [("next", "...##............"), ("largest", ".......##########"), ("none", ".................")],
 )
-def test_where_the_best_region_is_too_small(small_best, kept):
+def test_small_best_if_the_best_region_is_too_small(small_best, kept):
     # Regions of 1, 2 and 10 pixels, whose Jaccard indices with the previous region are 1/2, 1/3 and 0.
     scores, previous = drawn("#..##..##########"), mask("#..#.............")
     regions = regions_of(scores, previous, small_best=small_best, alpha=0.15, delta=1)
@@ -74,7 +74,7 @@ def test_threshold_binarises():
     np.testing.assert_array_equal(regions_of(scores, previous), mask("####"))
     np.testing.assert_array_equal(regions_of(scores, previous, threshold=0.7), mask("##.."))
     half = np.full((1, 1, 4), 0.5, np.float32)
-    assert regions_of(half, previous).all()  # exactly the threshold counts, as in the labels
+    assert regions_of(half, previous).all()  # a score equal to the threshold counts, as for labels
 
 
 def test_scores_are_kept_inside_and_zero_outside():
@@ -84,13 +84,13 @@ def test_scores_are_kept_inside_and_zero_outside():
     assert filtered.dtype == scores.dtype
 
 
-def test_nothing_found_is_nothing():
+def test_no_region_gives_an_empty_result():
     scores, previous = drawn("...."), mask("##..")
     filtered, regions = craf_step(scores, previous)
     assert not filtered.any() and not regions.any()
 
 
-# --- step 2: an object that swallowed another -------------------------------------------------------------
+# --- step 2: an object that covers another ----------------------------------------------------------------
 
 
 def test_a_covered_region_is_removed_from_the_one_that_covers_it():
@@ -106,8 +106,8 @@ def test_little_coverage_changes_nothing():
     np.testing.assert_array_equal(regions_of(scores, scores > 0.5), scores > 0.5)
 
 
-def test_mutual_cover_goes_to_the_object_that_was_there():
-    # Both nets fire on the first object, as they do on twins.
+def test_mutual_cover_goes_to_the_object_with_the_better_previous_region():
+    # Both networks respond to the first object, as they do for similar objects.
     scores = np.repeat(drawn("###.....", "###....."), 2, axis=0)
     previous = np.concatenate([mask("###.....", "###....."), mask("..###...", "..###...")])
     regions = regions_of(scores, previous)
@@ -116,11 +116,11 @@ def test_mutual_cover_goes_to_the_object_that_was_there():
     assert not regions_of(scores, previous, mutual_cover="both").any()
 
 
-# --- step 3: another region for an object that lost its own -------------------------------------------------
+# --- step 3: another region for an object that lost its region ----------------------------------------------
 
 
 def second_choice():
-    """The second object's best region is taken by the first; another of its regions is nearly as good."""
+    """The second object loses its best region to the first; another of its regions is nearly as good."""
     taken = drawn("#####.....", "#####.....")
     both = drawn("#####.####", "#####.####")
     before_first = mask("#####.....", "#####.....")
@@ -128,17 +128,17 @@ def second_choice():
     return np.concatenate([taken, both]), np.concatenate([before_first, before_second])
 
 
-def test_an_object_that_lost_its_region_takes_another():
+def test_an_object_that_lost_its_region_gets_another():
     scores, previous = second_choice()
-    # The Jaccard of the second region with the previous one is 8 / 20: it must exceed delta.
+    # The Jaccard index of the second region with the previous one is 8 / 20, which must exceed delta.
     regions = regions_of(scores, previous, delta=0.39)
     np.testing.assert_array_equal(regions[1:], mask("......####", "......####"))
     np.testing.assert_array_equal(regions[0], previous[0])
     assert not regions_of(scores, previous, delta=0.4)[1].any()
 
 
-def test_another_region_may_be_one_that_step_one_found_too_small():
-    # The second net fires on the first object, and only on a bit of its own.
+def test_the_other_region_may_be_too_small_for_step_one():
+    # The second network responds to the first object, and only to a small part of the second.
     twin = drawn("##########......", "##########......")
     both = drawn("##########...##.", "##########...##.")
     previous = np.concatenate([twin > 0.5, mask("............####", "............####")])
@@ -153,7 +153,7 @@ def test_gamma_decides_whether_an_object_lost_its_region():
     previous = np.concatenate(
         [mask("#####.........", "#####........."), mask("##############", "##############")]
     )
-    # Step 2 leaves 4 pixels of the second object's 14, which had 28 in the previous frame.
+    # Step 2 leaves 4 of 14 pixels of the second object's region. The object had 28 pixels in the previous frame.
     kept, taken = mask(".....##.......", ".....##......."), mask("........######", "........######")
     for gamma, reference, expected in (
         (0.1, "previous_area", kept),
@@ -166,7 +166,7 @@ def test_gamma_decides_whether_an_object_lost_its_region():
 
 
 def test_step_two_is_repeated_for_the_new_region():
-    # A third object sits inside the region that the second one takes instead.
+    # A third object lies inside the region that the second object gets instead.
     scores, previous = second_choice()
     third = drawn("........##", "........##")
     regions = regions_of(np.concatenate([scores, third]), np.concatenate([previous, third > 0.5]), delta=0.39)
@@ -188,7 +188,7 @@ def test_the_filter_follows_a_moving_region_past_a_false_alarm():
         expected = np.zeros((1, 2, 10), bool)
         expected[:, :, x : x + 2] = True
         np.testing.assert_array_equal(filtered > 0, expected)
-    assert first.sum() == 4  # the caller's mask is not written to
+    assert first.sum() == 4  # the caller's mask is not modified
 
 
 # --- properties ---------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_permuting_objects_permutes_the_output(case, parameters, random):
 
 @pytest.mark.parametrize(("previous", "kept"), [("filtered", "#####....."), ("labelled", "......####")])
 def test_the_previous_region_before_or_after_labels_are_decided(previous, kept):
-    """The second object's region reaches under the first one, whose score is larger, so it is labelled on the right."""
+    """The second object's region overlaps the first, which has the larger score, so only its right part is labelled."""
     masks = np.concatenate([mask("#######..."), mask("##########")])
     craf = ConnectedRegionFilter(masks, CRAFParameters(previous=previous, beta=1))
     craf.step(np.concatenate([drawn("#######..."), drawn("++++++++++")]))
@@ -246,8 +246,8 @@ def test_the_previous_region_before_or_after_labels_are_decided(previous, kept):
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=4))
-def test_clean_input_is_left_alone(boxes):
-    # Disjoint solid boxes, one an object, that were there before.
+def test_clean_input_is_unchanged(boxes):
+    # Disjoint solid boxes, one per object, also in the previous frame.
     scores = np.zeros((len(boxes), 6, 6 * len(boxes)), np.float32)
     for k, (top, height, width) in enumerate(boxes):
         scores[k, top : top + height, 6 * k : 6 * k + width] = 0.9
@@ -282,12 +282,12 @@ def test_one_object_keeps_at_most_one_region(case):
         ("previous", "labels"),
     ],
 )
-def test_a_bad_parameter_is_named(name, value):
+def test_bad_parameters_are_errors(name, value):
     with pytest.raises(ValueError, match=name):
         CRAFParameters(**{name: value})
 
 
-def test_a_bad_shape_is_named():
+def test_bad_shapes_are_errors():
     with pytest.raises(ValueError, match=r"previous must be .* like scores \(2, 3, 4\), got \(1, 3, 4\)"):
         craf_step(np.zeros((2, 3, 4)), np.zeros((1, 3, 4), bool))
     with pytest.raises(ValueError, match="first must be"):

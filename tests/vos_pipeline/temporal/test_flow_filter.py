@@ -1,4 +1,4 @@
-"""The flow filter: drawn cases for each step, under a known optical flow."""
+"""The flow filter: drawn examples for each step, with a known optical flow."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from drawings import Drawn, labels, scores_of, text_of
 
 from vos_pipeline.temporal import FlowFilter, FlowFilterParameters
 
-EXACT = {"reach": 0, "growth": 0, "found": 1}  # only what touches the carried mask stays
+EXACT = {"reach": 0, "growth": 0, "found": 1}  # only regions that touch the carried mask stay
 
 # --- step 1: the carried mask -----------------------------------------------------------------------------
 
@@ -16,7 +16,7 @@ EXACT = {"reach": 0, "growth": 0, "found": 1}  # only what touches the carried m
     [((0, 0), "....aa...."), ((2, 0), "..aa......"), ((-2, 0), "......aa.."), ((-1.4, 0.4), ".....aa...")],
 )
 def test_the_mask_is_carried_against_the_flow_back(flow, kept):
-    # Each column alone: what is at x now was at x + flow before.
+    # Each column separately: the pixel at x was at x + flow before.
     columns = ["." * x + "a" + "." * (9 - x) for x in range(10)]
     texts = [Drawn("....aa....", flow=flow, **EXACT).step(column) for column in columns]
     assert "".join(text[x] for x, text in enumerate(texts)) == kept
@@ -33,13 +33,13 @@ def test_rows_follow_the_second_component():
     assert Drawn(*first, flow=(0, 1), **EXACT).step(*below) == ".."
 
 
-def test_what_enters_the_frame_is_not_of_the_object():
-    # The object moves to the right by 3; where it was, the flow points outside the frame.
+def test_regions_that_enter_the_frame_do_not_belong_to_the_object():
+    # The object moves to the right by 3. At its old place, the flow points outside the frame.
     assert Drawn("aaaa......", flow=(-3, 0), **EXACT).step("a.........") == ".........."
     assert Drawn("aaaa......", flow=(-3, 0), **EXACT).step("...a......") == "...a......"
 
 
-def test_an_object_that_the_flow_carries_out_of_the_frame_is_looked_for_where_it_left():
+def test_an_object_carried_out_of_the_frame_is_expected_where_it_left():
     video = Drawn("......aaaa", flow=(-20, 0), **EXACT)
     assert video.step("..........") == ".........."
     assert video.step("aa......aa") == "........aa"
@@ -53,7 +53,7 @@ def test_an_object_that_the_flow_carries_out_of_the_frame_is_looked_for_where_it
     [("aaaa.a....", "aaaa.a...."), ("aaaa..a...", "aaaa......"), ("aaaa..aaaa", "aaaa......")],
 )
 def test_a_region_within_reach_stays(now, kept):
-    # The root of the area is 4: the reach is exactly 2 pixels.
+    # The square root of the area is 4, so the reach is exactly 2 pixels.
     assert Drawn("aaaa......", reach=0.5).step(now) == kept
 
 
@@ -77,10 +77,10 @@ def test_the_threshold_makes_regions():
 
 
 def test_the_reach_counts_pixels_of_the_frame():
-    # At half the size, two pixels of the frame are one of the flow.
+    # At half the size, two pixels of the frame are one pixel of the flow.
     first, near, far = "aaaaaaaa........", "aaaaaaaa...aa...", "aaaaaaaa......aa"
     rows = [(row,) * 8 + ("." * 16,) * 4 for row in (first, near, far)]
-    video = Drawn(*rows[0], reach=0.25, side=6)  # the root of the area is 8
+    video = Drawn(*rows[0], reach=0.25, side=6)  # the square root of the area is 8
     assert video.step(*rows[1]) == "\n".join(rows[0])
     video = Drawn(*rows[0], reach=0.5, side=6)
     assert video.step(*rows[1]) == "\n".join(rows[1])
@@ -97,10 +97,10 @@ def test_a_removed_region_has_no_score_for_any_object():
     filtered = Drawn("aaaa........bbbb", objects=2).scores(now)
     assert not filtered[:, :, 8:10].any()
     filtered[:, :, 8:10] = scores[:, :, 8:10]
-    np.testing.assert_array_equal(filtered, scores)  # the rest is untouched, below the threshold too
+    np.testing.assert_array_equal(filtered, scores)  # other scores are unchanged, also below the threshold
 
 
-def test_what_lies_in_the_box_around_a_removed_region_is_untouched():
+def test_scores_in_the_box_around_a_removed_region_are_unchanged():
     first = ("aa......", "aa......", "aa...b..", "........")
     now = ("aa..aaaa", "aa..a..a", "aa..ab.a", "....aaaa")
     scores = scores_of(labels(*now), 2)
@@ -122,13 +122,13 @@ def test_a_region_on_another_object_goes_there_with_its_score():
 @pytest.mark.parametrize(
     ("now", "then", "complete"),
     [
-        ("aab..bbbb", "aaa..bbbb", 0.7),  # b has enough without it
+        ("aab..bbbb", "aaa..bbbb", 0.7),  # b has more than enough without it
         ("aab..bbb.", "aaa..bbb.", 0.75),  # exactly enough
-        ("aab..bbb.", "aab..bbb.", 0.76),  # not enough: the region stays
+        ("aab..bbb.", "aab..bbb.", 0.76),  # not enough, so the region stays
         ("aab..b...", "aab..b...", 0.7),
     ],
 )
-def test_a_near_region_goes_to_another_object_only_if_its_own_is_complete(now, then, complete):
+def test_a_near_region_goes_to_another_object_only_if_its_object_is_complete(now, then, complete):
     assert Drawn("aaaa.bbbb", objects=2, reach=0.75, complete=complete).step(now) == then
 
 
@@ -138,55 +138,55 @@ def test_an_incomplete_object_loses_a_far_region_to_the_object_it_lies_on():
 
 @pytest.mark.parametrize(("own", "then"), [(0.25, "abbbb.bb"), (0.26, "aaaaa.bb")])
 def test_a_region_that_its_own_object_covers_stays(own, then):
-    # A quarter of the middle region lies on b, the rest on a; b is complete without it.
+    # A quarter of the middle region lies on b and the rest on a. b is complete without it.
     assert Drawn("aaaabbbb", objects=2, own=own, complete=0.5).step("abbbb.bb") == then
 
 
 def test_only_the_cover_by_other_objects_decides_who_gets_a_region():
-    # 3 of 5 columns lie on b, which is not enough for its own, and 2 on a; b is complete without it.
+    # 3 of 5 columns lie on b, which is less than `own`, and 2 on a. b is complete without them.
     video = Drawn("aaaabbbb.bbb", objects=2, own=0.7, other=0.4, complete=0.4)
     assert video.step("..bbbbb..bbb") == "..aaaaa..bbb"
 
 
 @pytest.mark.parametrize(("other", "then"), [(0.5, "aa.aa......bbbb"), (0.51, "aa.........bbbb")])
-def test_how_much_of_a_region_lies_on_the_other_object(other, then):
+def test_the_share_of_a_region_on_the_other_object(other, then):
     assert Drawn("aaaa.......bbbb", objects=2, other=other).step("aa.bb......bbbb") == then
 
 
-def test_a_region_that_lies_on_nobody_is_removed_whatever_is_asked_of_another_object():
+def test_a_region_on_no_object_is_removed_for_any_value_of_other():
     assert Drawn("aaaa.......bbbb", objects=2, other=0).step("aaaa...bb..bbbb") == "aaaa.......bbbb"
 
 
 @pytest.mark.parametrize(
     ("first", "now", "then"),
     [
-        ("aabb.......cccc", ".cc........cccc", "...........cccc"),  # one half on a, one on b
+        ("aabb.......cccc", ".cc........cccc", "...........cccc"),  # half on a, half on b
         ("aabbb......cccc", ".ccc.......cccc", ".bbb.......cccc"),
         ("aaabb......cccc", ".ccc.......cccc", ".aaa.......cccc"),
-        ("a.bdd......cccc", "cccccc.....cccc", "dddddd.....cccc"),  # a tie, then a larger one
-        ("aab.d......cccc", "cccccc.....cccc", "aaaaaa.....cccc"),  # a tie of smaller ones
+        ("a.bdd......cccc", "cccccc.....cccc", "dddddd.....cccc"),  # a tie, then a larger cover
+        ("aab.d......cccc", "cccccc.....cccc", "aaaaaa.....cccc"),  # a tie of smaller covers
     ],
 )
-def test_the_larger_cover_wins_and_a_tie_gives_to_nobody(first, now, then):
+def test_the_largest_cover_is_selected_and_ties_remove_the_region(first, now, then):
     assert Drawn(first, objects=4).step(now) == then
 
 
 @pytest.mark.parametrize(("found", "then"), [(0.5, "..........aa.."), (0.51, "..............")])
-def test_an_object_that_would_lose_all_keeps_the_largest_region(found, then):
+def test_an_object_that_would_lose_all_regions_keeps_the_largest(found, then):
     assert Drawn("aaaa..........", found=found).step("........a.aa..") == then
 
 
-def test_an_object_with_a_near_region_keeps_no_far_one():
+def test_an_object_with_a_near_region_keeps_no_far_region():
     assert Drawn("aaaa..........").step("a.....aaaaaaaa") == "a............."
 
 
-def test_the_region_kept_is_one_that_no_other_object_gets():
+def test_the_kept_region_is_one_that_no_other_object_gets():
     assert Drawn("aaaa......bbbb......", objects=2).step("bbbb.............bb.") == "aaaa.............bb."
 
 
 def test_an_object_that_appears_keeps_all_of_its_regions():
     video = Drawn("aaaa............", objects=2)
-    assert video.step("aabb....b.....b.") == "aabb....b.....b."  # one of them in front of a
+    assert video.step("aabb....b.....b.") == "aabb....b.....b."  # one of them covers a part of a
     assert video.filter._areas.tolist() == [pytest.approx(16 + 0.1 * (8 - 16)), 16]
     assert Drawn("aaaa............", objects=2, complete=0).step("bb.............b") == "bb.............b"
 
@@ -197,7 +197,7 @@ def test_an_object_that_appeared_is_followed():
     assert video.step("aa..bb......b..b") == "aa..bb.........."
 
 
-# --- step 4: what is remembered -----------------------------------------------------------------------------
+# --- step 4: the state ---------------------------------------------------------------------------------------
 
 
 def test_usual_area_and_missing_count_by_hand():
@@ -207,8 +207,8 @@ def test_usual_area_and_missing_count_by_hand():
         video.step(row)
         return float(video.filter._areas[0]), float(video.filter._missing[0])
 
-    # A = 16; missing is 1 - a / 8.
-    assert numbers("a...............") == (16, 0.5)  # a = 4: half, so the area stays
+    # A = 16, so m = 1 - a / 8.
+    assert numbers("a...............") == (16, 0.5)  # a = 4 gives m = 1/2, so the usual area stays
     assert numbers("................") == (16, 1.5)
     assert numbers("a...............") == (16, 1.25)
     assert numbers("aa..............") == (pytest.approx(15.2), 0)  # 16 + 0.1 (8 - 16)
@@ -224,7 +224,7 @@ def test_the_area_follows_at_the_rate():
 
 @pytest.mark.parametrize(("part", "then"), [("aa......", "aa....aa"), ("aaa.....", "aa......")])
 def test_the_old_place_is_remembered_while_half_is_missing(part, then):
-    # Of 32 pixels 8 are seen, which are half of what is missed below 16; or 12, and the old place is forgotten.
+    # The usual area is 32. With 8 visible pixels m = 1/2; with 12, m < 1/2 and the old place is forgotten.
     video = Drawn("aaaaaaaa", **EXACT)
     video.step(part)
     assert video.step("aa....aa") == then
@@ -232,7 +232,7 @@ def test_the_old_place_is_remembered_while_half_is_missing(part, then):
 
 @pytest.mark.parametrize(("frames", "then"), [(2, "...."), (3, "aaa.")])
 def test_the_reach_grows_with_every_missing_frame(frames, then):
-    # (0.5 + 0.25 n) 4 = 2 + n pixels: the object is 5 away.
+    # The reach is (0.5 + 0.25 n) 4 = 2 + n pixels, and the distance of the object is 5.
     video = Drawn("aaaa........", reach=0.5, growth=0.25, found=1)
     for _ in range(frames):
         video.step("............")
@@ -252,7 +252,7 @@ def test_the_last_region_kept_counts_as_missing():
     video = Drawn("aaaa............", reach=0.25)
     assert video.step("..........aaaa..") == "..........aaaa.."
     assert (video.filter._areas[0], video.filter._missing[0]) == (16, 1)
-    assert video.step("aaaa......aaaa..") == "aaaa......aaaa.."  # its old place is remembered too
+    assert video.step("aaaa......aaaa..") == "aaaa......aaaa.."  # the old place is remembered too
 
 
 def test_a_region_that_was_given_away_counts_for_the_new_object():
@@ -281,14 +281,14 @@ FRAME, FIRST, SCORES = (
         (FRAME.tolist(), "got list"),
     ],
 )
-def test_a_bad_frame_is_named(frame, says):
+def test_bad_frames_are_errors(frame, says):
     with pytest.raises(ValueError, match=r"^first_frame must be uint8 RGB \(H, W, 3\), " + says):
         FlowFilter(frame, FIRST)
     with pytest.raises(ValueError, match=r"^frame must be uint8 RGB \(H, W, 3\) = \(6, 8, 3\), " + says):
         FlowFilter(FRAME, FIRST).step(SCORES, frame)
 
 
-def test_a_frame_of_another_size_is_named():
+def test_frames_of_another_size_are_errors():
     with pytest.raises(ValueError, match=r"^frame must be .* = \(6, 8, 3\), got uint8 \(8, 6, 3\)"):
         FlowFilter(FRAME, FIRST).step(SCORES, FRAME.transpose(1, 0, 2))
 
@@ -304,14 +304,14 @@ def test_a_frame_of_another_size_is_named():
         (FIRST.tolist(), "got list"),
     ],
 )
-def test_bad_first_masks_are_named(first, says):
+def test_bad_first_masks_are_errors(first, says):
     with pytest.raises(
         ValueError, match=r"^first must be bool \(K, H, W\) = \(K, 6, 8\).* 1 to 255, " + says
     ):
         FlowFilter(FRAME, first)
 
 
-def test_bad_scores_are_named():
+def test_bad_scores_are_errors():
     import torch
 
     for scores, says in (
@@ -326,7 +326,7 @@ def test_bad_scores_are_named():
             FlowFilter(FRAME, FIRST).step(scores, FRAME)
 
 
-def test_masks_of_integers_are_masks():
+def test_integer_masks_are_accepted():
     first = labels("aaaa........")[None]
     scores = scores_of(labels("aaaa......aa"), 1)
     frame = np.zeros((4, 12, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""The flow filter: what holds for any scores, and a plain reading of its equations that it must agree with."""
+"""The flow filter: comparison with a plain implementation of its equations, and properties for any scores."""
 
 import cv2
 import numpy as np
@@ -28,15 +28,15 @@ any_parameters = st.builds(
 
 @st.composite
 def videos(draw, frames=4):
-    """The number of objects, label maps (the first may lack some objects), and a flow for each frame but the first."""
+    """Draw the number of objects, label maps (objects may be missing in the first), and flows between frames."""
     objects, size = draw(st.integers(1, 4)), draw(sizes)
-    # Twice the background, so that regions are apart.
+    # Background is listed twice, so that regions are separate more often.
     drawn = hnp.arrays(np.uint8, size, elements=st.sampled_from([0, *range(objects + 1)]))
     return objects, draw(st.lists(drawn, min_size=2, max_size=frames)), draw(flows)
 
 
 def filtered(case, parameters=None, order=None, dtype=np.float32):
-    """The filter's scores of each frame, under a known flow; the scores it was given."""
+    """Return the filtered scores of each frame, with a known flow, and the input scores."""
     objects, (first, *rest), flow = case
     order = range(objects) if order is None else order
     frame = np.zeros((*first.shape, 3), np.uint8)
@@ -50,7 +50,7 @@ def filtered(case, parameters=None, order=None, dtype=np.float32):
 
 
 class PlainFilter:
-    """The docstring's four steps, at the size of the frame, one region after the other."""
+    """The four steps of the docstring, at full size and one region at a time."""
 
     def __init__(self, first, parameters):
         self.p, self.masks = parameters, list(first)
@@ -111,14 +111,14 @@ class PlainFilter:
 
 @settings(max_examples=150)
 @given(videos(), any_parameters)
-def test_it_does_what_its_equations_say(case, parameters):
+def test_it_agrees_with_its_equations(case, parameters):
     objects, (first, *rest), flow = case
     plain = PlainFilter(masks_of(first, objects), parameters)
     results, scores = filtered(case, parameters)
     for drawn, given_scores, result in zip(rest, scores, results, strict=True):
         expected = plain.step(drawn, flow)
         np.testing.assert_array_equal(np.where(result.max(0) >= 0.5, result.argmax(0) + 1, 0), expected)
-        # Scores: as they were, or none, or those of the region's old label at its new one.
+        # Scores are unchanged, zero, or those of the region's old label at its new label.
         moved = np.where(masks_of(expected, objects), given_scores.max(0), 0)
         np.testing.assert_array_equal(result, np.where(expected == drawn, given_scores, moved))
 
@@ -127,8 +127,8 @@ def test_it_does_what_its_equations_say(case, parameters):
 
 
 @given(videos(frames=2), any_parameters, st.sampled_from([1, 2, 5, 240]), st.randoms(use_true_random=False))
-def test_clean_masks_of_a_still_video_are_left_alone(case, parameters, side, random):
-    """Any shapes, at any size of the flow, by the optical flow of the frames."""
+def test_clean_masks_of_a_still_video_are_unchanged(case, parameters, side, random):
+    """This holds for any shapes and any size of the flow, with real optical flow."""
     objects, (first, _), _ = case
     frame = np.full((*first.shape, 3), random.randrange(256), np.uint8)
     constants = FlowFilterParameters(connectivity=parameters.connectivity, own=parameters.own, side=side)
@@ -148,7 +148,7 @@ def test_permuting_objects_permutes_the_output(case, parameters, random):
 
 
 @given(videos(), any_parameters, st.sampled_from([np.float16, np.float32, np.float64]))
-def test_nothing_is_added_and_what_has_no_label_is_kept(case, parameters, dtype):
+def test_no_labels_are_added_and_unlabelled_scores_are_kept(case, parameters, dtype):
     results, scores = filtered(case, parameters, dtype=dtype)
     for result, given_scores, again in zip(results, scores, filtered(case, parameters)[0], strict=True):
         assert result.dtype == dtype and result.shape == given_scores.shape
@@ -158,7 +158,7 @@ def test_nothing_is_added_and_what_has_no_label_is_kept(case, parameters, dtype)
         np.testing.assert_array_equal(result >= 0.5, again >= 0.5)
 
 
-some_scores = st.sampled_from([0.0, 0.25, 0.4, 0.5, 0.75, 1.0, np.nan])  # equal ones are frequent
+some_scores = st.sampled_from([0.0, 0.25, 0.4, 0.5, 0.75, 1.0, np.nan])  # for frequent ties
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -168,8 +168,8 @@ some_scores = st.sampled_from([0.0, 0.25, 0.4, 0.5, 0.75, 1.0, np.nan])  # equal
     ),
     st.sampled_from([0.25, 0.5]),
 )
-def test_labels_are_those_of_the_pipeline(dtype, scores, threshold):
-    """The first of equal scores gets a pixel, and nobody one where a score is NaN."""
+def test_labels_agree_with_the_pipeline(dtype, scores, threshold):
+    """On ties, the first object gets a pixel; where a score is NaN, no object gets it."""
     scores = scores.astype(dtype)
     expected = labels_from_scores(torch.from_numpy(scores), range(1, len(scores) + 1), threshold).numpy()
     np.testing.assert_array_equal(_labels(scores, threshold), expected)
@@ -177,7 +177,7 @@ def test_labels_are_those_of_the_pipeline(dtype, scores, threshold):
     np.testing.assert_array_equal(_labels(mirrored, threshold), expected[::-1, ::-1])
 
 
-def test_inputs_are_not_written_to():
+def test_inputs_are_not_modified():
     drawn = np.zeros((20, 30), np.uint8)
     drawn[2:8, 2:8], drawn[2:4, 25:28], drawn[12:18, 4:9] = 1, 1, 2
     first, scores = masks_of(drawn, 2), scores_of(drawn, 2)
@@ -229,8 +229,8 @@ def test_any_number_of_objects(objects):
 
 
 @pytest.mark.parametrize(("size", "side"), [((23, 27), 11), ((91, 91), 45), ((59, 61), 1), ((61, 59), 2)])
-def test_thin_objects_stay_whole_at_the_size_of_the_flow(size, side):
-    """Single pixels, which lie nearly beside a pixel of the flow, or are next to nothing of its area."""
+def test_thin_objects_survive_at_the_size_of_the_flow(size, side):
+    """Single pixels near the edge of a flow pixel, or much smaller than a flow pixel, are kept."""
     drawn = np.zeros(size, np.uint8)
     drawn[2:20:2, 2:20:2] = 1
     drawn[-1, 0] = drawn[-1, -1] = 2

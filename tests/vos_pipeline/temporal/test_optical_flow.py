@@ -1,4 +1,4 @@
-"""Optical flow of textured frames whose motion is known."""
+"""Optical flow of textured frames with known motion."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def interior(flow, margin=12):
 @pytest.mark.parametrize("motion", [(0, 0), (1, 0), (0, 2), (-3, 1), (4, -5), (-5, -3)])
 @pytest.mark.parametrize("size", [(64, 96), (97, 61)])
 def test_translations_are_recovered_to_half_a_pixel(size, motion):
-    # What is at x now was at x - motion before.
+    # The pixel at x was at x - motion before.
     before, now = translated(size, motion)
     flow = OpticalFlow(before, 240).step(now)
     assert flow.shape == (*size, 2) and flow.dtype == np.float32
@@ -30,7 +30,7 @@ def test_the_flow_leads_to_where_a_pixel_was_before():
     assert np.mean(there == now[12:52, 12:84]) > 0.95
 
 
-def test_each_step_starts_from_the_frame_before():
+def test_each_step_starts_from_the_previous_frame():
     scene = texture(64, 120, seed=0)
     flow = OpticalFlow(scene[:, 20:100], 240)
     for corner, motion in ((18, 2), (14, 4), (14, 0), (19, -5)):
@@ -59,7 +59,7 @@ def test_the_size_of_the_flow(size, side, expected):
     assert flow.step(texture(*size, seed=1)).shape == (*expected, 2)
 
 
-def test_the_flow_is_in_pixels_of_its_own_size():
+def test_the_flow_is_in_pixels_of_the_resized_frame():
     before, now = translated((120, 160), (8, -4))
     flow = interior(OpticalFlow(before, 60).step(now), 8)
     assert np.median(flow[..., 0]) == pytest.approx(-4, abs=0.5)
@@ -74,7 +74,7 @@ def test_tiny_frames(size):
 
 @pytest.mark.parametrize("motion", [(2, 0), (0, 3), (3, 3)])
 def test_a_tiny_frame_still_shows_its_motion(motion):
-    # The smallest frame that DIS takes is larger: the last row is repeated, so that the motion reaches down to it.
+    # DIS needs larger frames, so the last row is repeated, and the motion must reach this row.
     before, now = translated((20, 80), motion)
     error = np.linalg.norm(OpticalFlow(before, 240).step(now) + np.array(motion), axis=-1)[:, 12:-12]
     assert np.median(error) < 0.3 and np.median(error[-3:]) < 0.3
@@ -86,7 +86,7 @@ def test_fine_texture_does_not_alias_at_a_smaller_size():
     assert np.quantile(error, 0.9) < 0.25
 
 
-def test_the_result_repeats_and_the_frames_are_not_written_to():
+def test_the_result_repeats_and_frames_are_not_modified():
     before, now = translated((64, 96), (3, 2))
     copies = before.copy(), now.copy()
     for frame in (before, now):

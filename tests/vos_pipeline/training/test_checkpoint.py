@@ -1,4 +1,4 @@
-"""Checkpoints are whole or absent."""
+"""Checkpoints are written completely or not at all."""
 
 import io
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from vos_pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.mark.parametrize("reason", [OSError("disk full"), KeyboardInterrupt()], ids=repr)
-def test_a_write_that_is_broken_off_leaves_the_old_checkpoint(reason, tmp_path, monkeypatch):
+def test_an_interrupted_write_keeps_the_old_checkpoint(reason, tmp_path, monkeypatch):
     save_checkpoint(tmp_path / "net.pt", {"step": 1})
 
     class Failing(io.BytesIO):
@@ -34,7 +34,7 @@ def test_a_write_that_is_broken_off_leaves_the_old_checkpoint(reason, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
 
 
-def test_a_damaged_checkpoint_is_named_without_advice_of_others(tmp_path):
+def test_a_damaged_checkpoint_error_omits_advice_of_torch(tmp_path):
     path = tmp_path / "net.pt"
     path.write_text("x")
     for lazily in (False, True):

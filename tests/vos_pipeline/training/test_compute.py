@@ -1,4 +1,4 @@
-"""Where and how a net computes."""
+"""Device, precision and memory format of a network."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from vos_pipeline.training import Compute
 
 
 @pytest.mark.parametrize(("precision", "last"), [("float32", True), ("bfloat16", False)])
-def test_images_and_weights_have_the_layout_that_is_fastest(precision, last):
+def test_images_and_weights_use_the_fastest_memory_format(precision, last):
     compute = Compute(precision=precision)
     net = compute.place(torch.nn.Conv2d(4, 8, 3))
     moved = compute.move(torch.rand(2, 4, 6, 6)), net.weight

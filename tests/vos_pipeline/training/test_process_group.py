@@ -1,4 +1,4 @@
-"""What the ranks of a run do, one of them at a time."""
+"""Functions of a distributed run, tested on one rank at a time."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from vos_pipeline.training import (
 )
 
 
-def test_ranks_share_out_all_work_once(monkeypatch):
+def test_ranks_split_all_work_without_overlap(monkeypatch):
     shares = []
     for rank in range(3):
         monkeypatch.setattr(process_group, "process_rank", lambda rank=rank: (rank, 3))
@@ -25,7 +25,7 @@ def test_ranks_share_out_all_work_once(monkeypatch):
     ("batch", "world", "sizes"),
     [(1, 2, [1, None]), (4, 3, [2, 2, None]), (4, 8, [4] * 4 + [None] * 4), (8, 8, [8] * 8), (6, 1, [1])],
 )
-def test_as_many_ranks_train_as_share_a_batch_evenly(monkeypatch, batch, world, sizes):
+def test_only_ranks_that_can_split_a_batch_evenly_train(monkeypatch, batch, world, sizes):
     groups = []
     monkeypatch.setattr(
         process_group.dist, "new_group", lambda ranks, timeout: groups.append(ranks) or "group"
@@ -36,12 +36,12 @@ def test_as_many_ranks_train_as_share_a_batch_evenly(monkeypatch, batch, world, 
         shared.append(ranks_for_batch(batch))
     assert [ranks and ranks.size for ranks in shared] == sizes
     assert [ranks.rank for ranks in shared if ranks] == list(range(sizes[0]))
-    # Every rank makes the group, those that are left out of it too: torch requires it.
+    # PyTorch requires every rank to create the group, even ranks outside it.
     assert groups == [list(range(sizes[0]))] * (world if 1 < sizes[0] < world else 0)
 
 
 @pytest.mark.parametrize(("gpu", "device"), [(True, "cuda"), (False, "cpu")])
-def test_auto_is_a_gpu_where_there_is_one(monkeypatch, gpu, device):
+def test_auto_selects_a_gpu_if_available(monkeypatch, gpu, device):
     monkeypatch.setattr(process_group.torch.cuda, "is_available", lambda: gpu)
     assert join_process_group("auto") == device
 
@@ -54,7 +54,7 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch, gpu, device):
         (2, "gpu", "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
     ],
 )
-def test_a_device_that_is_not_there(monkeypatch, gpus, device, why):
+def test_missing_devices_are_errors(monkeypatch, gpus, device, why):
     monkeypatch.setattr(process_group.torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(process_group.torch.cuda, "device_count", lambda: gpus)
     with pytest.raises(PipelineError) as raised:
@@ -67,12 +67,12 @@ def test_more_ranks_than_gpus(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(process_group.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(process_group.torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(PipelineError, match="process 2 of this machine has no GPU of its own, there are 2"):
+    with pytest.raises(PipelineError, match="process 2 has no GPU, because this machine has only 2"):
         join_process_group("auto")
 
 
 def ranks(monkeypatch, rank, told):
-    """This process as one rank of two; what rank 0 tells the others is noted, or was ``told`` already."""
+    """Make this process one rank of two; broadcasts from rank 0 are recorded in, or taken from, ``told``."""
     monkeypatch.setattr(process_group, "process_rank", lambda: (rank, 2))
     monkeypatch.setattr(process_group.dist, "is_initialized", lambda: True)
 
@@ -83,7 +83,7 @@ def ranks(monkeypatch, rank, told):
     monkeypatch.setattr(process_group, "wait_for_all", lambda: None)
 
 
-def test_the_first_rank_goes_first(monkeypatch):
+def test_first_rank_runs_the_block_first(monkeypatch):
     told = []
     ranks(monkeypatch, 0, told)
     with first_rank_first() as first:
@@ -94,7 +94,7 @@ def test_the_first_rank_goes_first(monkeypatch):
         assert not first
 
 
-def test_no_rank_goes_on_where_the_first_one_fails(monkeypatch):
+def test_other_ranks_exit_if_the_first_rank_fails(monkeypatch):
     told = []
     ranks(monkeypatch, 0, told)
     with pytest.raises(OSError, match="full"), first_rank_first():

@@ -1,4 +1,4 @@
-"""The training loop, on a foreground net: the same weights however often it is stopped, and what it writes."""
+"""The training loop: resuming gives the same weights, and checkpoints contain what they should."""
 
 import dataclasses
 
@@ -56,7 +56,7 @@ def test_resumes_to_the_same_weights(tmp_path, optimizer, killed_at, precision):
     )
 
 
-def test_a_finished_training_is_loaded(tmp_path):
+def test_a_finished_training_is_loaded_without_training(tmp_path):
     net = trained(tmp_path / "net.pt")
 
     def never(step):
@@ -85,7 +85,7 @@ def test_a_broken_checkpoint_says_what_to_do(tmp_path):
         trained(tmp_path / "net.pt", resume=True)
 
 
-def test_the_head_learns_at_a_rate_of_its_own(tmp_path):
+def test_the_head_has_a_separate_learning_rate(tmp_path):
     torch.manual_seed(0)
     before = ForegroundNet("small")
     net = trained(tmp_path / "net.pt", dataclasses.replace(SCHEDULE, head_factor=0.0, average=0.0))
@@ -94,7 +94,7 @@ def test_the_head_learns_at_a_rate_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_the_precision_is_nearly_the_same_step(tmp_path, precision):
+def test_half_precision_gives_nearly_the_same_step(tmp_path, precision):
     schedule = dataclasses.replace(SCHEDULE, steps=1, average=0.0, optimizer="sgd", learning_rate=1e-2)
     torch.manual_seed(0)
     start = ForegroundNet("small").head.weight
@@ -105,10 +105,10 @@ def test_half_the_precision_is_nearly_the_same_step(tmp_path, precision):
     assert (half - start - full).norm() < 0.1 * full.norm()
 
 
-def test_a_rank_with_half_of_the_batch_makes_up_for_the_mean_over_ranks(tmp_path):
-    """Ranks average their gradients, where a summed loss wants their sum."""
+def test_a_summed_loss_is_scaled_for_the_mean_over_ranks(tmp_path):
+    """Ranks average their gradients, but a summed loss needs the sum."""
     moved = {}
-    for size in (2, 4):  # of the whole batch; `batches` gives this rank 2 images
+    for size in (2, 4):  # size of the whole batch; `batches` gives this rank 2 images
         schedule = NetSchedule(
             steps=1, batch=size, learning_rate=1e-4, optimizer="sgd", decay="constant", reduction="sum"
         )
@@ -127,7 +127,7 @@ def test_the_net_is_compiled_if_asked(tmp_path, monkeypatch):
     assert compiled == [trained(tmp_path / "net.pt", compute=Compute(compiled=True))]
 
 
-def test_batches_are_made_one_ahead_and_in_order():
+def test_batches_are_prepared_one_step_ahead_and_in_order():
     made = []
 
     def noting(step):
@@ -172,7 +172,7 @@ WANTED = [(torch.ones(1, 1),)] * 4
 
 def test_the_average_lags_behind_the_weights(tmp_path):
     trainer = trainer_of_one_weight(tmp_path, dataclasses.replace(PLAIN, average=0.5))
-    # Gradient steps towards 1 leave 1 - 0.8 ** (t + 1); the average decays by min(0.5, (1 + t) / (10 + t)).
+    # Gradient steps towards 1 give 1 - 0.8 ** (t + 1); the average decays by min(0.5, (1 + t) / (10 + t)).
     average = 0.0
     for step in range(3):
         trainer.step(WANTED[0])
@@ -187,7 +187,7 @@ def test_the_average_lags_behind_the_weights(tmp_path):
     assert trainer.net.weight.item() == pytest.approx(average) and not trainer.net.training
 
 
-def test_without_an_average_the_weights_are_kept_once(tmp_path):
+def test_without_an_average_the_weights_are_stored_once(tmp_path):
     torch.manual_seed(0)
     for average in (0.0, 0.5):
         net = torch.nn.Linear(1000, 100)
@@ -201,8 +201,8 @@ def test_without_an_average_the_weights_are_kept_once(tmp_path):
     assert trainer.average["weight"].data_ptr() != net.weight.data_ptr()
 
 
-def test_the_seconds_of_all_processes_are_added_up(tmp_path, monkeypatch):
-    clock = iter(range(0, 1000, 10))  # a step of 10 s between two looks
+def test_the_duration_of_a_resumed_training_is_cumulative(tmp_path, monkeypatch):
+    clock = iter(range(0, 1000, 10))  # each read of the clock adds 10 s
     monkeypatch.setattr(trainer_module.time, "perf_counter", lambda: next(clock))
     schedule = dataclasses.replace(PLAIN, checkpoint_every=2)
     trainer_of_one_weight(tmp_path, schedule).run(WANTED[:2])
@@ -213,17 +213,17 @@ def test_the_seconds_of_all_processes_are_added_up(tmp_path, monkeypatch):
     assert training_seconds(tmp_path / "net.pt") == 20
 
 
-# In float16 the first two gradients overflow, and their steps are left out.
+# In float16 the first two gradients overflow, and their steps are skipped.
 @pytest.mark.parametrize(("precision", "steps"), [("float32", 1), ("float16", 3)])
 def test_gradients_are_clipped(tmp_path, precision, steps):
     schedule = dataclasses.replace(PLAIN, clip=0.5)
     trainer = trainer_of_one_weight(tmp_path, schedule, compute=Compute(precision=precision))
     for _ in range(steps):
-        trainer.step(WANTED[0])  # the gradient is -2, whatever it was scaled by
+        trainer.step(WANTED[0])  # the gradient is -2, whatever the loss scale
     assert trainer.net.weight.item() == pytest.approx(0.05)
 
 
-def test_it_tells_of_steps_and_checkpoints(tmp_path):
+def test_callbacks_after_steps_and_checkpoints(tmp_path):
     trainer = trainer_of_one_weight(tmp_path, dataclasses.replace(PLAIN, checkpoint_every=3))
     told = []
     trainer.run(
@@ -234,7 +234,7 @@ def test_it_tells_of_steps_and_checkpoints(tmp_path):
     assert told == [1.0, 0.64, 0.4096, 3, 0.2621, 4]
 
 
-def test_a_training_that_diverges_stops_and_keeps_its_last_checkpoint(tmp_path):
+def test_a_diverging_training_stops_and_keeps_the_last_checkpoint(tmp_path):
     trainer = trainer_of_one_weight(tmp_path, dataclasses.replace(PLAIN, checkpoint_every=2))
     with pytest.raises(
         PipelineError,
@@ -245,7 +245,7 @@ def test_a_training_that_diverges_stops_and_keeps_its_last_checkpoint(tmp_path):
     assert state["step"] == 2 and state["net"]["weight"].isfinite().all()
 
 
-def test_a_finished_checkpoint_holds_the_weights_alone(tmp_path):
+def test_a_finished_checkpoint_contains_only_weights(tmp_path):
     trainer = trainer_of_one_weight(tmp_path, dataclasses.replace(PLAIN, checkpoint_every=3))
     assert not is_finished(trainer.checkpoint, PLAIN)
     trainer.run(WANTED[:3])
@@ -256,14 +256,14 @@ def test_a_finished_checkpoint_holds_the_weights_alone(tmp_path):
     assert torch.equal(net.weight, trainer.net.weight) and not net.training
 
 
-def test_a_training_of_no_steps_leaves_the_net_as_it_was(tmp_path):
+def test_a_training_without_steps_leaves_the_network_unchanged(tmp_path):
     none = dataclasses.replace(PLAIN, steps=0)
     trainer_of_one_weight(tmp_path, none).run([])
     assert is_finished(tmp_path / "net.pt", none)
     assert load_average(torch.nn.Linear(1, 1, bias=False), tmp_path / "net.pt").weight.item() == 0
 
 
-def test_batches_that_end_early_leave_the_training_as_it_is(tmp_path):
+def test_a_training_can_be_run_in_parts(tmp_path):
     whole = trainer_of_one_weight(tmp_path, dataclasses.replace(PLAIN, average=0.5))
     whole.run(WANTED)
     parts = trainer_of_one_weight(tmp_path, dataclasses.replace(PLAIN, average=0.5))
@@ -272,7 +272,7 @@ def test_batches_that_end_early_leave_the_training_as_it_is(tmp_path):
     assert torch.equal(parts.net.weight, whole.net.weight)
 
 
-def test_one_rank_of_those_that_train_together_writes(tmp_path, monkeypatch):
+def test_only_one_rank_writes_checkpoints(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer_module, "DistributedDataParallel", lambda net, process_group: net)
     monkeypatch.setattr(trainer_module, "take_from_first_rank", lambda values, ranks: None)
     for rank, name in ((1, "other"), (0, "first")):
