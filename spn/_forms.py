@@ -62,7 +62,7 @@ class Direct(nn.Module):
         gates: Tensor = (raw.sigmoid() if self.convex else raw).unflatten(1, (4, 3, self.GROUPS))
         return gates
 
-    if TYPE_CHECKING:  # nn.Module says Any
+    if TYPE_CHECKING:  # nn.Module.__call__ is annotated as Any
         __call__ = forward
 
     def _propagate(self, foreground: Tensor, background: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,7 +150,7 @@ class Embedded(nn.Module):
         gates: Tensor = self.gates(features).unflatten(1, (4, 3, self.groups))
         return gates
 
-    if TYPE_CHECKING:  # nn.Module says Any
+    if TYPE_CHECKING:  # nn.Module.__call__ is annotated as Any
         __call__ = forward
 
     def _propagate(self, x: Tensor, gates: Tensor, k: int) -> Tensor:

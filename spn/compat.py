@@ -113,7 +113,7 @@ class _PytorchSPN(GateRecurrent2dnoind):
         maps = _checked(X=X, G1=G1, G2=G2, G3=G3)
         return propagate(maps["X"], _gates(maps), _DIRECTIONS[self.horizontal, self.reverse])
 
-    if TYPE_CHECKING:  # nn.Module says Any
+    if TYPE_CHECKING:  # nn.Module.__call__ is annotated as Any
         __call__ = forward
 
     def extra_repr(self) -> str:
@@ -135,7 +135,7 @@ class _GSPN(GateRecurrent2dnoind):
             restart_every=self.items_each_chunk,
         )
 
-    if TYPE_CHECKING:  # nn.Module says Any
+    if TYPE_CHECKING:  # nn.Module.__call__ is annotated as Any
         __call__ = forward
 
     def extra_repr(self) -> str:

@@ -152,7 +152,7 @@ def test_the_pretrained_refiner_improves_a_coarse_mask(factor):
         ({"hidden": 6, "groups": 4}, "hidden must be a multiple of groups = 4, got 6"),
         ({"rounds": 0}, "rounds must be >= 1, got 0"),
         ({"tile": 64}, "tile must be None or >= 256, got 64"),
-        ({"convex": True}, "convex is an option of form 'direct', got form 'embedded'"),
+        ({"convex": True}, "convex requires form 'direct', got form 'embedded'"),
     ],
 )
 def test_wrong_options(options, message):
