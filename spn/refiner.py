@@ -327,7 +327,7 @@ class SPNRefiner(nn.Module):
         return self.guidance(torch.cat([image, masks], 1) if self._sees_mask else image)
 
     def _groups(self, image: Tensor, scores: Tensor) -> Sequence[Tensor]:
-        """Split objects into groups of bounded size; one group where splitting would change the result or save nothing."""
+        """Split objects into groups of bounded size, unless this would change the result or save nothing."""
         recorded = records_gradient(image, scores, *self.parameters())
         if is_traced() or recorded or any(module.training for module in self.modules()):
             return [scores]
@@ -409,7 +409,7 @@ class SPNRefiner(nn.Module):
                 f"name must be a file from SPNRefiner.save_pretrained, got {os.fspath(name)!r} ({error!r})"
             ) from error
         if guidance is None and (not isinstance(kind, str) or kind not in GUIDANCES):
-            raise ValueError(f"guidance must be given: the checkpoint uses the custom class {kind}, which spn cannot build")
+            raise ValueError(f"guidance must be given: the checkpoint uses the custom guidance {kind}")
         try:
             if guidance is None:
                 guidance = GUIDANCES[kind](**guidance_config)

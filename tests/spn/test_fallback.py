@@ -132,7 +132,7 @@ def test_broken_library(tmp_path, content):
 def test_torch_too_old(tmp_path):
     root = copy_of_package(tmp_path, libraries=True)
     answer, results = report(root, before_import="torch.__version__ = '2.10.1+cpu'")
-    assert_says_why_once(answer, r"needs torch >= 2\.11, this is 2\.10\.1\+cpu")
+    assert_says_why_once(answer, r"requires torch >= 2\.11, found 2\.10\.1\+cpu")
     assert_results_are_right(results)
 
 

@@ -19,7 +19,7 @@ WRONG = {
         COARSE,
         r"image must be in \[0, 1\], got values from .* to 25\d.*divide by 255",
     ),
-    "image normalised": ((IMAGE - MEAN) / STD, COARSE, r"image must be in .*leave out the normalisation"),
+    "image normalised": ((IMAGE - MEAN) / STD, COARSE, r"image must be in .*skip the normalisation"),
     "coarse times 255": (IMAGE, COARSE * 255, r"coarse must be in \[0, 1\], got values from .*divide by 255"),
     "log-odds": (IMAGE, LOGITS, r"coarse must be in .* got values from -.*pass logits=True"),
     "one negative log-odd": (
