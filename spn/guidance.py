@@ -309,7 +309,7 @@ def _vgg16_features(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Load the convolutions of a VGG-16 state dict, from a file or from torchvision's ImageNet weights."""
     if weights == "imagenet":
         try:
-            from torchvision.models import VGG16_Weights  # imported here because spn itself requires only torch
+            from torchvision.models import VGG16_Weights  # spn itself requires only torch
 
             state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
         except Exception as error:  # no torchvision, no internet access or no disk space

@@ -22,7 +22,7 @@ from .refiner import SPNRefiner
 
 __all__ = ["export_refiner", "translations"]
 
-METADATA_KEY = "spatial-propagation"  # in the metadata of exported refiners; its value is the version of this package
+METADATA_KEY = "spatial-propagation"  # metadata of exported refiners: the version of this package
 # Images, objects, height, width. All differ, and none is 1, because torch.export treats a size of 1 as fixed.
 EXAMPLE = 2, 3, 45, 67
 

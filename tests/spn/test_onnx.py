@@ -142,7 +142,9 @@ def test_refiner_at_every_size(name, tmp_path):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ModuleNotFoundError, match=r"onnxscript is not installed; .*: pip install '.*\[onnx\]'"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"onnxscript is not installed; .*: pip install '.*\[onnx\]'"
+    ):
         spn.onnx.translations()
 
 
