@@ -8,9 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-TILE_OVERLAP = (
-    128  # pixels shared by neighbouring tiles; well over the width of a coarse mask's uncertain band
-)
+# Pixels shared by neighbouring tiles; well over the width of the uncertain band of a coarse mask.
+TILE_OVERLAP = 128
 
 
 def whole_cells(side: int, multiple: int) -> int:

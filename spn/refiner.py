@@ -37,9 +37,8 @@ FORMS = ("embedded", "direct")
 # width). It bounds the memory of a call and equals two objects at 480p. Larger groups are no faster on a CPU. Many
 # objects of a small image fit into one group, which avoids the overhead of several calls.
 GROUP_PIXELS = 2**20
-MARGIN = (
-    48  # smallest margin, in pixels, between an object and its window; rounded up to the guidance's multiple
-)
+# Margin in pixels between an object and the border of its window; rounded up to the guidance's multiple.
+MARGIN = 48
 SPOILT = 8  # pixels along a window's border that the convolutions' zero padding affects
 LARGEST_WINDOW = 0.75  # fraction of a frame; larger windows save too little time
 
