@@ -1,10 +1,10 @@
-"""Spatial propagation for PyTorch: every pixel mixes its own value with three neighbours of the previous line.
+"""Spatial propagation for PyTorch: each pixel mixes its own value with three neighbours on the previous line.
 
 import spn
 refine = spn.SPNRefiner.from_pretrained("lite")
-refined = refine(image, coarse)                     # a mask that follows the image's edges
+refined = refine(image, coarse)                     # masks that follow the edges of the image
 
-y = spn.propagate_four_way(x, gates, normalize="abs")   # the layer itself, for a network of your own
+y = spn.propagate_four_way(x, gates, normalize="abs")   # the layer, for your own network
 """
 
 from . import compat, onnx, reference

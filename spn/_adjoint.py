@@ -1,13 +1,13 @@
-"""The backward pass written as propagations: differentiable PyTorch, to any order.
+"""The backward pass as differentiable PyTorch, written in terms of propagations, for derivatives of any order.
 
 The adjoint of a sweep is a sweep of the source form (lambda = 1) in the opposite direction, whose weights are the
 forward weights moved to the pixel that their tap points at:
 
     a(t, j) = dh(t, j) + sum_k p_k(t+1, j-k) a(t+1, j-k)
 
-Where a sweep starts anew, its weights are zero: neither it nor its adjoint carries anything over.
+Where a sweep restarts, its weights are zero, so neither the sweep nor its adjoint carries a value over.
 
-:mod:`spn._ops` uses this with the reference sweep as the backward pass of devices that no kernel covers, and with the
+:mod:`spn._ops` uses this module with the reference sweep for the backward pass on devices without kernels, and with the
 operator itself for derivatives of the backward pass.
 """
 
@@ -29,9 +29,9 @@ from .reference import (
     sweeps_of,
 )
 
-# sweep(x, p, direction, source) -> h, for weights p that are normalised already.
+# sweep(x, p, direction, source) -> h, for normalised weights p.
 Sweep = Callable[[Tensor, Tensor, str, Tensor | None], Tensor]
-# Whether the gradients of x, gates and source are wanted.
+# Whether the gradients of x, gates and source are requested.
 Wanted = tuple[bool, bool, bool]
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -40,7 +40,7 @@ OPPOSITE |= {opposite: direction for direction, opposite in OPPOSITE.items()}
 
 
 def _shift(value: Tensor, dim: int, by: int) -> Tensor:
-    """value[i + by] along dim, zero beyond the ends."""
+    """Return value[i + by] along dim, zero beyond the ends."""
     if by == 0:
         return value
     size = value.shape[dim]
@@ -53,14 +53,14 @@ def _shift(value: Tensor, dim: int, by: int) -> Tensor:
 
 
 def _to_previous_line(value: Tensor, direction: str, tap: int, back: int = 1) -> Tensor:
-    """The value at the pixel that tap k points at: position j + k of line t - 1 (of line t + 1, j - k for back=-1)."""
+    """Return the value at the pixel that tap k points at: (t-1, j+k), or (t+1, j-k) for back=-1."""
     along, across = (-1, -2) if is_horizontal(direction) else (-2, -1)
     line = 1 if is_reversed(direction) else -1
     return _shift(_shift(value, along, back * line), across, back * tap)
 
 
 def normalize_adjoint(raw: Tensor, p: Tensor, grad_p: Tensor, mode: str) -> Tensor:
-    """dL/d(raw gates) from dL/dp; grad_p is zero for taps that do not exist. Gates are (N, 3, G, H, W)."""
+    """Compute dL/d(raw gates) from dL/dp. Gates are (N, 3, G, H, W); grad_p is zero for taps that do not exist."""
     if mode == "none":
         return grad_p
     along = (p * grad_p).sum(1, keepdim=True)
@@ -83,7 +83,7 @@ def _sweep_backward(
     sweep: Sweep,
     restart_every: int | None,
 ) -> Gradients:
-    """Gradients of one sweep for x (N, C, H, W), raw gates (N, 3, G, H, W) and source (N, G_s, H, W)."""
+    """Compute the gradients of one sweep for x (N, C, H, W), raw gates (N, 3, G, H, W) and source (N, G_s, H, W)."""
     for_x, for_gates, for_source = wanted
     (n, channels), plane = x.shape[:2], x.shape[-2:]
     taps = existing_taps(plane[0], plane[1], direction, x, restart_every).unsqueeze(1)
@@ -114,13 +114,13 @@ def _sweep_backward(
 
 
 def _sum_over_shared(value: Tensor, dim: int, groups: int) -> Tensor:
-    """Sums over the channels, along dim, that share one of ``groups`` planes."""
+    """Sum over the channels, along dim, that share one of ``groups`` planes."""
     shared: Tensor = value.unflatten(dim, (groups, value.shape[dim] // groups))
     return shared.sum(dim + 1)
 
 
 def split_grad(grad: Tensor, winner: Tensor, merge: str, directions: int) -> Tensor:
-    """dL/dh of every direction (N, D, C, H, W) from the gradient of the merged map."""
+    """Compute dL/dh of each direction, (N, D, C, H, W), from the gradient of the merged map."""
     if merge == "none":
         return grad
     if merge == "max":
@@ -143,10 +143,10 @@ def propagate_backward(
     sweep: Sweep,
     restart_every: int | None,
 ) -> Gradients:
-    """Gradients for x (N, C, H, W), gates (N, D, 3, G, H, W) and source (N, D, G_s, H, W), in their dtypes.
+    """Compute gradients for x (N, C, H, W), gates (N, D, 3, G, H, W) and source (N, D, G_s, H, W), in their dtypes.
 
-    None for those that are not wanted. ``winner`` (N, C, H, W) is read for "max" alone. The arithmetic is in the
-    state's dtype.
+    Gradients that are not requested are None. ``winner`` (N, C, H, W), the argmax of the directions, is read only for
+    "max". The arithmetic uses the state's dtype.
     """
     dtype, state = x.dtype, state_dtype(x.dtype)
     grad, x, gates = grad.to(state), x.to(state), gates.to(state)

@@ -1,7 +1,7 @@
-"""Reads and writes safetensors files with torch alone: 8 bytes of header length, a JSON header, raw
-little-endian data.
+"""Read and write safetensors files with torch alone.
 
-Nothing in such a file is code, so a checkpoint from anyone is safe to open.
+A file consists of the header length (8 bytes), a JSON header and raw little-endian data. It contains no code, so
+checkpoints from any source are safe to open.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def save(tensors: dict[str, Tensor], path: str | os.PathLike[str], metadata: dict[str, str]) -> None:
-    """Writes named tensors and text metadata; the file appears whole or not at all."""
+    """Write named tensors and text metadata to a file, atomically."""
     header: dict[str, object] = {"__metadata__": metadata}
     chunks, offset = [], 0
     for name, tensor in tensors.items():
@@ -43,14 +43,14 @@ def save(tensors: dict[str, Tensor], path: str | os.PathLike[str], metadata: dic
         chunks.append(data)
         offset += len(data)
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the data starts aligned
+    text += b" " * (-len(text) % 8)  # align the data
     path = Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
             file.writelines(chunks)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
+        os.chmod(temporary, 0o644)  # mkstemp creates a file that only its owner can read
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -58,7 +58,7 @@ def save(tensors: dict[str, Tensor], path: str | os.PathLike[str], metadata: dic
 
 
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Named tensors and metadata of a file; ValueError if it is not a safetensors file."""
+    """Return the named tensors and metadata of a file; raise a ValueError if it is not a safetensors file."""
     raw = Path(path).read_bytes()
     try:
         (length,) = struct.unpack_from("<Q", raw)
@@ -68,7 +68,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str
         for name, entry in header.items():
             start, stop = (8 + length + offset for offset in entry["data_offsets"])
             if stop > len(raw):
-                raise ValueError("file is cut short")
+                raise ValueError("file is truncated")
             dtype = DTYPES[entry["dtype"]]
             flat = (
                 torch.frombuffer(bytearray(raw[start:stop]), dtype=dtype)

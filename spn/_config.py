@@ -1,4 +1,4 @@
-"""spn.show_config(): what runs where, and why."""
+"""spn.show_config(): describe the installation and the backend of each device."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ._version import __version__
 
 
 def show_config() -> str:
-    """Describes the installation: versions, kernel libraries found or why not, what each device runs.
+    """Describe the installation: versions, kernel libraries or why they are missing, and what each device runs.
 
     Returns:
-        A few lines of text; print them, and put them into a bug report.
+        Several lines of text, to print or to include in a bug report.
 
     Example:
         >>> import spn

@@ -1,4 +1,7 @@
-"""The operators in plain PyTorch: the reference, and what its backward pass keeps. Schemas: :mod:`spn._ops`."""
+"""The operators in plain PyTorch: the reference, with the results saved for its backward pass.
+
+:mod:`spn._ops` defines the schemas.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ def propagate_backward(
 
 
 def _checkpoints_of(hidden: Tensor, directions: tuple[str, ...]) -> Tensor:
-    """Line 16, 32, ... of each sweep of hidden (N, D, C, H, W), in the order that the sweep visits them."""
+    """Return lines 16, 32, ... of each sweep of hidden (N, D, C, H, W), in the order of the sweep."""
     saved = []
     for d, direction in enumerate(directions):
         along = -1 if reference.is_horizontal(direction) else -2

@@ -1,4 +1,4 @@
-"""Frames as a network takes them: padded to whole cells, cropped again, cut into tiles."""
+"""Pad frames to whole cells of the guidance, crop results, and split frames into tiles."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from typing import cast
 import torch
 from torch import Tensor
 
-TILE_OVERLAP = 128  # pixels that neighbouring tiles share: well over the width of a coarse mask's unsure band
+# Pixels shared by neighbouring tiles; well over the width of the uncertain band of a coarse mask.
+TILE_OVERLAP = 128
 
 
 def whole_cells(side: int, multiple: int) -> int:
-    """The next multiple, two of them or more: torch.export has to know that no map of the guidance has one line.
+    """Round a side up to a multiple, at least twice the multiple.
 
-    Not side + -side % multiple, which the compiler fails on.
+    torch.export has to know that no map of the guidance has only one line. The expression avoids
+    side + -side % multiple, on which the compiler fails.
     """
     cells = (side + multiple - 1) // multiple
     if torch.compiler.is_compiling():
         return cast(int, torch.sym_max(2, cells) * multiple)
-    return (cells + (cells < 2)) * multiple  # max(2, cells), which torch.jit.trace would not record
+    return (cells + (cells < 2)) * multiple  # equals max(2, cells), which torch.jit.trace would not record
 
 
 def cropped(maps: Tensor, height: int, width: int) -> Tensor:
     if not torch.compiler.is_exporting():
         return maps[..., :height, :width]
-    # A slice, unlike an index, asks whether the maps are large enough, which torch.export can not tell for all sizes.
+    # A slice compares its end with the size of the maps, which torch.export cannot decide for all sizes.
     rows, columns = (torch.arange(side, device=maps.device) for side in (height, width))
     return maps.index_select(-2, rows).index_select(-1, columns)
 
 
 def tile_spans(length: int, tile: int) -> list[tuple[int, int, int, int]]:
-    """Tiles along one side as (start, end, first kept, last kept + 1): even steps, kept parts that abut."""
+    """Return evenly spaced tiles along one side as (start, end, first kept, last kept + 1); kept parts adjoin."""
     if length <= tile:
         return [(0, length, 0, length)]
     count = -(-(length - TILE_OVERLAP) // (tile - TILE_OVERLAP))

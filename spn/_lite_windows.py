@@ -1,7 +1,7 @@
-"""The features of :class:`LiteGuidance` in windows of a picture, for a network that sees the mask.
+"""Features of a :class:`LiteGuidance` that sees the mask, computed in windows of an image.
 
-They are those of the whole picture, up to rounding: each layer is computed on so much more of its map that what the
-border of a crop spoils is cut off again.
+They equal the features of the whole image up to rounding. Each layer is evaluated on a larger crop, and the values that
+the border of the crop affects are cut off.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from .guidance import ConvNormReLU, LiteGuidance, beside_mask, doubled
 def features_in_windows(
     guidance: LiteGuidance, image: Tensor, masks: Tensor, windows: Sequence[tuple[Window, Window]]
 ) -> Iterator[Tensor]:
-    """The features of one picture (1, 3, H, W) beside each of its masks (K, 1, H, W).
+    """Yield the features of one image (1, 3, H, W) for each of its masks (K, 1, H, W).
 
-    ``windows`` are, for each mask, the one outside which it is taken as 0 and the one of the features, whose sides are
-    even. The guidance's layers are those it was built with.
+    ``windows`` holds two windows per mask: the window outside which the mask counts as 0, and the window of the
+    features, whose bounds are even. The layers of the guidance must be unchanged (``is_as_built``).
     """
     layers = _Layers(guidance)
     picture, frame = (image - guidance.mean) / guidance.std, Window.whole(image)
     empty = beside_mask(picture, torch.zeros_like(image[:, :1]))
-    # What no mask touches is computed once, where that is less work than the whole frame for each mask.
+    # Compute the encoder without a mask once, if that is less work than the whole frame for each mask.
     shares = sum(own.area for own, _ in windows) < (len(masks) - 1) * frame.area
     without_mask = list(layers.encoded(empty)) if shares else []
     for mask, (own, wanted) in zip(masks.split(1), windows, strict=True):
@@ -42,7 +42,7 @@ def features_in_windows(
 
 
 class _Layers:
-    """The layers of a guidance network as they evaluate now, in windows of their maps."""
+    """Evaluates the layers of a guidance network, with folded normalisation, in windows of their maps."""
 
     def __init__(self, guidance: LiteGuidance) -> None:
         self.down = [[_folded(layer) for layer in stage.children()] for stage in guidance.down]
@@ -50,7 +50,7 @@ class _Layers:
         self.lateral = guidance.lateral
 
     def encoded(self, x: Tensor) -> Iterator[list[Tensor]]:
-        """The encoder's maps, stage by stage, one behind each convolution."""
+        """Yield the encoder's maps per stage, one after each convolution."""
         for stage in self.down:
             maps = []
             for layer in stage:
@@ -59,20 +59,20 @@ class _Layers:
             yield maps
 
     def encoded_beside(self, known: list[list[Tensor]], x: Overlaid) -> list[Overlaid]:
-        """The encoder's stages of an input that differs in a window from the one whose maps are known."""
+        """Compute the encoder's stages for an input that differs, inside a window, from the input of the known maps."""
         stages = []
         for stage, known_maps in zip(self.down, known, strict=True):
             for layer, before in zip(stage, known_maps, strict=True):
                 whole, stride = Window.whole(before), x.shape[-1] // before.shape[-1]
                 changed = x.window.seen(stride) & whole
-                outer = changed.grown(1, whole)  # the convolution spoils one line of a crop's border
+                outer = changed.grown(1, whole)  # the convolution affects one line along the border of a crop
                 patch = changed.inside(outer).of(layer(outer.times(stride).of(x)))
                 x = Overlaid(before, patch, changed)
             stages.append(x)
         return stages
 
     def decoded(self, stages: Sequence[Tensor | Overlaid], wanted: Window, s: int = 0) -> Tensor:
-        """The decoder's map s in a window; recursively, since it needs a larger window of the one below."""
+        """Compute the decoder's map s in a window, recursively: it needs a larger window of the map below."""
         if s == len(self.up):
             return wanted.of(stages[s])
         outer = wanted.grown(1, Window.whole(stages[s]))  # for the convolution

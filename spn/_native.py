@@ -1,7 +1,7 @@
-"""Loads the compiled kernels, and keeps the reason where there are none.
+"""Load the compiled kernels, and record the reason if they cannot be loaded.
 
-Two libraries, so that the CPU kernels load on a torch without CUDA. Loading registers their operators with torch; what
-no library covers runs on :mod:`spn.reference` (see :mod:`spn._ops`).
+CPU and CUDA kernels are in separate libraries, so that the CPU kernels load on a torch without CUDA. Loading a library
+registers its operators with torch. Devices without a library use :mod:`spn.reference` (see :mod:`spn._ops`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ OLDEST_TORCH = (2, 11)
 
 @dataclass(frozen=True)
 class Library:
-    """A kernel library: the name of its file, or why it is not in use; and what the build left out of it."""
+    """A kernel library: its file name, the reason if it is not loaded, and what the build omitted from it."""
 
     file: str
     reason: str | None
@@ -35,7 +35,7 @@ def torch_version() -> tuple[int, int]:
 
 
 def load(name: str) -> Library:
-    """Loads ``spn/_<name>*.so`` into torch; never raises."""
+    """Load ``spn/_<name>*.so`` into torch; never raises."""
     path = next(
         (p for suffix in EXTENSION_SUFFIXES if (p := Path(__file__).with_name(f"_{name}{suffix}")).exists()),
         None,
@@ -45,7 +45,7 @@ def load(name: str) -> Library:
         return Library(f"_{name}", left_out or why_not_built())
     if torch_version() < OLDEST_TORCH:
         oldest = ".".join(map(str, OLDEST_TORCH))
-        return Library(path.name, f"needs torch >= {oldest}, this is {torch.__version__}")
+        return Library(path.name, f"requires torch >= {oldest}, found {torch.__version__}")
     if name == "cuda" and torch.version.cuda is None:
         return Library(path.name, f"torch {torch.__version__} is not a CUDA build")
     try:
@@ -62,6 +62,6 @@ def why_not_built() -> str:
 
 
 def left_out_by_the_build(name: str) -> str | None:
-    """The line that build_kernels.py keeps where it leaves something out."""
+    """Read the line that build_kernels.py writes if it omits something."""
     file = Path(__file__).with_name(f"_{name}.left_out")
     return file.read_text(encoding="utf-8").strip() if file.exists() else None

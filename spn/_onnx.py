@@ -1,9 +1,9 @@
-r"""The operator as ONNX nodes: whole maps are prepared at once, and a Scan per direction visits their lines.
+r"""Translation of the operator to ONNX nodes: preparation of whole maps, then one Scan over the lines per direction.
 
 .. math:: h(t,j) = d(t,j) + \sum_{k \in V} p_k\, h(t-1, j+k), \qquad
     d = \Big(1 - \sum_{k \in V} p_k\Big)\, x \ \text{ or }\ \lambda\, x
 
-The weights of taps outside V are zero, and the body of the Scan sees zeros beyond the ends of a line.
+The weights of taps outside V are zero, and the body of the Scan pads each line with zeros.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 from . import reference
 
-# The values and dtypes of an exported graph are onnx_ir's, which is imported only when something is exported.
+# Values and dtypes of an exported graph are types of onnx_ir, which is imported only during an export.
 Value = Any
 Dtype = Any
 
 # Maps are (N, D, G, C / G, H, W) and gates (N, D, 3, G, H, W); a sweep has D = 1.
 DIRECTION_AXIS, TAP_AXIS, HEIGHT_AXIS, WIDTH_AXIS = 1, 2, 4, 5
-END = 2**62  # of a slice: behind any last element
+END = 2**62  # end of a slice, beyond any last element
 
 
 def propagate(
@@ -33,7 +33,7 @@ def propagate(
     save_checkpoints: bool,
     restart_every: int = 0,
 ) -> Sequence[Value]:
-    """spn::propagate. What the operator saves for its backward pass is empty: an exported model has none."""
+    """Translate spn::propagate. The results saved for the backward pass are empty: exported models have none."""
     write = _Writer(x, gates)
     taps = write.existing_taps(reference.sweeps_of(direction), restart_every)
     p = write.normalized_gates(taps, normalize)
@@ -43,9 +43,9 @@ def propagate(
 
 
 class _Writer:
-    """Writes nodes into the graph that is being exported, one method for each part of the equation.
+    """Writes nodes into the graph that is being exported, with one method per part of the equation.
 
-    The state's dtype is that of every value between the inputs and the result.
+    All values between the inputs and the result have the dtype of the running state.
     """
 
     def __init__(self, x: Value, gates: Value) -> None:
@@ -58,7 +58,7 @@ class _Writer:
         self.x, self.gates = self.widened(x), self.widened(gates)
 
     def existing_taps(self, directions: Sequence[str], restart_every: int) -> Value:
-        """V(t, j) of each direction, (D, 3, 1, H, W)."""
+        """Compute V(t, j) of each direction, (D, 3, 1, H, W)."""
         op = self.op
         height, width = (op.Shape(self.x, start=axis, end=axis + 1) for axis in (2, 3))
         rows, columns = op.Unsqueeze(self.count(height), [1]), op.Unsqueeze(self.count(width), [0])
@@ -78,10 +78,10 @@ class _Writer:
         return op.Concat(*taps, axis=0)
 
     def normalized_gates(self, taps: Value, mode: str) -> Value:
-        """The weights p, (N, D, 3, G, H, W): zero where there is no tap."""
+        """Compute the weights p, (N, D, 3, G, H, W); zero where a tap does not exist."""
         op, raw = self.op, self.gates
         if mode == "sigmoid":
-            smallest = self.number(-3e38)  # a first line has no tap at all, whose softmax should not be 0 / 0
+            smallest = self.number(-3e38)  # avoids 0 / 0 on the first line, which has no taps
             p = op.Softmax(op.Where(taps, self.log_sigmoid(raw), smallest), axis=TAP_AXIS)
         elif mode == "none":
             p = raw
@@ -91,13 +91,16 @@ class _Writer:
         return op.Where(taps, p, self.number(0))
 
     def log_sigmoid(self, raw: Value) -> Value:
-        """min(g, 0) - log(1 + exp(-|g|)): Softplus overflows in some runtimes, and few have it for float64."""
+        """Compute min(g, 0) - log(1 + exp(-|g|)).
+
+        Softplus overflows in some runtimes, and few support it for float64.
+        """
         op = self.op
         remainder = op.Log(op.Add(op.Exp(op.Neg(op.Abs(raw))), self.number(1)))
         return op.Sub(op.Min(raw, self.number(0)), remainder)
 
     def driven(self, p: Value, source: Value) -> Value:
-        """What of x enters each sweep, (N, D, G, C / G, H, W)."""
+        """Compute the input term d of each sweep, (N, D, G, C / G, H, W)."""
         op = self.op
         if source is None:
             kept = op.Sub(self.number(1), op.ReduceSum(p, [TAP_AXIS], keepdims=0))
@@ -109,14 +112,14 @@ class _Writer:
         return op.Reshape(by_source, shape)
 
     def grouped(self, maps: Value, groups: Value) -> Value:
-        """(N, C, H, W) -> (N, 1, G, C / G, H, W); G is the third dimension from the end of ``groups``."""
+        """Reshape (N, C, H, W) to (N, 1, G, C / G, H, W); G is the size of dimension -3 of ``groups``."""
         op = self.op
         count = op.Shape(groups, start=-3, end=-2)
         shape = self.shape(op.Shape(maps, end=1), 1, count, -1, op.Shape(maps, start=2))
         return op.Reshape(maps, shape)
 
     def sweeps(self, driven: Value, p: Value, directions: Sequence[str], restart_every: int) -> list[Value]:
-        """h of each direction, (N, 1, G, C / G, H, W)."""
+        """Compute h of each direction, (N, 1, G, C / G, H, W)."""
         op = self.op
         shape = self.shape(op.Shape(p, end=1), -1, op.Shape(p, start=3))
         weights = self.split(op.Unsqueeze(op.Reshape(p, shape), [3]), DIRECTION_AXIS, 3 * len(directions))
@@ -127,7 +130,7 @@ class _Writer:
         ]
 
     def sweep(self, driven: Value, weights: Sequence[Value], direction: str, restart_every: int) -> Value:
-        """The recurrence: one Scan over lines."""
+        """Compute the recurrence with one Scan over the lines."""
         op = self.op
         axis = WIDTH_AXIS if reference.is_horizontal(direction) else HEIGHT_AXIS
         backwards = int(reference.is_reversed(direction))
@@ -146,11 +149,11 @@ class _Writer:
             scan_output_directions=[backwards],
         )
         scan = last.producer()
-        scan.resize_outputs(2)  # all lines beside the last one
+        scan.resize_outputs(2)  # the second output holds all lines, the first only the last line
         return scan.outputs[1]
 
     def goes_on(self, lines: Value, direction: str, restart_every: int) -> Value:
-        """Which lines take something from the one before, (1, 1, 1, 1, H, 1) or (1, 1, 1, 1, 1, W)."""
+        """Compute which lines continue the previous line, (1, 1, 1, 1, H, 1) or (1, 1, 1, 1, 1, W)."""
         op = self.op
         line = self.count(lines)
         if reference.is_reversed(direction):
@@ -159,9 +162,10 @@ class _Writer:
         return op.Reshape(op.Greater(op.Mod(line, restart_every), 0), shape)
 
     def step(self, restarts: bool) -> Any:
-        """One line as the body of a Scan: the line before, the weights of the three taps, what of x enters -> h.
+        """Build the body of a Scan, which computes h of one line.
 
-        With ``restarts`` also whether the line goes on from the one before: a weight of zero would still take a NaN.
+        Its inputs are the previous line, the weights of the three taps and the input term d. With ``restarts``, a flag
+        is added that shows whether the line continues the previous line: zero weights alone would still propagate NaN.
         """
         ir = self.ir
         tape = ir.tape.Tape()
@@ -193,11 +197,11 @@ class _Writer:
         for output in outputs:
             output.type, output.shape = ir.TensorType(self.dtype), ir.Shape([None] * 5)
         for number, value in enumerate(output for node in tape.nodes for output in node.outputs):
-            value.name = f"line_{number}"  # names of the graph around must not be used again
+            value.name = f"line_{number}"  # must differ from the names in the enclosing graph
         return ir.Graph(inputs, outputs, nodes=tape.nodes, name="line")
 
     def merged(self, hidden: Sequence[Value], merge: str) -> Value:
-        """(N, C, H, W), or (N, D, C, H, W) where nothing is merged, in the dtype of the operator's x."""
+        """Merge the directions into (N, C, H, W), or (N, D, C, H, W) for "none", in the dtype of the operator's x."""
         op, shape = self.op, self.op.Shape(self.x)
         if merge == "max":
             result = op.Max(*hidden)
@@ -223,13 +227,13 @@ class _Writer:
         return self.op.ConstantOfShape(shape, value=self.ir.tensor([0.0], dtype=self.dtype))
 
     def shape(self, *parts: Value | int) -> Value:
-        """Sizes one behind the other."""
+        """Concatenate sizes to a shape."""
         op = self.op
         parts = tuple(op.Constant(value_ints=[part]) if isinstance(part, int) else part for part in parts)
         return op.Concat(*parts, axis=0)
 
     def count(self, size: Value) -> Value:
-        """0, 1, ..., size - 1; size has one element."""
+        """Return 0, 1, ..., size - 1; size has one element."""
         return self.op.Range(0, self.op.Squeeze(size), 1)
 
     def split(self, value: Value, axis: int, count: int) -> Sequence[Value]:

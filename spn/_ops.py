@@ -1,22 +1,22 @@
-"""The operators as torch sees them: schema, kernels, fake, autograd, vmap, at a glance.
+"""Registration of the operators with torch: schema, kernels, fake, autograd, vmap.
 
 ==================== =============================================================================================
-kernels              ``_cpu`` and ``_cuda`` libraries; the reference for every device that no library covers
+kernels              ``_cpu`` and ``_cuda`` libraries; the reference for every device without a library
 fake                 shapes only: meta tensors, torch.compile, torch.export
-autograd             forward -> hand-written backward -> :mod:`spn._adjoint`, differentiable to any order
-vmap                 the mapped dimension joins the batch
+autograd             forward -> hand-written backward -> :mod:`spn._adjoint`, which has derivatives of any order
+vmap                 the mapped dimension is merged into the batch
 ==================== =============================================================================================
 
-Both operators take gates (N, D, 3, G, H, W) and source (N, D, G_s, H, W) with D = 4 for ``direction="four_way"`` and
-D = 1 for one direction. ``out`` is (N, C, H, W), or (N, D, C, H, W) for ``merge="none"``. ``restart_every`` is 0
-where sweeps run from end to end.
+Both operators take gates (N, D, 3, G, H, W) and source (N, D, G_s, H, W), with D = 4 for ``direction="four_way"`` and
+D = 1 for one direction. ``out`` is (N, C, H, W), or (N, D, C, H, W) for ``merge="none"``. ``restart_every`` is 0 if
+sweeps do not restart.
 
-Asked to, the forward pass also returns what its backward pass needs beside the inputs: ``winner``, which direction won
-(uint8, only for "max"), and ``checkpoints``, line 16, 32, ... of every sweep's state, which the gradient of gates alone
-needs. Where one is missing, autograd runs the forward pass again.
+On request, the forward pass also returns the tensors that the backward pass needs besides the inputs. ``winner`` is the
+direction that the maximum selected (uint8, only for "max"). ``checkpoints`` holds lines 16, 32, ... of the state of
+each sweep, which only the gradient of the gates needs. If one of them is missing, autograd runs the forward pass again.
 
-The backward pass computes the gradients that it is asked ``for``. Results that nobody asked for are empty, in both
-passes.
+The arguments ``for_x``, ``for_gates`` and ``for_source`` select the gradients that the backward pass computes. Results
+that were not requested are empty, in both passes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ library = torch.library.Library("spn", "DEF")
 for schema in (
     f"propagate{FORWARD}",
     f"propagate_backward{BACKWARD}",
-    # The CUDA library calls these on a GPU for which it holds no code.
+    # The CUDA library calls these on a GPU for which it contains no code.
     f"reference_propagate{FORWARD}",
     f"reference_propagate_backward{BACKWARD}",
     "cpu_capability() -> str",
@@ -61,11 +61,11 @@ CUDA = _native.load("cuda")
 _propagate = torch.ops.spn.propagate.default
 _propagate_backward = torch.ops.spn.propagate_backward.default
 
-Results = tuple[Tensor, Tensor, Tensor]  # of each of the two, as their schemas say
+Results = tuple[Tensor, Tensor, Tensor]  # of both operators, as in their schemas
 
 
 def _wants_function() -> bool:
-    """Inside a transform of torch.func or forward-mode AD: see :class:`_Propagate`."""
+    """Whether the call is inside a transform of torch.func or forward-mode AD; see :class:`_Propagate`."""
     if torch.compiler.is_dynamo_compiling():
         return False
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
@@ -81,7 +81,7 @@ def propagate_backward(*args: Any) -> Results:
     return results
 
 
-# ---- The reference stands in where no library covers a device -------------------------------------------------------
+# ---- The reference runs on devices without a library ----------------------------------------------------------------
 
 _warned_devices: set[str] = set()
 
@@ -98,7 +98,7 @@ def _warn_once(device: torch.device) -> None:
 
 
 def why_reference(device: torch.device) -> str | None:
-    """Why the reference runs on this device, or None."""
+    """Return why the reference runs on this device, or None if kernels run."""
     if device.type == "cpu":
         return CPU.reason
     if device.type != "cuda":
@@ -197,7 +197,7 @@ def _propagate_setup(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None
     ctx.saved = saves_winner, saves_checkpoints
     _, winner, checkpoints = output
     ctx.mark_non_differentiable(winner, checkpoints)
-    ctx.set_materialize_grads(False)  # they would be zeros of their size
+    ctx.set_materialize_grads(False)  # avoids allocating zeros of full size
     ctx.save_for_backward(x, gates, source, winner, checkpoints)
 
 
@@ -217,7 +217,7 @@ def _propagate_autograd(
 
 
 def _sweep(x: Tensor, p: Tensor, direction: str, source: Tensor | None) -> Tensor:
-    """One sweep of the operator with weights that are normalised already; a :data:`spn._adjoint.Sweep`."""
+    """Run one sweep of the operator with normalised weights; a :data:`spn._adjoint.Sweep`."""
     lambdas = None if source is None else source.unsqueeze(1)
     out, _, _ = propagate(x, p.unsqueeze(1), lambdas, direction, "none", "none", True, True, 0)
     return out.squeeze(1)
@@ -274,7 +274,7 @@ def _join_batch(value: Tensor | None, dim: int | None, size: int) -> Tensor | No
 
 
 def _split_batch(values: Results, size: int) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
-    """Splits the batch again, but for values that are empty because they were not asked for."""
+    """Split the batch again, except for values that are empty because they were not requested."""
     split = tuple(v if v.dim() == 1 else v.unflatten(0, (size, v.shape[0] // size)) for v in values)
     return split, tuple(None if v.dim() == 1 else 0 for v in values)
 
@@ -314,7 +314,7 @@ def _propagate_backward_vmap(
     return _split_batch(call(*tensors, *saved, *options), size)
 
 
-# ---- The formulas, registered for torch.compile and for torch.func --------------------------------------------
+# ---- Registration of the formulas for torch.compile and torch.func --------------------------------------------
 
 torch.library.register_autograd(
     "spn::propagate", _propagate_autograd, setup_context=_propagate_setup, lib=library
@@ -332,9 +332,9 @@ torch.library.register_vmap(
 
 
 class _Propagate(torch.autograd.Function):
-    """The same formulas for torch.func, whose transforms refuse the autograd of torch.library.
+    """The same formulas for torch.func, whose transforms do not support the autograd of torch.library.
 
-    Forward-mode AD, which torch.library would answer with a zero tangent, is an error here.
+    Forward-mode AD raises an error here; with torch.library it would return a zero tangent.
     """
 
     @staticmethod

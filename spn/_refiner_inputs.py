@@ -1,4 +1,4 @@
-"""What the refiner takes: tensors of these shapes and dtypes, with values near [0, 1]."""
+"""Validation of the refiner's inputs: shapes, dtypes and values near [0, 1]."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn.modules import module as modules
 from torch.utils import _python_dispatch
 
-# Resampling overshoots [0, 1] by up to about 0.2. Values in [0, 255], pictures normalised by mean and standard
-# deviation, and log-odds go well beyond these bounds.
+# Resampling overshoots [0, 1] by up to about 0.2. Values in [0, 255], images normalised by mean and standard
+# deviation, and log-odds lie well outside these bounds.
 LOWEST, HIGHEST = -0.5, 1.5
 REMEDIES = {
-    "image": "divide by 255, or leave out the normalisation",
+    "image": "divide by 255, or skip the normalisation",
     "coarse": "pass logits=True for log-odds, or divide by 255",
 }
 
@@ -30,39 +30,39 @@ def check_shapes(image: Tensor, coarse: Tensor) -> None:
 
 
 def is_traced() -> bool:
-    """Whether what is computed now becomes a program for other inputs."""
+    """Whether the current computation is recorded as a program for other inputs."""
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def records_gradient(*tensors: Tensor) -> bool:
-    """Whether autograd keeps what a backward pass through these tensors needs."""
+    """Whether autograd records operations on these tensors."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def only_result_counts(*tensors: Tensor) -> bool:
-    """Whether a call has nothing to give but its result, on a CPU: no gradient, no program for other inputs."""
+    """Whether a call on a CPU only has to return its result: no gradient is recorded, and no program is traced."""
     return not (records_gradient(*tensors) or _is_transformed()) and all(
         tensor.device.type == "cpu" and _is_readable(tensor) for tensor in tensors
     )
 
 
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a call of the module is what its class does and nothing else: no subclass, parametrisation or hook."""
+    """Whether a module is of exactly this class, without parametrisations or hooks."""
     heard = module._forward_hooks or module._forward_pre_hooks or modules._has_any_global_hook()
     return type(module) is kind and not heard
 
 
 def check_values(**tensors: Tensor) -> None:
-    """Refuses values far from [0, 1]. NaN passes: unlike a wrong range, it shows in the result.
+    """Raise a ValueError for values far from [0, 1]. NaN is accepted, because it is visible in the result.
 
-    Nothing is checked where Python can not read values: while a call is traced, compiled, exported, transformed by
-    torch.func or captured into a CUDA graph, and for tensors that have no values.
+    The check is skipped where Python cannot read values: while a call is traced, compiled, exported, transformed by
+    torch.func or captured into a CUDA graph, and for tensors without values.
     """
     if _is_transformed() or not all(map(_is_readable, tensors.values())):
         return
     tensors = {name: value for name, value in tensors.items() if value.numel()}
     extremes = [extreme.float() for value in tensors.values() for extreme in torch.aminmax(value.detach())]
-    # All in one transfer: each would wait for the GPU.
+    # Read all values in one transfer, because each transfer waits for the GPU.
     found = torch.stack(extremes).tolist() if extremes else []
     for name, low, high in zip(tensors, found[::2], found[1::2], strict=True):
         if low < LOWEST or high > HIGHEST:

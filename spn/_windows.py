@@ -1,4 +1,4 @@
-"""Windows of maps: where an object has something to refine, and layers computed there alone."""
+"""Windows of maps, in which an object is refined and layers are evaluated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Scores below count as background: half a grey level.
+# Largest score that counts as background: half a grey level.
 NOTHING = 1 / 512
 
 
@@ -29,7 +29,7 @@ class Window:
         return (self.bottom - self.top) * (self.right - self.left)
 
     def of(self, maps: Tensor | Overlaid) -> Tensor:
-        """What the maps hold there."""
+        """Return the part of the maps inside this window."""
         if isinstance(maps, Overlaid):
             return maps.of(self)
         return maps[..., self.top : self.bottom, self.left : self.right]
@@ -43,17 +43,17 @@ class Window:
         )
 
     def inside(self, outer: Window) -> Window:
-        """This window in the coordinates of a window that holds it."""
+        """Return this window in the coordinates of a window that contains it."""
         return Window(
             self.top - outer.top, self.bottom - outer.top, self.left - outer.left, self.right - outer.left
         )
 
     def grown(self, by: int, limit: Window) -> Window:
-        """Larger on each side, up to the limit."""
+        """Return the window grown on each side, but not beyond the limit."""
         return Window(self.top - by, self.bottom + by, self.left - by, self.right + by) & limit
 
     def seen(self, stride: int) -> Window:
-        """What sees it of the result of a padded 3x3 convolution, which may reach beyond the map."""
+        """Return the outputs of a padded 3x3 convolution that depend on this window; may extend beyond the map."""
         return Window(
             (self.top + stride - 2) // stride,
             self.bottom // stride + 1,
@@ -62,11 +62,11 @@ class Window:
         )
 
     def times(self, scale: int) -> Window:
-        """The same in maps of finer resolution."""
+        """Return the same window for a finer map."""
         return Window(self.top * scale, self.bottom * scale, self.left * scale, self.right * scale)
 
     def over(self, stride: int) -> Window:
-        """The cells of a coarser map that touch it."""
+        """Return the cells of a coarser map that overlap this window."""
         return Window(
             self.top // stride, -(-self.bottom // stride), self.left // stride, -(-self.right // stride)
         )
@@ -74,7 +74,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Overlaid:
-    """Maps that differ from others in a window."""
+    """Maps that are replaced by a patch inside a window."""
 
     maps: Tensor
     patch: Tensor
@@ -85,7 +85,7 @@ class Overlaid:
         return self.maps.shape
 
     def of(self, wanted: Window) -> Tensor:
-        """A copy of what is wanted, whose part of the patch is not empty."""
+        """Return a copy of the part inside a window, which must overlap the patch."""
         result = wanted.of(self.maps).clone()
         both = wanted & self.window
         both.inside(wanted).of(result).copy_(both.inside(self.window).of(self.patch))
@@ -93,8 +93,8 @@ class Overlaid:
 
 
 def windows_of_objects(scores: Tensor) -> list[Window | None]:
-    """The smallest window of each mask (M, H, W) outside which it is background; None for an empty one."""
-    # NaN is no background.
+    """Return the bounding box of each mask (M, H, W), or None for an empty mask."""
+    # Negated, so that NaN does not count as background.
     objects = (scores <= NOTHING).logical_not_()
     bounds = []
     for lines in (objects.any(2), objects.any(1)):

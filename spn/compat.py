@@ -1,6 +1,6 @@
-"""The layer of pytorch_spn and of GSPN under its own name and call, computed by this package's operator.
+"""Drop-in replacement for the layer of pytorch_spn and GSPN, with the same name and call.
 
-A model changes one line, ``from spn.compat import GateRecurrent2dnoind``.
+To use it, change one line of a model: ``from spn.compat import GateRecurrent2dnoind``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class GateRecurrent2dnoind(nn.Module):
     r"""GateRecurrent2dnoind(horizontal, reverse)
     GateRecurrent2dnoind(items_each_chunk)
 
-    One sweep along the lines of a map, called as pytorch_spn or as GSPN calls it.
+    Propagate a map along one direction, with the call of pytorch_spn or of GSPN.
 
-    The arguments decide which of the two layers is made:
+    The arguments select one of two layers:
 
     .. math::
         h(t,j) &= \Big(1 - \sum_{k \in V} G_k(t,j)\Big)\, X(t,j) + \sum_{k \in V} G_k(t,j)\, h(t-1, j+k)
@@ -36,32 +36,34 @@ class GateRecurrent2dnoind(nn.Module):
         h(t,j) &= B(t,j)\, X(t,j) + \sum_{k \in V} G_k(t,j)\, h(t-1, j+k)
             && \quad\text{(items\_each\_chunk)(X, B, G1, G2, G3)}
 
-    G1, G2 and G3 are the taps :math:`k = -1, 0, +1`; :math:`V(t,j)` are those that point inside the map. See
-    :func:`spn.propagate`, which computes both. Gates are used as they are: the caller normalises them.
+    G1, G2 and G3 are the gates of the taps :math:`k = -1, 0, +1`, and :math:`V(t,j)` is the set of taps that point
+    inside the map. :func:`spn.propagate` computes both forms. The caller normalises the gates.
 
     Args:
-        horizontal: whether lines are columns, visited from left to right; otherwise rows, from top to bottom.
-        reverse: whether the lines are visited from the other end.
-        items_each_chunk: number of columns after which a sweep from left to right starts anew. Pieces are counted from
-            the left. Where the number does not divide W, the last piece is short. W or more is one sweep from end to
-            end.
+        horizontal: if True, the lines are columns, visited from left to right; otherwise rows, from top to bottom.
+        reverse: whether to visit the lines from the other end.
+        items_each_chunk: number of columns after which a sweep from left to right restarts. Pieces are counted from
+            the left. If the number does not divide W, the last piece is shorter. With W or more, the sweep does not
+            restart.
 
     Shape:
-        X, G1, G2, G3 and B, each (N, C, H, W) -> h, (N, C, H, W). All have X's dtype, float32, float64, float16 or
-        bfloat16, and X's device.
+        X, G1, G2, G3 and B, each (N, C, H, W) -> h, (N, C, H, W). All tensors share X's device and X's dtype, which
+        is float32, float64, float16 or bfloat16.
 
     Raises:
-        TypeError: an argument is missing, too many or of another type, or dtypes differ.
-        ValueError: a shape, a device or items_each_chunk does not fit.
+        TypeError: an argument is missing, superfluous or has the wrong type, or dtypes differ.
+        ValueError: a shape, a device or items_each_chunk is invalid.
 
     Note:
-        Every call copies G1, G2 and G3 into one tensor, which is kept for the backward pass. To save the copy, let the
-        convolution that makes the gates return them together, (N, 3 C, H, W), and call
-        ``spn.propagate(X, conv_out.unflatten(1, (3, C)), direction)``. For GSPN's layer add ``source=B`` and
-        ``restart_every=items_each_chunk``. With ``normalize`` it takes the raw gates, too.
-        Everything that :func:`spn.propagate` says of cost, layouts, autocast and derivatives holds here.
-        The layer has neither parameters nor buffers. The order of arguments is that of both libraries. Their names may
-        be others in some versions: pass arguments by position where code has to run with either library.
+        Every call copies G1, G2 and G3 into one tensor, which is saved for the backward pass. To avoid the copy,
+        compute the gates with one convolution that returns (N, 3 C, H, W), and call
+        ``spn.propagate(X, conv_out.unflatten(1, (3, C)), direction)``. For GSPN's layer, add ``source=B`` and
+        ``restart_every=items_each_chunk``. With ``normalize``, this function also accepts raw gates.
+
+        The notes of :func:`spn.propagate` on complexity, layout, autocast and derivatives apply here too.
+
+        The layer has no parameters or buffers. The order of the arguments is the same in both libraries. Their names
+        differ in some versions: pass arguments by position if code has to run with either library.
 
     Example:
         >>> import torch
@@ -87,7 +89,7 @@ class GateRecurrent2dnoind(nn.Module):
             cls = _layer_of((*args, *kwargs.values()))
         return super().__new__(cls)
 
-    if not TYPE_CHECKING:  # the two layers have their own; a subclass of the caller's holds one of them
+    if not TYPE_CHECKING:  # for user-defined subclasses, which wrap one of the two layers below
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__()
@@ -113,7 +115,7 @@ class _PytorchSPN(GateRecurrent2dnoind):
         maps = _checked(X=X, G1=G1, G2=G2, G3=G3)
         return propagate(maps["X"], _gates(maps), _DIRECTIONS[self.horizontal, self.reverse])
 
-    if TYPE_CHECKING:  # nn.Module says Any
+    if TYPE_CHECKING:  # nn.Module.__call__ is annotated as Any
         __call__ = forward
 
     def extra_repr(self) -> str:
@@ -135,7 +137,7 @@ class _GSPN(GateRecurrent2dnoind):
             restart_every=self.items_each_chunk,
         )
 
-    if TYPE_CHECKING:  # nn.Module says Any
+    if TYPE_CHECKING:  # nn.Module.__call__ is annotated as Any
         __call__ = forward
 
     def extra_repr(self) -> str:
@@ -150,7 +152,7 @@ def _layer_of(arguments: tuple[Any, ...]) -> type[GateRecurrent2dnoind]:
 
 
 def _checked(**maps: Tensor) -> dict[str, Tensor]:
-    """The maps, cast to the dtype of autocast where it is enabled; an error names the caller's argument."""
+    """Cast the maps to the autocast dtype where autocast is enabled, and validate them under their argument names."""
     dtype = _autocast_dtype(maps["X"])
     maps = {name: _cast(value, dtype) for name, value in maps.items()}
     _check_x(maps["X"], "X")

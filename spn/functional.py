@@ -1,6 +1,6 @@
-"""The public functions: validation, and the equation behind each.
+"""The public functions, their validation and the equations that they compute.
 
-Everything else in the package, modules and refiner alike, goes through these.
+The modules and the refiner call these functions.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def propagate(
     normalize: str = "none",
     restart_every: int | None = None,
 ) -> Tensor:
-    r"""Propagates a map along one direction.
+    r"""Propagate a map along one direction.
 
-    Lines :math:`t = 0..T-1` are visited in the order of ``direction``; every position :math:`j` of a line mixes its
-    own value with three neighbours of the line before, taps :math:`k \in \{-1, 0, +1\}`:
+    The sweep visits lines :math:`t = 0..T-1` in the order given by ``direction``. Each position :math:`j` of a line
+    mixes its own value with three neighbours on the previous line, the taps :math:`k \in \{-1, 0, +1\}`:
 
     .. math::
         h(t,j) &= \Big(1 - \sum_{k \in V} p_k\Big)\, x(t,j) + \sum_{k \in V} p_k\, h(t-1, j+k)
@@ -37,42 +37,51 @@ def propagate(
         h(t,j) &= \lambda(t,j)\, x(t,j) + \sum_{k \in V} p_k\, h(t-1, j+k)
             && \quad\text{source form}
 
-    :math:`V(t,j)` are the taps that point inside the map; the first line has none, so there :math:`h = x` in SPN form,
-    and a constant map stays constant whatever the gates. The weights :math:`p` are the gates after ``normalize``.
+    :math:`V(t,j)` is the set of taps that point inside the map. The first line has no taps, so in SPN form
+    :math:`h = x` there, and a constant map stays constant for any gates. The weights :math:`p` are the gates after
+    ``normalize``.
 
     Args:
-        x: the map, (N, C, H, W); float32, float64, float16 or bfloat16.
-        gates: raw weights (N, 3, G, H, W), taps in the order -1, 0, +1; the across index grows downwards in horizontal
-            sweeps, rightwards in vertical ones. G divides C: channel c uses group c // (C // G).
+        x: map, (N, C, H, W); float32, float64, float16 or bfloat16.
+        gates: raw weights, (N, 3, G, H, W), with taps in the order -1, 0, +1. The position index j increases downwards
+            in horizontal sweeps and rightwards in vertical sweeps. G must divide C; channel c uses channel group
+            c // (C // G).
         direction: "left_to_right", "right_to_left", "top_to_bottom" or "bottom_to_top".
-        source: :math:`\lambda`, (N, G_s, H, W) with G_s dividing C, or None for the SPN form.
-        normalize: how raw gates g become weights p, fused into the kernel (gradients are for the raw gates): "none",
-            "abs", "unit" or "sigmoid"; see :func:`normalize_gates`.
-        restart_every: number of lines r after which the sweep starts anew: :math:`V(t,j)` is empty where
-            :math:`t \bmod r = 0`. Lines are counted along the sweep, so where r does not divide T the last piece that
-            the sweep reaches is the short one, at the left end for "right_to_left". None, or r >= T, is one sweep
-            from end to end. A compiled or exported program keeps r as a constant.
+        source: :math:`\lambda`, (N, G_s, H, W), where G_s divides C; None selects the SPN form.
+        normalize: rule that turns the raw gates g into the weights p: "none", "abs", "unit" or "sigmoid"; see
+            :func:`normalize_gates`. It is fused into the kernel, and gradients are with respect to the raw gates.
+        restart_every: number of lines r after which the sweep restarts: :math:`V(t,j)` is empty where
+            :math:`t \bmod r = 0`. Lines are counted along the sweep. If r does not divide T, the last piece of the
+            sweep is shorter; for "right_to_left" it is at the left end. With None or r >= T, the sweep does not
+            restart. A compiled or exported program keeps r as a constant.
 
     Returns:
         h, (N, C, H, W) in x's dtype. The running state is float32 (float64 for float64 input).
 
     Raises:
         TypeError: an argument is not a tensor, not floating point, or dtypes differ.
-        ValueError: a shape, device, direction, normalize or restart_every does not fit.
+        ValueError: a shape, device, direction, normalize or restart_every is invalid.
 
     Note:
-        O(N C H W) work, H + W dependent steps at most, ``restart_every`` if it is given: the pieces between restarts
-        depend on nothing outside them, and are computed in parallel where planes alone leave threads or
-        multiprocessors idle. With gradients enabled the call keeps x, gates and source (no
-        copies) and one line in 16 of h for the backward pass, which recomputes the others: 1/16 of x's elements.
-        Gradients of inputs that need none are neither computed nor allocated. Where the gates need none, no line of h
-        is kept or recomputed.
-        Contiguous tensors, and views such as ``conv_out.unflatten(1, (3, G))`` of one, are read where they lie. Any
-        other layout, ``torch.channels_last`` above all, is copied once in every call and once more in its backward
-        pass: call ``.contiguous()`` yourself on what several calls share. Results are contiguous.
-        Deterministic bit for bit for the same shapes; in a batch of another size, small maps may round differently.
-        Inputs are never written. Under ``torch.autocast`` all three tensors are cast to the autocast dtype, as for a
-        convolution (float64 stays as it is).
+        **Complexity.** The function does O(N C H W) work in at most H + W dependent steps, or ``restart_every`` steps
+        if given: the pieces between restarts are independent, and are computed in parallel where planes alone leave
+        threads or multiprocessors idle.
+
+        **Memory.** With gradients enabled, the call saves x, gates and source without copying them. It also saves
+        every 16th line of h, 1/16 of x's elements; the backward pass recomputes the other lines. Gradients of inputs
+        that do not require them are neither computed nor allocated. If the gates require no gradient, no line of h is
+        saved or recomputed.
+
+        **Layout.** Contiguous tensors, and views of them such as ``conv_out.unflatten(1, (3, G))``, are read in place.
+        Any other layout, most notably ``torch.channels_last``, is copied once per call and once more in the backward
+        pass. If several calls share such a tensor, call ``.contiguous()`` on it first. Results are contiguous. Inputs
+        are never written to.
+
+        **Reproducibility.** Results are deterministic, bit for bit, for the same shapes. With a different batch size,
+        rounding may differ for small maps.
+
+        **Autocast.** Under ``torch.autocast``, all three tensors are cast to the autocast dtype, as for a convolution.
+        float64 tensors are not cast.
 
     Example:
         >>> import torch, spn
@@ -109,34 +118,36 @@ def propagate_four_way(
     merge: str | None = "max",
     restart_every: int | None = None,
 ) -> Tensor:
-    r"""Propagates a map in all four directions and merges the results node by node.
+    r"""Propagate a map in all four directions and merge the results at each position.
 
     .. math:: h(i) = \max_d h_d(i), \qquad h_d = \mathrm{propagate}(x, \mathrm{gates}_d, d)
 
     Args:
-        x: the map, (N, C, H, W); float32, float64, float16 or bfloat16.
-        gates: raw weights (N, 4, 3, G, H, W), directions in the order left_to_right, right_to_left, top_to_bottom,
-            bottom_to_top, then taps -1, 0, +1. A view of a guidance convolution's (N, 12 G, H, W):
-            ``conv_out.unflatten(1, (4, 3, G))``.
-        source: :math:`\lambda`, (N, 4, G_s, H, W) with G_s dividing C, or None for the SPN form.
+        x: map, (N, C, H, W); float32, float64, float16 or bfloat16.
+        gates: raw weights, (N, 4, 3, G, H, W), with directions in the order left_to_right, right_to_left,
+            top_to_bottom, bottom_to_top, then taps -1, 0, +1. The output (N, 12 G, H, W) of a guidance convolution
+            can be viewed in this shape: ``conv_out.unflatten(1, (4, 3, G))``.
+        source: :math:`\lambda`, (N, 4, G_s, H, W), where G_s divides C; None selects the SPN form.
         normalize: "none", "abs", "unit" or "sigmoid"; see :func:`normalize_gates`.
-        merge: "max" (a tie sends the whole gradient to the first direction), "mean", "sum", or None to keep the four
-            maps.
-        restart_every: number of lines after which each sweep starts anew; see :func:`propagate`.
+        merge: "max", "mean", "sum", or None to return the four maps. If directions tie for "max", the first one
+            receives the whole gradient.
+        restart_every: number of lines after which each sweep restarts; see :func:`propagate`.
 
     Returns:
-        (N, C, H, W), or (N, 4, C, H, W) with ``merge=None``; in x's dtype, merged in the state's precision.
+        (N, C, H, W), or (N, 4, C, H, W) with ``merge=None``; in x's dtype, merged in the running state's precision.
 
     Raises:
         TypeError: an argument is not a tensor, not floating point, or dtypes differ.
-        ValueError: a shape, device, normalize, merge or restart_every does not fit.
+        ValueError: a shape, device, normalize, merge or restart_every is invalid.
 
     Note:
-        One call of one kernel. With gradients enabled the call keeps x, gates and source (no copies), one line in 16 of
-        the four states (at most 1/4 of x's elements, in the state's dtype; none where the gates need no gradient), and
-        for "max" one byte per element. The gradient of the gates takes the most memory: 12 G planes beside the C planes
-        of x's. Freezing the gates saves it, and saves recomputing the states. Everything said in :func:`propagate`
-        holds here too.
+        The forward pass is one call of one kernel. With gradients enabled, it saves x, gates and source without copying
+        them, and every 16th line of the four states: at most 1/4 of x's elements, in the state's dtype, or no lines if
+        the gates require no gradient. For "max" it also saves one byte per element.
+
+        The gradient of the gates needs the most memory: 12 G planes, compared with C planes for the gradient of x.
+        Freezing the gates saves this memory and the recomputation of the states. The notes of :func:`propagate` on
+        complexity, layout, reproducibility and autocast apply here too.
 
     Example:
         >>> import torch, spn
@@ -163,7 +174,7 @@ def propagate_four_way(
 
 
 def normalize_gates(raw: Tensor, mode: str, direction: str | None = None) -> Tensor:
-    r"""Turns raw gates into the weights of the recurrence: the rules of ``normalize=``, unfused.
+    r"""Turn raw gates into the weights of the recurrence, as the ``normalize`` argument does inside the kernels.
 
     ========= ============================================================================== ======================
     "none"    :math:`p_k = g_k`
@@ -172,17 +183,17 @@ def normalize_gates(raw: Tensor, mode: str, direction: str | None = None) -> Ten
     "sigmoid" :math:`p_k = \sigma(g_k) / \sum_{j \in V} \sigma(g_j)`                          row-stochastic
     ========= ============================================================================== ======================
 
-    "abs" and "unit" sum over all three taps; "sigmoid" over the taps that exist, so it depends on the direction.
+    "abs" and "unit" sum over all three taps. "sigmoid" sums over the taps that exist, so it depends on the direction.
 
     Args:
-        raw: gates (N, 3, G, H, W) of one direction, or (N, 4, 3, G, H, W) of four.
-        mode: one of the four rules.
-        direction: for one direction's gates, which one. Without it "sigmoid" counts every tap as existing, which
-            differs from the fused rule along the two borders parallel to the sweep. Not for four-way gates, whose
-            dim 1 tells the direction.
+        raw: gates, (N, 3, G, H, W) for one direction or (N, 4, 3, G, H, W) for four.
+        mode: "none", "abs", "unit" or "sigmoid".
+        direction: direction of the gates (N, 3, G, H, W). If None, "sigmoid" treats every tap as existing, which
+            differs from the fused rule along the two borders parallel to the sweep. Must be None for four-way gates,
+            whose dimension 1 is the direction.
 
     Returns:
-        The weights p, shaped as raw; zero, for "sigmoid", where the tap does not exist.
+        The weights p, with the shape of raw. For "sigmoid", the weights of taps that do not exist are zero.
 
     Example:
         >>> import torch, spn
@@ -214,15 +225,15 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...], extra: str
 
 
 def _check_restart(value: object) -> int:
-    """restart_every as the operators take it: 0 for None."""
+    """Validate restart_every and return the value that the operators expect: 0 for None."""
     if value is None:
         return 0
     return _check_lines("restart_every", value, "or None")
 
 
 def _check_lines(name: str, value: Any, extra: str = "") -> int:
-    """A number of lines that is at least 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt, Integral)):  # as NumPy's are
+    """Validate a number of lines, which must be an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt, Integral)):  # NumPy integers
         raise TypeError(f"{name} must be an int{extra and f' {extra}'}, got {type(value).__name__}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1 line{extra and f', {extra}'}, got {value}")
@@ -247,7 +258,7 @@ def _check_x(x: Tensor, name: str = "x") -> None:
 
 
 def _check_grouped(name: str, symbol: str, value: Tensor, x: Tensor, lead: tuple[int, ...]) -> None:
-    """gates or source: (N, *lead, groups, H, W), where the number of groups divides C."""
+    """Validate gates or source, (N, *lead, groups, H, W), where the number of groups divides C."""
     _check_like(name, value, x)
     n, channels, height, width = x.shape
     shape = value.shape
@@ -281,7 +292,7 @@ def _short(name: torch.dtype | torch.layout) -> str:
 
 
 def _saved(x: Tensor, gates: Tensor, source: Tensor | None) -> tuple[bool, bool]:
-    """Whether the backward pass will need to know who won, and lines of the state: those are for gates alone."""
+    """Whether the backward pass needs the argmax of the merge, and saved lines of the state (only for the gates)."""
     return _needs_grad(x, gates, source), _needs_grad(gates)
 
 
@@ -292,17 +303,17 @@ def _needs_grad(*tensors: Tensor | None) -> bool:
 def _cast_for_autocast(
     x: Tensor, gates: Tensor, source: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Casts to the autocast dtype, as torch does for a convolution; anything but a tensor is left to validation."""
+    """Cast tensors to the autocast dtype, as torch does for a convolution; other values are left to validation."""
     dtype = _autocast_dtype(x)
     return _cast(x, dtype), _cast(gates, dtype), None if source is None else _cast(source, dtype)
 
 
 def _autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """What tensors on x's device are cast to, or None."""
+    """The dtype to which autocast casts tensors on x's device, or None."""
     if not isinstance(x, Tensor):
         return None
     device = x.device.type
-    # The compiler of torch 2.11 can not trace is_autocast_available.
+    # The compiler of torch 2.11 cannot trace is_autocast_available.
     has_autocast = device in ("cpu", "cuda") or torch.amp.is_autocast_available(device)
     return torch.get_autocast_dtype(device) if has_autocast and torch.is_autocast_enabled(device) else None
 

@@ -1,9 +1,9 @@
-"""Guidance networks: what in a picture belongs together, as features from which a refiner makes its gates.
+"""Guidance networks, which compute the image features that a refiner turns into gates.
 
 A guidance network is an ``nn.Module`` that maps an RGB image (N, 3, H, W) in [0, 1], with H and W multiples
 of its ``multiple``, to features (N, ``channels``, H / ``stride``, W / ``stride``). Its ``config`` holds the
-arguments that build it again. Any module that keeps this contract can guide a :class:`spn.SPNRefiner`; a type
-checker knows it as :class:`Guidance`.
+arguments that rebuild it. Any module with this interface can guide a :class:`spn.SPNRefiner`. :class:`Guidance`
+declares the interface for type checkers.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from ._refiner_inputs import is_plain, only_result_counts
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Guidance", "LiteGuidance", "VGG16Guidance"]
 
-# Mean and standard deviation of ImageNet's RGB values in [0, 1], which pretrained networks expect their input to be
-# normalised by.
+# Mean and standard deviation of ImageNet's RGB values in [0, 1]. Pretrained networks expect normalised input.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def beside_mask(picture: Tensor, mask: Tensor) -> Tensor:
-    """A normalised picture with a mask as its fourth channel."""
+    """Append a mask to a normalised image as its fourth channel."""
     return torch.cat([picture, 2 * mask - 1], 1)
 
 
@@ -35,29 +34,29 @@ def doubled(x: Tensor) -> Tensor:
 
 
 class Guidance(Protocol):
-    """What :class:`spn.SPNRefiner` needs of a guidance network, which need not derive from this class.
+    """Interface of a guidance network for :class:`spn.SPNRefiner`. Networks need not derive from this class.
 
-    Two more attributes are optional. ``sees_mask``: True for a network whose image has the coarse mask as a fourth
-    channel. ``config``: the arguments that build the network again, which are saved with a refiner.
+    Two more attributes are optional. ``sees_mask`` is True for a network that expects the coarse mask as the fourth
+    channel of its input. ``config`` holds the arguments that rebuild the network; it is saved with a refiner.
     """
 
     @property
     def channels(self) -> int:
-        """Channels of the features."""
+        """Number of feature channels."""
 
     @property
     def stride(self) -> int:
-        """Pixels of the image, along a side, to one of the features."""
+        """Ratio of the side of the image to the side of the features."""
 
     @property
     def multiple(self) -> int:
-        """Height and width of the image are multiples of this."""
+        """Height and width of the image must be multiples of this number."""
 
     def __call__(self, image: Tensor, /) -> Tensor: ...
 
 
 class _Guidance(nn.Module):
-    """Normalisation of the image, shared by the networks below."""
+    """Base class of the networks below, which normalises the image."""
 
     channels: int
     stride: int
@@ -85,7 +84,7 @@ class _Guidance(nn.Module):
 
 
 class ConvNormReLU(nn.Sequential):
-    """A 3x3 convolution, batch normalisation and ReLU, with the state dict of a sequence of the three."""
+    """3x3 convolution, batch normalisation and ReLU, with the state dict of an nn.Sequential of the three."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__(
@@ -100,7 +99,7 @@ class ConvNormReLU(nn.Sequential):
         return layer(x)
 
     def is_as_built(self) -> bool:
-        """Whether its parts are the three it was built with, and nobody listens to them."""
+        """Whether it still consists of the three original modules, without hooks."""
         kinds = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU)
         if len(self) != len(kinds) or not all(map(is_plain, self, kinds)):
             return False
@@ -109,37 +108,36 @@ class ConvNormReLU(nn.Sequential):
         return conv.bias is None and norm.affine and norm.track_running_stats
 
     def folded(self) -> Callable[[Tensor], Tensor]:
-        """The layer as it evaluates now, with the normalisation folded into the convolution where nobody sees it."""
+        """Return the layer as a function, with the normalisation folded into the convolution where possible."""
         conv, norm = self[0], self[1]
         if not self.is_as_built() or norm.training:
             return super().forward
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         assert norm.running_mean is not None and norm.running_var is not None
-        # In float32: half precision rounds the variance.
+        # In float32, because half precision rounds the variance.
         scale = norm.weight.float() * (norm.running_var.float() + norm.eps).rsqrt()
         shift = norm.bias.float() - norm.running_mean.float() * scale
         weight = (conv.weight * scale[:, None, None, None]).to(conv.weight.dtype)
         bias = shift.to(weight.dtype)
         return lambda x: conv._conv_forward(x, weight, bias).relu_()
 
-    if TYPE_CHECKING:  # nn.Module says Any
+    if TYPE_CHECKING:  # nn.Module.__call__ is annotated as Any
         __call__ = forward
 
 
 class LiteGuidance(_Guidance):
-    r"""Small guidance network for a CPU: four stages down, three up, skips by sum, features at half
-    resolution.
+    r"""Small guidance network for a CPU: four encoder stages, three decoder stages, features at half resolution.
 
-    Stage :math:`s = 1..4` has resolution :math:`2^{-s}`. On the way up
+    Encoder stage :math:`s = 1..4` computes the map :math:`d_s` at resolution :math:`2^{-s}`. The decoder computes
     :math:`y_4 = d_4 + \mathrm{linear}(\mathrm{mean}\,d_4, \max d_4)` and
-    :math:`y_s = \mathrm{conv}(d_s + \mathrm{up}(\mathrm{conv}_{1\times1}(y_{s+1})))`; the features are
-    :math:`y_1`. The mean and the maximum over the picture say what it holds as a whole: a spot of mask is an
-    error beside a large object, and all there is without one.
+    :math:`y_s = \mathrm{conv}(d_s + \mathrm{up}(\mathrm{conv}_{1\times1}(y_{s+1})))`, with sums as skip
+    connections; the features are :math:`y_1`. The mean and the maximum over the image provide global context: a small
+    spot of mask is an error next to a large object, but may be the whole object otherwise.
 
     Args:
-        widths: channels of the four stages, each >= 1. The default has 0.8 M parameters.
-        sees_mask: whether the coarse mask joins the image as a fourth channel. The features then know which
-            side of an edge is the object; the price is one pass for each object, not one for each picture.
+        widths: channels of the four stages, each >= 1. The default network has 0.8 M parameters.
+        sees_mask: whether the input has the coarse mask as its fourth channel. The features then show which side of
+            an edge belongs to the object, but the network runs once per object instead of once per image.
 
     Shape:
         - image: (N, 3, H, W), or (N, 4, H, W) with sees_mask, RGB in [0, 1], H and W multiples of 16.
@@ -150,8 +148,8 @@ class LiteGuidance(_Guidance):
         torch.Size([1, 24, 16, 24])
 
     Reference:
-        The symmetric encoder and decoder of Liu et al., "Learning Affinity via Spatial Propagation Networks",
-        NeurIPS 2017, section 4, made small.
+        A smaller version of the symmetric encoder and decoder of Liu et al., "Learning Affinity via Spatial
+        Propagation Networks", NeurIPS 2017, section 4.
     """
 
     stride, multiple = 2, 16
@@ -165,7 +163,7 @@ class LiteGuidance(_Guidance):
         self.config = {"widths": list(widths), "sees_mask": sees_mask}
         self.sees_mask = sees_mask
         self.channels = widths[0]
-        depths = (1, 1, 2, 2)  # convolutions after the strided one: cheap where the map is small
+        depths = (1, 1, 2, 2)  # convolutions after the strided one; they are cheap on small maps
         inputs = (4 if sees_mask else 3, *widths[:-1])
         self.down = nn.ModuleList(
             nn.Sequential(ConvNormReLU(i, o, stride=2), *(ConvNormReLU(o, o) for _ in range(depth)))
@@ -187,7 +185,7 @@ class LiteGuidance(_Guidance):
         return x
 
     def is_as_built(self) -> bool:
-        """Whether its layers are those it was built with, and nobody listens to them."""
+        """Whether it still consists of the original layers, without hooks."""
         layers = [*(layer for stage in self.down for layer in stage.children()), *self.up]
         return all(is_plain(stage, nn.Sequential) for stage in self.down) and all(
             isinstance(layer, ConvNormReLU) and is_plain(layer, ConvNormReLU) and layer.is_as_built()
@@ -195,30 +193,30 @@ class LiteGuidance(_Guidance):
         )
 
     def with_context(self, x: Tensor) -> Tensor:
-        """The deepest stage, which knows what the picture holds as a whole."""
+        """Add the global context to the deepest stage."""
         whole = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
         context: Tensor = self.context(whole)
         return x + context[:, :, None, None]
 
-    if TYPE_CHECKING:  # nn.Module says Any
+    if TYPE_CHECKING:  # nn.Module.__call__ is annotated as Any
         __call__ = forward
 
 
-# VGG-16 up to pool5: channels and convolutions of each block, which a pooling ends.
+# VGG-16 up to pool5: channels and number of convolutions of each block. Max pooling follows each block.
 _VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 class VGG16Guidance(_Guidance):
-    r"""The paper's guidance network: VGG-16 from conv1 to pool5, and its mirror image learned from scratch.
+    r"""Guidance network of the paper: VGG-16 from conv1 to pool5 as encoder, and a mirrored decoder.
 
-    The way up doubles the resolution, adds the encoder's map :math:`d_s` of equal size, and goes through the
-    block's convolutions in reverse order, :math:`y_s = \mathrm{block}_s(\mathrm{up}(y_{s+1}) + d_s)`, from
-    :math:`y_6` = pool5 to full or half resolution.
+    The decoder is learned from scratch. Each of its stages doubles the resolution, adds the encoder map :math:`d_s` of
+    equal size, and applies the convolutions of the block in reverse order,
+    :math:`y_s = \mathrm{block}_s(\mathrm{up}(y_{s+1}) + d_s)`, from :math:`y_6` = pool5 to full or half resolution.
 
     Args:
-        weights: "imagenet" for torchvision's ImageNet weights (needs torchvision and, the first time, a
-            network), the path of a VGG-16 state dict, or None for random weights.
-        stride: 1 for features at full resolution, 2 for half.
+        weights: "imagenet" for torchvision's ImageNet weights, the path of a VGG-16 state dict, or None for random
+            weights. "imagenet" requires torchvision and, on first use, internet access.
+        stride: 1 for features at full resolution, 2 for half resolution.
 
     Shape:
         - image: (N, 3, H, W), RGB in [0, 1], H and W multiples of 32.
@@ -241,7 +239,7 @@ class VGG16Guidance(_Guidance):
         if stride not in (1, 2):
             raise ValueError(f"stride must be 1 or 2, got {stride}")
         self.stride = stride
-        self.config = {"weights": None, "stride": stride}  # a checkpoint brings its own weights
+        self.config = {"weights": None, "stride": stride}  # a checkpoint includes the weights
         down: list[nn.Module] = []  # torchvision's layout, so that its weights load by name
         up: list[nn.Module] = []
         inputs = 3
@@ -274,12 +272,12 @@ class VGG16Guidance(_Guidance):
             x = block(doubled(x) + skip)
         return x
 
-    if TYPE_CHECKING:  # nn.Module says Any
+    if TYPE_CHECKING:  # nn.Module.__call__ is annotated as Any
         __call__ = forward
 
 
 def _mirrored(outputs: int, width: int, depth: int) -> nn.Sequential:
-    """A block of VGG backwards: ``depth`` convolutions, the last one to the channels of the block before."""
+    """Mirror a block of VGG: ``depth`` convolutions, the last of which has the channels of the previous block."""
     layers: list[nn.Module] = []
     for i in range(depth):
         conv = nn.Conv2d(width, outputs if i == depth - 1 else width, 3, padding=1)
@@ -296,27 +294,27 @@ def _state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         return {name: value for name, value in state.items() if isinstance(value, Tensor)}
     except (MemoryError, PermissionError):
         raise
-    except Exception as error:  # a damaged archive or pickle fails in any way
+    except Exception as error:  # damaged archives and pickles raise errors of many types
         raise ValueError(
             f"weights must be the path of a VGG-16 state dict, got {os.fspath(path)!r} ({_one_line(error)})"
         ) from error
 
 
 def _one_line(error: Exception) -> str:
-    """The kind of an error and the beginning of its message."""
+    """Return the type of an error and the beginning of its message."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _vgg16_features(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The convolutions of a VGG-16 state dict, from a file or from torchvision's ImageNet weights."""
+    """Load the convolutions of a VGG-16 state dict, from a file or from torchvision's ImageNet weights."""
     if weights == "imagenet":
         try:
-            from torchvision.models import VGG16_Weights  # only here: spn itself needs torch alone
+            from torchvision.models import VGG16_Weights  # spn itself requires only torch
 
             state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
-        except Exception as error:  # no torchvision, no network, no space: the remedy is the same
+        except Exception as error:  # no torchvision, no internet access or no disk space
             raise RuntimeError(
-                f"ImageNet weights of VGG-16 are not to be had here ({type(error).__name__}: {error}). "
+                f"ImageNet weights of VGG-16 are not available ({type(error).__name__}: {error}). "
                 "Pass the path of a VGG-16 state dict, or weights=None to start from random weights."
             ) from error
     elif os.path.isfile(weights):

@@ -1,4 +1,4 @@
-"""nn.Module twins of the functions, for nn.Sequential and for configuration; they hold options and no state."""
+"""nn.Module versions of the functions. They hold options, and no parameters or buffers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Propagate(nn.Module):
     Args:
         direction: "left_to_right", "right_to_left", "top_to_bottom" or "bottom_to_top".
         normalize: "none", "abs", "unit" or "sigmoid".
-        restart_every: number of lines after which the sweep starts anew, or None.
+        restart_every: number of lines after which the sweep restarts, or None.
 
     Shape:
         x (N, C, H, W), gates (N, 3, G, H, W), source (N, G_s, H, W) or None -> (N, C, H, W).
@@ -47,7 +47,7 @@ class Propagate(nn.Module):
             restart_every=self.restart_every,
         )
 
-    if TYPE_CHECKING:  # nn.Module says Any
+    if TYPE_CHECKING:  # nn.Module.__call__ is annotated as Any
         __call__ = forward
 
     def extra_repr(self) -> str:
@@ -61,7 +61,7 @@ class FourWayPropagate(nn.Module):
     Args:
         normalize: "none", "abs", "unit" or "sigmoid".
         merge: "max", "mean", "sum" or None.
-        restart_every: number of lines after which each sweep starts anew, or None.
+        restart_every: number of lines after which each sweep restarts, or None.
 
     Shape:
         x (N, C, H, W), gates (N, 4, 3, G, H, W), source (N, 4, G_s, H, W) or None -> (N, C, H, W), or (N, 4, C, H, W)
@@ -96,7 +96,7 @@ class FourWayPropagate(nn.Module):
             restart_every=self.restart_every,
         )
 
-    if TYPE_CHECKING:  # nn.Module says Any
+    if TYPE_CHECKING:  # nn.Module.__call__ is annotated as Any
         __call__ = forward
 
     def extra_repr(self) -> str:

@@ -1,10 +1,10 @@
-r"""Export to ONNX: models that use this package as standard ONNX, which runs without torch.
+r"""Export models that use this package to standard ONNX, which runs without torch.
 
-Every call of :func:`spn.propagate` or :func:`spn.propagate_four_way` becomes nodes that prepare the whole map, and one
-``Scan`` per direction, whose body is the recurrence for one line. All operators are of the domain ``ai.onnx``, so any
-runtime that has ``Scan`` runs the model. Exported models have no backward pass.
+Every call of :func:`spn.propagate` or :func:`spn.propagate_four_way` becomes nodes that prepare the whole map and one
+``Scan`` node per direction, whose body computes the recurrence for one line. All operators belong to the domain
+``ai.onnx``, so any runtime that supports ``Scan`` can run the model. Exported models have no backward pass.
 
-The packages onnx and onnxscript are imported when a function of this module is called, not before.
+This module imports the packages onnx and onnxscript only when one of its functions is called.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from .refiner import SPNRefiner
 
 __all__ = ["export_refiner", "translations"]
 
-METADATA_KEY = "spatial-propagation"  # of exported refiners; its value is the version of this package
-# Pictures, objects, height, width. All differ, and none is 1, which torch.export would take as fixed.
+METADATA_KEY = "spatial-propagation"  # metadata of exported refiners: the version of this package
+# Images, objects, height, width. All differ, and none is 1, because torch.export treats a size of 1 as fixed.
 EXAMPLE = 2, 3, 45, 67
 
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """The ONNX translations of this package's operators.
+    """Return the ONNX translations of this package's operators.
 
     Returns:
-        A new dictionary for the argument ``custom_translation_table`` of :func:`torch.onnx.export`. Add entries for
-        operators of your own.
+        A new dictionary for the argument ``custom_translation_table`` of :func:`torch.onnx.export`. You can add
+        entries for your own operators.
 
     Raises:
         ModuleNotFoundError: onnx or onnxscript is not installed.
 
     Note:
-        The running state is float32 (float64 for float64 input), as in the kernels. Sizes may be dynamic.
+        The running state is float32 (float64 for float64 input), as in the kernels. Dynamic sizes are supported.
 
     Example:
         >>> import torch, spn
@@ -59,27 +59,27 @@ def export_refiner(
     *,
     opset_version: int | None = None,
 ) -> torch.onnx.ONNXProgram:
-    """Exports a refiner to ONNX: whole frames, for any number of pictures and objects and any size.
+    """Export a refiner to ONNX, for any number of images and objects and for any size.
 
-    The model's inputs are ``image`` (n, 3, h, w) and ``coarse`` (n, k, h, w), float32 in [0, 1]; its output is
-    ``refined`` (n, k, h, w). The weights are part of the model. It computes what ``refiner.windows = False`` computes,
-    and does not check the range of its inputs.
+    The inputs of the model are ``image`` (n, 3, h, w) and ``coarse`` (n, k, h, w), float32 in [0, 1]; its output is
+    ``refined`` (n, k, h, w). The model contains the weights. It processes whole frames, as the refiner does with
+    ``refiner.windows = False``, and does not check the range of its inputs.
 
     Args:
-        refiner: in evaluation mode, without ``tile``.
-        file: path to write, or None to write nothing. A file that is there is replaced.
-        opset_version: version of the operator set, 18 to 23; None takes :func:`torch.onnx.export`'s default.
+        refiner: refiner in evaluation mode, without ``tile``.
+        file: path to write, or None to write nothing. An existing file is replaced.
+        opset_version: version of the operator set, 18 to 23; None uses the default of :func:`torch.onnx.export`.
 
     Returns:
-        What :func:`torch.onnx.export` returns.
+        The program that :func:`torch.onnx.export` returns.
 
     Raises:
         ModuleNotFoundError: onnx or onnxscript is not installed.
-        TypeError: refiner is none.
-        ValueError: the refiner is in training mode or works in tiles, or opset_version is another.
+        TypeError: refiner is not an SPNRefiner.
+        ValueError: the refiner is in training mode or uses tiles, or opset_version is out of range.
 
     Note:
-        Takes about ten seconds. The model's cost: :doc:`deployment`.
+        The export takes about ten seconds. For the runtime and memory of the model, see :doc:`deployment`.
 
     Example:
         >>> refiner = SPNRefiner.from_pretrained("lite")
@@ -104,7 +104,7 @@ def export_refiner(
     )
     n, k, h, w = (torch.export.Dim(name) for name in "nkhw")
     with torch.no_grad(), warnings.catch_warnings():
-        # Both inputs share n, h and w, which torch remarks on.
+        # torch warns that both inputs share n, h and w.
         warnings.filterwarnings("ignore", ".*The axis name: . will not be used", UserWarning)
         program = torch.onnx.export(
             refiner,
@@ -117,7 +117,7 @@ def export_refiner(
             opset_version=opset_version,
             custom_translation_table=translations(),
         )
-    assert program is not None  # torch says None for its older exporter alone
+    assert program is not None  # torch returns None only from its older exporter
     program.model.metadata_props[METADATA_KEY] = __version__
     if file is not None:
         program.save(file, external_data=False)
@@ -125,12 +125,12 @@ def export_refiner(
 
 
 def _require(*packages: str) -> None:
-    """ModuleNotFoundError that says what to install, if one of them is missing."""
+    """Raise a ModuleNotFoundError that names the command to run if a package is missing."""
     for package in packages:
         try:
             __import__(package)
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                f"{error.name} is not installed: pip install 'spatial-propagation[onnx]' brings what ONNX export needs",
+                f"{error.name} is not installed; ONNX export requires it: pip install 'spatial-propagation[onnx]'",
                 name=error.name,
             ) from error

@@ -1,15 +1,15 @@
-"""The specification: linear spatial propagation in plain, slow, obvious PyTorch.
+"""Reference implementation of linear spatial propagation in plain PyTorch: simple and slow.
 
-Every kernel is tested against these functions, and they stand in for a kernel on devices no binary covers. They are
-differentiable by autograd, and trust their caller: :mod:`spn.functional` validates.
+Every kernel is tested against these functions. They also run on devices for which no compiled kernels exist. Autograd
+differentiates them. They do not validate their arguments; :mod:`spn.functional` does.
 
-A sweep visits the lines ``t = 0..T-1`` of a map, each of ``M`` positions ``j``. Every position mixes its input with
-three neighbours on the line before (taps ``k = -1, 0, +1``; ``V(t, j)`` are those that lie inside the map):
+A sweep visits the lines ``t = 0..T-1`` of a map, each with ``M`` positions ``j``. Each position mixes its input with
+three neighbours on the previous line (taps ``k = -1, 0, +1``; ``V(t, j)`` is the set of taps inside the map):
 
     SPN form     h(t, j) = (1 - sum_{k in V} p_k) x(t, j) + sum_{k in V} p_k h(t-1, j+k)
     source form  h(t, j) = lambda(t, j) x(t, j)           + sum_{k in V} p_k h(t-1, j+k)
 
-A sweep may start anew every r lines: where t % r == 0, V(t, j) is empty, as it is on the first line.
+A sweep may restart every r lines: where t % r == 0, V(t, j) is empty, as it is on the first line.
 
 Reference: Liu et al., "Learning Affinity via Spatial Propagation Networks", NeurIPS 2017, eq. (1)-(2).
 """
@@ -24,34 +24,37 @@ DIRECTIONS = ("left_to_right", "right_to_left", "top_to_bottom", "bottom_to_top"
 NORMALIZATIONS = ("none", "abs", "unit", "sigmoid")
 MERGES = ("max", "mean", "sum")
 
-# The "unit" rule divides by at least this much, so that all-zero gates stay zero.
+# Lower bound of the divisor in the "unit" rule, so that all-zero gates stay zero.
 UNIT_FLOOR = 1e-4
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of the running state h: float64 for float64, float32 for every narrower input."""
+    """Return the dtype of the running state h: float64 for float64 input, float32 for every narrower dtype."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def sweeps_of(direction: str) -> tuple[str, ...]:
-    """The directions behind the operators' ``direction`` argument, which may be "four_way"."""
+    """Return the directions that the operators' ``direction`` argument stands for; it may be "four_way"."""
     return DIRECTIONS if direction == "four_way" else (direction,)
 
 
 def is_horizontal(direction: str) -> bool:
-    """Whether lines are columns (left_to_right, right_to_left)."""
+    """Return whether lines are columns (left_to_right, right_to_left)."""
     return direction in DIRECTIONS[:2]
 
 
 def is_reversed(direction: str) -> bool:
-    """Whether the sweep starts at the last line (right_to_left, bottom_to_top)."""
+    """Return whether the sweep starts at the last line (right_to_left, bottom_to_top)."""
     return direction in DIRECTIONS[1::2]
 
 
 def existing_taps(
     height: int, width: int, direction: str, like: Tensor, restart_every: int | None = None
 ) -> Tensor:
-    """V(t, j) as a mask of shape (3, H, W): True where tap k points at a pixel that the sweep does not start at."""
+    """Return V(t, j) as a mask of shape (3, H, W): True where tap k exists.
+
+    No tap exists on the lines where the sweep starts or restarts, or where tap k points outside the map.
+    """
     taps = torch.ones(3, height, width, dtype=torch.bool, device=like.device)
     along, across = (-1, -2) if is_horizontal(direction) else (-2, -1)
     lines = torch.arange(taps.shape[along], device=like.device)
@@ -65,7 +68,7 @@ def existing_taps(
 
 
 def normalize_gates(raw: Tensor, mode: str, direction: str | None = None) -> Tensor:
-    """Turns raw gates into the weights p_k of the recurrence; see :func:`spn.normalize_gates`."""
+    """Turn raw gates into the weights p_k of the recurrence; see :func:`spn.normalize_gates`."""
     if mode == "none":
         return raw
     if mode == "sigmoid":
@@ -77,17 +80,17 @@ def normalize_gates(raw: Tensor, mode: str, direction: str | None = None) -> Ten
 
 
 def _normalize_sigmoid(raw: Tensor, direction: str | None) -> Tensor:
-    """p_k = sigmoid(g_k) / sum_{V} sigmoid(g): a softmax of log-sigmoids, which cannot underflow to 0 / 0."""
+    """Compute p_k = sigmoid(g_k) / sum_{V} sigmoid(g) as a softmax of log-sigmoids, which avoids 0 / 0."""
     taps = _taps_of(raw, direction)
     if taps is None:
         return F.logsigmoid(raw).softmax(-4)
-    # A first line has no tap at all; finite logits keep its gradient free of NaN.
+    # The first line has no taps. Finite logits keep NaN out of its gradient.
     logits = torch.where(taps, F.logsigmoid(raw), torch.finfo(raw.dtype).min)
     return torch.where(taps, logits.softmax(-4), 0.0)
 
 
 def _taps_of(gates: Tensor, direction: str | None) -> Tensor | None:
-    """V broadcastable against gates (N, 3, G, H, W), or (N, 4, 3, G, H, W) where dim 1 tells the direction."""
+    """Return V, broadcastable to gates (N, 3, G, H, W), or to (N, 4, 3, G, H, W) with the direction in dimension 1."""
     height, width = gates.shape[-2:]
     if gates.dim() == 6 and direction is None:
         return torch.stack([existing_taps(height, width, d, gates) for d in DIRECTIONS]).unsqueeze(2)
@@ -97,7 +100,7 @@ def _taps_of(gates: Tensor, direction: str | None) -> Tensor | None:
 def sweep(
     x: Tensor, p: Tensor, direction: str, source: Tensor | None = None, restart_every: int | None = None
 ) -> Tensor:
-    """The recurrence itself: x (N, C, H, W), weights p (N, 3, G, H, W), source (N, G_s, H, W) or None -> h."""
+    """Compute h from x (N, C, H, W), weights p (N, 3, G, H, W) and source (N, G_s, H, W) or None."""
     channels, (height, width) = x.shape[1], x.shape[-2:]
     p = torch.where(existing_taps(height, width, direction, p, restart_every).unsqueeze(1), p, 0.0)
     p = p.repeat_interleave(channels // p.shape[2], dim=2)
@@ -135,7 +138,7 @@ def propagate(
     normalize: str = "none",
     restart_every: int | None = None,
 ) -> Tensor:
-    """One sweep; the specification of :func:`spn.propagate`."""
+    """Propagate along one direction; the specification of :func:`spn.propagate`."""
     dtype = state_dtype(x.dtype)
     p = normalize_gates(gates.to(dtype), normalize, direction)
     source = None if source is None else source.to(dtype)
@@ -151,7 +154,7 @@ def propagate_four_way(
     merge: str | None = "max",
     restart_every: int | None = None,
 ) -> Tensor:
-    """Four sweeps and their merge; the specification of :func:`spn.propagate_four_way`."""
+    """Propagate in four directions and merge; the specification of :func:`spn.propagate_four_way`."""
     narrow, dtype = x.dtype, state_dtype(x.dtype)
     x, gates, source = x.to(dtype), gates.to(dtype), None if source is None else source.to(dtype)
     hidden = torch.stack(
@@ -172,7 +175,7 @@ def propagate_four_way(
 
 
 def merge_directions(hidden: Tensor, merge: str | None) -> Tensor:
-    """Merges dim 1 of (N, 4, C, H, W) node by node; a tie of "max" goes to the first direction."""
+    """Merge dimension 1 of (N, 4, C, H, W) at each position; if directions tie for "max", the first is selected."""
     if merge == "max":
         winner = hidden.max(dim=1, keepdim=True).indices
         return hidden.gather(1, winner).squeeze(1)

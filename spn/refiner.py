@@ -1,4 +1,4 @@
-"""The refiner: an image and coarse masks in, masks that follow the image's edges out."""
+"""The refiner, which turns an image and coarse masks into masks that follow the edges of the image."""
 
 from __future__ import annotations
 
@@ -33,73 +33,79 @@ __all__ = ["SPNRefiner"]
 GUIDANCES = {"LiteGuidance": LiteGuidance, "VGG16Guidance": VGG16Guidance}
 PRETRAINED = {"lite": Path(__file__).parent / "weights" / "lite.safetensors"}
 FORMS = ("embedded", "direct")
-# Objects are worked through in groups of at most so many pixels (objects x height x width) where no gradient is
-# recorded, which bounds the memory of a call: two objects at 480p. Larger groups are no faster on a CPU. Small
-# pictures, for which the overhead of a call would count, stay one group of many objects.
+# Largest group of objects that is processed at once where no gradient is recorded, in pixels (objects x height x
+# width). It bounds the memory of a call and equals two objects at 480p. Larger groups are no faster on a CPU. Many
+# objects of a small image fit into one group, which avoids the overhead of several calls.
 GROUP_PIXELS = 2**20
-MARGIN = (
-    48  # pixels around an object that its window holds beside it, or more: a multiple of the guidance's cells
-)
-SPOILT = 8  # pixels inside a window's border that the zeros beyond it reach through the convolutions
-LARGEST_WINDOW = 0.75  # of a frame: larger ones save too little
+# Margin in pixels between an object and the border of its window; rounded up to the guidance's multiple.
+MARGIN = 48
+SPOILT = 8  # pixels along a window's border that the convolutions' zero padding affects
+LARGEST_WINDOW = 0.75  # fraction of a frame; larger windows save too little time
 
 
-# Of one object: outside which it is background, what is computed, what of that is kept.
+# The windows of one object: the object's box (background outside it), the computed region, the part of it to keep.
 _Windows = tuple[Window, Window, Window]
 
 
 class SPNRefiner(nn.Module):
-    r"""Refines coarse masks by spatial propagation along what a guidance network sees in the image.
+    r"""Refine coarse masks by spatial propagation, with gates from a guidance network that sees the image.
 
-    Two forms. ``"direct"``, the paper's, propagates the scores of two classes at full resolution, foreground
-    :math:`x_f` and background :math:`x_b`, each with gates of its own, and takes the softmax of what arrives:
+    The refiner has two forms. ``"direct"``, the form of the paper, propagates the scores of two classes at full
+    resolution, foreground :math:`x_f` and background :math:`x_b`, with separate gates, and applies the softmax to the
+    propagated scores:
 
     .. math:: x_f = \tfrac{1}{2} \operatorname{logit}(m), \quad x_b = -x_f, \quad
         f = \max_d h_d(x_f), \quad b = \max_d h_d(x_b), \quad r = \sigma(f - b)
 
-    where :math:`m` is the coarse mask, clamped to :math:`[1/512, 511/512]`. Gates are signed, in the ``"abs"``
-    normalisation. Zero gates give :math:`r = m`, and a new refiner starts near that. With ``convex`` the gates are
-    :math:`\sigma(g)`, so every :math:`h_d` is a convex combination of mask values:
+    where :math:`m` is the coarse mask, clamped to :math:`[1/512, 511/512]`. Gates are signed and normalised by
+    ``"abs"``. Zero gates result in :math:`r = m`, and a new refiner starts close to zero gates. With ``convex``, the
+    gates are :math:`\sigma(g)`, so every :math:`h_d` is a convex combination of mask values:
 
     .. math:: f = \max_d h_d(m), \quad b = \max_d h_d(1 - m), \quad r = f / (f + b)
 
-    ``"embedded"`` takes the mask through a strided convolution to ``hidden`` channels at the guidance's
-    resolution, where the image's features join it, propagates these in ``rounds`` rounds of four directions that
-    share their gates, and decodes to full resolution:
+    ``"embedded"`` applies a strided convolution to the mask, which results in ``hidden`` channels at the resolution
+    of the guidance, and adds the features of the image. It propagates these channels in ``rounds`` rounds of four
+    directions that share their gates, and decodes the result to full resolution:
 
     .. math:: r = \sigma(\text{decode}(h) + s\,(m - 1/2))
 
-    Every form returns a mask with nothing in it to refine as it is; so an empty or full mask, and any other
-    constant one, stays exactly the same:
+    Both forms return a constant mask, such as an empty or full one, exactly as it is:
 
     .. math:: \text{refined} = (1 - e)\, m + e\, r, \quad e = \min(1, 4\,(\max m - \min m))
 
-    **Windows.** On a CPU the embedded form evaluates each object in a window: the box of the mask's values above
-    1/512, its sides on multiples of ``guidance.multiple``, and 48 pixels more on each side, or the next multiple. The
-    outermost 8 of these, which the convolutions' zeros beyond the window spoil, and everything outside keep the coarse
-    mask. Features in a window are those of the whole picture; inside it, what propagation would have carried in from
-    outside is missing. On DAVIS at 480p the means of J, F and F2 differ by at most 0.002 from those of whole frames,
-    single values by more: up to 0.25 there, and by more where a mask does not fit what is seen. Whole frames are used
-    for an object whose window is more than three quarters of the frame, and for everything where a gradient is
-    recorded, in training mode, on other devices, in traced, compiled, exported and transformed programs and under
-    dispatch modes, in the direct form, where a part of the network has hooks or parametrisations, and with a guidance
-    that sees the mask unless it is a :class:`~spn.LiteGuidance` with the layers it was built with.
-    ``refiner.windows = False`` asks for whole frames.
+    **Windows.** On a CPU, the embedded form evaluates each object in a window. The window is the bounding box of the
+    mask's values above 1/512, extended to multiples of ``guidance.multiple``, plus a margin of 48 pixels on each
+    side, rounded up to the next multiple. The outermost 8 pixels, which the zero padding of the convolutions affects,
+    and everything outside the window keep the coarse mask. The features in a window equal those of the whole image.
+    The window misses what propagation would have carried in from outside. On DAVIS at 480p, the means of J, F and F2
+    differ by at most 0.002 from those of whole frames. Single values differ by more: by up to 0.25 on DAVIS, and by
+    more where a mask does not match the image.
+
+    An object is evaluated in the whole frame if its window covers more than three quarters of the frame. All objects
+    are evaluated in the whole frame
+
+    - where a gradient is recorded, in training mode, and on other devices;
+    - in traced, compiled, exported and transformed programs, and under dispatch modes;
+    - in the direct form;
+    - if a part of the network has hooks or parametrisations;
+    - with a guidance network that sees the mask, except a :class:`~spn.LiteGuidance` whose layers are unchanged;
+    - after ``refiner.windows = False``.
 
     Args:
-        guidance: maps an image to features; see :mod:`spn.guidance`.
+        guidance: guidance network, which maps an image to features; see :mod:`spn.guidance`.
         form: "embedded" or "direct".
-        hidden: channels that are propagated in the embedded form, a multiple of ``groups``.
-        groups: sets of gates of the embedded form; the channels of one group share theirs. The direct form has two.
-        rounds: how often the embedded form propagates, >= 1.
-        tile: None, or the side in pixels (>= 256) of the tiles in which larger pictures are worked, to bound
-            memory. Neighbours overlap by 128 pixels.
-        convex: whether the direct form's gates are positive weights that sum to at most 1; see above.
+        hidden: number of propagated channels of the embedded form, a multiple of ``groups``.
+        groups: number of channel groups of the embedded form; the channels of a group share gates. The direct form
+            always has two.
+        rounds: number of propagation rounds of the embedded form, >= 1.
+        tile: side of the tiles in pixels, >= 256, or None. Larger images are processed in tiles of this size, which
+            bounds memory. Neighbouring tiles overlap by 128 pixels.
+        convex: whether the gates of the direct form are positive weights that sum to at most 1; see above.
 
     Shape:
         - image: (N, 3, H, W), RGB in [0, 1], any H, W >= 1.
-        - coarse: (N, K, H, W), foreground scores in [0, 1], each channel an object of its own.
-        - output: (N, K, H, W) in [0, 1], dtype of coarse.
+        - coarse: (N, K, H, W), foreground scores in [0, 1], one channel per object.
+        - output: (N, K, H, W), in [0, 1] and in the dtype of coarse.
 
     Raises:
         ValueError: an option is out of range, or ``convex`` is given with the embedded form.
@@ -110,13 +116,13 @@ class SPNRefiner(nn.Module):
         torch.Size([1, 2, 45, 67])
 
     Reference:
-        Liu et al., "Learning Affinity via Spatial Propagation Networks", NeurIPS 2017, section 3 and 4; Cheng
+        Liu et al., "Learning Affinity via Spatial Propagation Networks", NeurIPS 2017, sections 3 and 4; Cheng
         et al., "Learning to Segment Instances in Videos with Spatial Propagation Network", CVPR Workshops
-        2017, section 4.1. The log-odds, the convex form, the factor e and, in the embedded form, the image's
-        features beside the mask and the groups are additions of this package.
+        2017, section 4.1. This package adds the log-odds, the convex form and the factor e and, in the embedded form,
+        the image features in addition to the mask and the channel groups.
     """
 
-    windows = True  # whether objects are worked in windows, where that is possible
+    windows = True  # whether to evaluate objects in windows where possible
 
     def __init__(
         self,
@@ -139,7 +145,7 @@ class SPNRefiner(nn.Module):
         if tile is not None and tile < 2 * TILE_OVERLAP:
             raise ValueError(f"tile must be None or >= {2 * TILE_OVERLAP}, got {tile}")
         if convex and form != "direct":
-            raise ValueError(f"convex is an option of form 'direct', got form {form!r}")
+            raise ValueError(f"convex requires form 'direct', got form {form!r}")
         self.config = {
             "form": form,
             "hidden": hidden,
@@ -156,18 +162,18 @@ class SPNRefiner(nn.Module):
             self.propagation = Embedded(guidance.channels, guidance.stride, hidden, groups, rounds)
 
     def forward(self, image: Tensor, coarse: Tensor, *, logits: bool = False) -> Tensor:
-        """Refines; with ``logits`` coarse and what is returned are log-odds of any size instead of [0, 1].
+        """Refine coarse masks. With ``logits``, coarse and the result are unbounded log-odds instead of scores.
 
         Raises:
             TypeError: image or coarse is not a floating-point tensor.
-            ValueError: a shape does not fit, or values lie below -0.5 or above 1.5: a picture in [0, 255] or a
-                normalised one, log-odds without ``logits``. What resampling overshoots [0, 1] by passes, and so
-                does NaN.
+            ValueError: a shape is invalid, or a value is below -0.5 or above 1.5. Typical causes are an image in
+                [0, 255], a normalised image, or log-odds without ``logits``. Values that overshoot [0, 1] because of
+                resampling are accepted, and so is NaN.
 
         Note:
-            The check of the values waits for the GPU once. It is left out where Python can not read values: inside
-            torch.compile, torch.export, torch.jit.trace and transforms of torch.func, while a CUDA graph is captured,
-            for meta and fake tensors.
+            The check of the values synchronises with the GPU once. It is skipped where Python cannot read values:
+            inside torch.compile, torch.export, torch.jit.trace and transforms of torch.func, while a CUDA graph is
+            captured, and for meta and fake tensors.
         """
         check_shapes(image, coarse)
         if logits:
@@ -176,20 +182,20 @@ class SPNRefiner(nn.Module):
         check_values(image=image, coarse=coarse)
         return self._refine_scores(image, coarse)
 
-    if TYPE_CHECKING:  # nn.Module says Any
+    if TYPE_CHECKING:  # nn.Module.__call__ is annotated as Any
         __call__ = forward
 
     def gates(self, image: Tensor, coarse: Tensor) -> Tensor:
-        """The weights with which the refiner propagates: what it takes to belong together.
+        """Return the normalised gates, which show the pixels that the refiner treats as belonging together.
 
         Args:
             image, coarse: as for the refiner itself.
 
         Returns:
-            (N, K, 4, 3, G, h, w), normalised: directions and taps in the operator's order. G is ``groups``, or 2 in
-            the direct form: foreground, background. h and w are the image's in the direct form, and otherwise the
-            image's over the guidance's stride, rounded up. K is 1 if the guidance sees the image alone, whose
-            gates all objects then share.
+            (N, K, 4, 3, G, h, w), with directions and taps in the operator's order. G is ``groups``, or 2 (foreground,
+            background) in the direct form. In the direct form, h and w are the height and width of the image; in the
+            embedded form, they are divided by the guidance's stride and rounded up. K is 1 if the guidance sees only
+            the image; all objects then share its gates.
 
         Example:
             >>> refiner = SPNRefiner.from_pretrained("lite")
@@ -208,7 +214,7 @@ class SPNRefiner(nn.Module):
         return by_object
 
     def _refine_scores(self, image: Tensor, coarse: Tensor) -> Tensor:
-        """The network, and what of its result counts, in the dtype of coarse."""
+        """Run the network and blend its result with the coarse mask by the factor e; in the dtype of coarse."""
         if coarse.numel() == 0:
             return coarse
         dtype = next(self.parameters()).dtype
@@ -221,7 +227,7 @@ class SPNRefiner(nn.Module):
         return refined.clamp(0, 1).to(coarse.dtype)
 
     def _refine(self, image: Tensor, scores: Tensor) -> Tensor:
-        """The network on pictures or tiles."""
+        """Run the network on images or tiles."""
         h, w = scores.shape[-2:]
         image, scores = self._padded(image, scores)
         if self._works_in_windows(image, scores):
@@ -232,7 +238,7 @@ class SPNRefiner(nn.Module):
         return cropped(refined, h, w)
 
     def _refine_whole(self, image: Tensor, scores: Tensor) -> Tensor:
-        """Whole frames, group by group of objects."""
+        """Refine objects in whole frames, one group at a time."""
         groups = self._groups(image, scores)
         if self._sees_mask:
             refined = [self._refine_apart(image, group) for group in groups]
@@ -242,19 +248,19 @@ class SPNRefiner(nn.Module):
         return refined[0] if len(refined) == 1 else torch.cat(refined, 1)
 
     def _works_in_windows(self, image: Tensor, scores: Tensor) -> bool:
-        """Whether to look at the objects alone: on a CPU, evaluating, where nobody listens to maps of whole frames."""
+        """Whether to use windows: on a CPU, in evaluation mode, where no hook could observe maps of whole frames."""
         if not self.windows or self.form != "embedded":
             return False
         if not only_result_counts(image, scores, *self.parameters()):
             return False
-        parts = list(self.modules())[1:]  # a hook on the refiner itself hears the same either way
+        parts = list(self.modules())[1:]  # a hook on the refiner itself sees the same values either way
         if any(not is_plain(part, type(part)) or part.training for part in parts):
             return False
         lite = self.guidance if type(self.guidance) is LiteGuidance else None
         return not self._sees_mask or (lite is not None and lite.is_as_built())
 
     def _refine_picture(self, image: Tensor, scores: Tensor) -> Tensor:
-        """One picture, each object in its window, and large objects in the whole frame; empty ones stay."""
+        """Refine one image: objects in their windows, large objects in the whole frame; empty masks stay unchanged."""
         windows, large = self._windows_of(image, scores)
         if len(large) == scores.shape[1]:
             return self._refine_whole(image, scores)
@@ -269,9 +275,9 @@ class SPNRefiner(nn.Module):
         return refined
 
     def _windows_of(self, image: Tensor, scores: Tensor) -> tuple[dict[int, _Windows], list[int]]:
-        """The windows of each object that is worth one, and the objects to be worked in the whole frame."""
+        """Return the windows by object, and the objects to refine in the whole frame."""
         frame, cell = Window.whole(image), self.guidance.multiple
-        if image.isnan().any():  # which fills every mask
+        if image.isnan().any():  # NaN spreads to every mask
             return {}, list(range(scores.shape[1]))
         margin = -(-MARGIN // cell) * cell
         large: list[int] = []
@@ -279,7 +285,7 @@ class SPNRefiner(nn.Module):
         for k, own in enumerate(windows_of_objects(scores[0])):
             if own is None:
                 continue
-            own = own.over(cell).times(cell)  # few sizes: the first convolution of a new one takes long
+            own = own.over(cell).times(cell)  # few distinct sizes: the first convolution of each is slow
             wanted = own.grown(margin, frame)
             if wanted.area > LARGEST_WINDOW * frame.area:
                 large.append(k)
@@ -290,7 +296,7 @@ class SPNRefiner(nn.Module):
     def _shared_in_windows(
         self, image: Tensor, scores: Tensor, windows: dict[int, _Windows]
     ) -> Iterator[tuple[Tensor, ...]]:
-        """What the propagation takes beside the scores, object by object."""
+        """Yield the inputs of the propagation besides the scores, one object at a time."""
         if not windows:
             return
         if self._sees_mask:
@@ -306,7 +312,7 @@ class SPNRefiner(nn.Module):
                 yield tuple(wanted.over(image.shape[-1] // maps.shape[-1]).of(maps) for maps in shared)
 
     def _refine_apart(self, image: Tensor, scores: Tensor) -> Tensor:
-        """Objects whose features differ: each becomes a picture of its own."""
+        """Refine objects whose features differ: each becomes a separate image."""
         pictures, masks = _as_pictures(image, scores)
         own = self.propagation.of_picture(self._features(pictures, masks), pictures)
         refined: Tensor = self.propagation(own, masks).squeeze(1).unflatten(0, scores.shape[:2])
@@ -320,7 +326,7 @@ class SPNRefiner(nn.Module):
         return self.guidance(torch.cat([image, masks], 1) if self._sees_mask else image)
 
     def _groups(self, image: Tensor, scores: Tensor) -> Sequence[Tensor]:
-        """Objects in groups of bounded size; all in one where groups would change the result or save nothing."""
+        """Split objects into groups of bounded size, unless this would change the result or save nothing."""
         recorded = records_gradient(image, scores, *self.parameters())
         if is_traced() or recorded or any(module.training for module in self.modules()):
             return [scores]
@@ -330,7 +336,7 @@ class SPNRefiner(nn.Module):
         return groups
 
     def _padded(self, image: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Image and masks with sides that the guidance can halve; if traced, without a branch for what fits."""
+        """Pad image and masks to multiples of the guidance's cells; unconditionally if traced, for other sizes."""
         h, w = scores.shape[-2:]
         multiple = self.guidance.multiple
         pad = (0, whole_cells(w, multiple) - w, 0, whole_cells(h, multiple) - h)
@@ -339,7 +345,7 @@ class SPNRefiner(nn.Module):
         return image, scores
 
     def _refine_tiles(self, image: Tensor, scores: Tensor, tile: int) -> Tensor:
-        """Tiles overlap; each gives the part that is nearer to its middle than to its neighbour's."""
+        """Refine overlapping tiles and keep, of each, the part nearer to its centre than to the neighbours' centres."""
         rows = tile_spans(scores.shape[-2], tile)
         columns = tile_spans(scores.shape[-1], tile)
         parts = []
@@ -352,11 +358,11 @@ class SPNRefiner(nn.Module):
         return torch.cat(parts, -2)
 
     def save_pretrained(self, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
-        """Writes weights and configuration to one safetensors file.
+        """Write weights and configuration to one safetensors file.
 
         Args:
-            path: file to write; it appears whole or not at all.
-            dtype: floating-point dtype to store, e.g. ``torch.float16``; None keeps each tensor's own.
+            path: file to write. It is written atomically.
+            dtype: floating-point dtype to store, e.g. ``torch.float16``; None keeps the dtype of each tensor.
         """
         state = self.state_dict()
         if dtype is not None:
@@ -376,11 +382,11 @@ class SPNRefiner(nn.Module):
         guidance: Guidance | None = None,
         tile: int | None = None,
     ) -> SPNRefiner:
-        """A refiner with trained weights, in float32 and evaluation mode.
+        """Load a refiner with trained weights, in float32 and evaluation mode.
 
         Args:
             name: "lite", which ships with the package, or the path of a file from :meth:`save_pretrained`.
-            guidance: needed only if the file was saved with a guidance class of your own.
+            guidance: guidance network, required only if the file was saved with a custom guidance class.
             tile: see :class:`SPNRefiner`.
 
         Example:
@@ -402,21 +408,21 @@ class SPNRefiner(nn.Module):
                 f"name must be a file from SPNRefiner.save_pretrained, got {os.fspath(name)!r} ({error!r})"
             ) from error
         if guidance is None and (not isinstance(kind, str) or kind not in GUIDANCES):
-            raise ValueError(f"guidance must be given: the checkpoint was made with a {kind} of its author's")
+            raise ValueError(f"guidance must be given: the checkpoint uses the custom guidance {kind}")
         try:
             if guidance is None:
                 guidance = GUIDANCES[kind](**guidance_config)
             refiner = cls(guidance, **{**config, "tile": tile})
             refiner.load_state_dict(state)
-        except (TypeError, RuntimeError) as error:  # an option that is unknown here, tensors of other shapes
+        except (TypeError, RuntimeError) as error:  # an unknown option, or tensors of other shapes
             reason = " ".join(str(error).split())
             raise ValueError(
                 f"name must be a checkpoint of this version's refiner, got {os.fspath(name)!r} ({reason})"
             ) from error
-        # Channels last is the faster layout for convolutions of few channels on a CPU.
+        # On a CPU, convolutions of few channels are faster in the channels-last layout.
         return refiner.float().to(memory_format=torch.channels_last).eval()
 
 
 def _as_pictures(image: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, 3, H, W) and (N, K, H, W) to (N K, 3, H, W) and (N K, 1, H, W)."""
+    """Reshape (N, 3, H, W) and (N, K, H, W) to (N K, 3, H, W) and (N K, 1, H, W)."""
     return each(image, scores.shape[1]), scores.flatten(0, 1).unsqueeze(1)

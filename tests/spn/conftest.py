@@ -1,4 +1,4 @@
-"""The GPU of the CUDA tests, or what stands in for it."""
+"""Fixture for the CUDA tests: the GPU, or the CPU as its stand-in."""
 
 import pytest
 from gpu_or_stand_in import GPU, Gpu

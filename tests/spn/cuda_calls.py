@@ -1,4 +1,4 @@
-"""What the tests of the CUDA kernels share: the operators' own arguments, and what the reference answers in float64."""
+"""Helpers of the CUDA tests: arguments of the operators, and float64 results of the reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import spn
 from spn import _ops
 
 needs_kernels = pytest.mark.skipif(
-    GPU.stands_in and not _ops.CPU.loaded, reason="needs the CUDA kernels, or the CPU's to stand in"
+    GPU.stands_in and not _ops.CPU.loaded, reason="needs the CUDA kernels, or the CPU kernels as stand-in"
 )
 
 FOUR_WAY = Case(shape=(2, 4, 37, 42), groups=2)
@@ -23,7 +23,7 @@ propagate_backward = torch.ops.spn.propagate_backward.default
 
 
 def options_of(case: Case, tensors) -> tuple[list[Tensor | None], tuple[str, str, str]]:
-    """The operators' own arguments: gates (N, D, 3, G, H, W), source (N, D, G_s, H, W); direction, normalize, merge."""
+    """Return the operators' arguments: x, gates (N, D, 3, G, H, W), source (N, D, G_s, H, W), and the options."""
     x, gates, *source = tensors
     source = source[0] if source else None
     if case.direction == "four_way":
@@ -33,7 +33,7 @@ def options_of(case: Case, tensors) -> tuple[list[Tensor | None], tuple[str, str
 
 
 class Reference:
-    """A problem whose values every dtype can hold, and the reference's answer in float64, for all dtypes at once."""
+    """A problem whose values are exact in every dtype, with the float64 results of the reference."""
 
     def __init__(self, case: Case, device: str):
         generator = torch.Generator(device).manual_seed(0)
@@ -66,7 +66,7 @@ class Reference:
         return self.hidden.gather(1, winner.long().unsqueeze(1)).squeeze(1)
 
     def gradients(self, winner: Tensor | None) -> tuple[Tensor, ...]:
-        """With "max" a rounding decides between values that are nearly equal: gradients follow the kernel's choice."""
+        """Return the gradients for the kernel's argmax, because rounding decides between nearly equal directions."""
         known = self._gradients is not None and (winner is None or torch.equal(winner, self._winner))
         if not known:
             out = self.merged if winner is None else self.chosen(winner)
@@ -75,5 +75,5 @@ class Reference:
         return self._gradients
 
 
-# A few problems follow each other in all their dtypes.
+# Tests of one problem in all its dtypes run one after another.
 reference_of = lru_cache(maxsize=1)(Reference)

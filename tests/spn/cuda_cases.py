@@ -1,7 +1,7 @@
-"""The problems on which the CUDA kernels are compared with the reference, chosen so that they reach every kind of plan.
+"""Problems for comparing the CUDA kernels with the reference, chosen to cover every kind of plan.
 
-tests/emulator/test_plans.py fails when a kind is missing; ``python tests/emulator/plan_kinds.py --write`` then writes
-FOUND anew.
+tests/emulator/test_plans.py fails if a kind is missing. ``python tests/emulator/plan_kinds.py --write`` then rewrites
+FOUND.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ F64, F32, F16, BF16 = DTYPES
 
 @dataclass(frozen=True)
 class Run:
-    """One problem in several dtypes, whose values all of them can hold: the reference answers for all at once."""
+    """One problem in several dtypes. Its values are exact in all of them, so one reference result serves all."""
 
     case: Case
     dtypes: tuple[torch.dtype, ...] = DTYPES
@@ -28,11 +28,11 @@ class Run:
 
 
 def gpu_seconds(case: Case, dtypes: tuple[torch.dtype, ...] = DTYPES) -> float:
-    """About what a comparison takes on a GPU: nearly all of it is the reference, launch by launch."""
+    """Estimate the seconds of a comparison on a GPU; kernel launches of the reference dominate."""
     forward_kernels, backward_kernels, launch = 9, 26, 6e-6
     height, width = case.shape[2:]
     lines = {"four_way": 2 * (height + width), "left_to_right": width, "right_to_left": width}
-    # With "max", winners say where gradients go: those of the states' two precisions.
+    # With "max", gradients depend on the argmax, which can differ between the two precisions of the state.
     backward = len({dtype == torch.float64 for dtype in dtypes}) if case.merge == "max" else 1
     launches = lines.get(case.direction, height) * (forward_kernels + backward * backward_kernels)
     gates = 3 * prod(case.lead) * case.groups + case.shape[1] * prod(case.lead)
@@ -44,13 +44,13 @@ def gpu_seconds(case: Case, dtypes: tuple[torch.dtype, ...] = DTYPES) -> float:
     )
 
 
-# Planes of 200 x 200 in pieces of four values and of one, of 128 x 128, and a frame of a video.
+# Planes of 200 x 200 with vectors of four values, the same with single values, planes of 128 x 128, a video frame.
 CHOSEN = tuple(
     Run(Case(shape, 1, source_groups, "four_way", normalize, "max"), (F32, BF16))
     for shape in ((70, 1, 200, 200), (70, 1, 200, 201), (200, 1, 128, 128), (1, 1, 480, 854))
     for normalize, source_groups in product(NORMALIZATIONS, (0, 1))
 )
-# More tasks than blocks, which carry lines in global memory.
+# More tasks than thread blocks, with lines carried in global memory.
 CHOSEN += (Run(Case((1600, 1, 17, 3660), 1, 0, "top_to_bottom", "abs", None), (F32,)),)
 
 FOUND = (

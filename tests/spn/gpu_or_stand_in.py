@@ -1,6 +1,7 @@
-"""The GPU of the CUDA tests, or the CPU in its place: so a mistake in one of these tests shows without a GPU.
+"""The GPU of the CUDA tests, or the CPU as a stand-in, which reveals mistakes in the tests themselves without a GPU.
 
-What passes with the stand-in says nothing about the CUDA kernels. Test ids and pytest's header therefore name it.
+A test that passes with the stand-in shows nothing about the CUDA kernels. Test ids and pytest's header therefore name
+the stand-in.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Gpu:
         return torch.cuda.stream(stream)
 
     def be_busy(self) -> None:
-        """Keeps the current stream busy for some hundredths of a second."""
+        """Keep the current stream busy for a few hundredths of a second."""
         torch.cuda._sleep(50_000_000)
 
     @contextmanager
@@ -73,7 +74,7 @@ class Gpu:
             torch.cuda.set_sync_debug_mode("default")
 
     def capture(self, call: Callable[[], Results]) -> tuple[Results, Callable[[], None]]:
-        """What the call returned while it was captured, and what replays it into those tensors."""
+        """Capture a call; return its results, and a function that replays the call into them."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -85,11 +86,11 @@ class Gpu:
         return captured, graph.replay
 
     def memory(self, call: Callable[[], Any]) -> tuple[Any, int, int]:
-        """The call's result, the bytes that it left allocated, and the most that it held in between.
+        """Return the call's result, the bytes that remain allocated, and the peak during the call.
 
-        As they were asked for: what the allocator hands out may be up to a megabyte larger.
+        Bytes are counted as requested; the allocator may hand out up to a megabyte more.
         """
-        gc.collect()  # what earlier tests left may not be freed in between
+        gc.collect()  # leftovers of earlier tests must not be freed during the call
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_stats()["requested_bytes.all.current"]
         result = call()
@@ -107,7 +108,7 @@ class StandInStream:
 
 
 class StandIn:
-    """The CPU, which does what it is asked at once; problems shrink to what still crosses the edges of tiles."""
+    """The CPU, which runs calls synchronously. Problems shrink, but still cross the edges of tiles."""
 
     name = "CPU-stands-in"
     device = "cpu"
@@ -169,7 +170,7 @@ class StandIn:
 
     def memory(self, call: Callable[[], Any]) -> tuple[Any, int, int]:
         call()
-        pytest.skip("the call ran, but torch counts no memory of a CPU")
+        pytest.skip("the call ran, but torch does not count CPU memory")
 
 
 GPU = Gpu() if torch.cuda.is_available() and _ops.CUDA.loaded else StandIn()

@@ -1,4 +1,4 @@
-"""What the tests of the operator share: a case (shape and options), its inputs, how errors are measured."""
+"""Helpers of the operator tests: cases (shape and options), their inputs, and the error measure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DIRECTIONS = ("left_to_right", "right_to_left", "top_to_bottom", "bottom_to_top"
 NORMALIZATIONS = ("none", "abs", "unit", "sigmoid")
 MERGES = ("max", "mean", "sum", None)
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-# Which gradients a call asks for, of x, gates and source; at least one of them.
+# Requested gradients of x, gates and source; at least one of them.
 WANTED = [wanted for wanted in product((True, False), repeat=3) if any(wanted)]
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 
-# The kernels, and the specification in plain PyTorch: what holds for the operator holds for both.
+# The operator and its specification in plain PyTorch, which share their properties.
 BACKENDS = [
     pytest.param(spn, id="operator"),
     pytest.param(spn.reference, id="reference", marks=pytest.mark.slow),
@@ -30,19 +30,19 @@ BACKENDS = [
 
 needs_cpu_kernels = pytest.mark.skipif(not _ops.CPU.loaded, reason=f"CPU kernels: {_ops.CPU.reason}")
 
-# Relative RMS errors: a few roundings of the state and one of the result.
+# Relative RMS errors: several roundings of the state and one of the result.
 TOLERANCES = {torch.float64: 1e-13, torch.float32: 2e-6, torch.float16: 6e-4, torch.bfloat16: 5e-3}
 
 
 def kernels_on(device: str) -> bool:
-    """Whether compiled kernels, not the reference, answer on this device."""
+    """Whether compiled kernels, and not the reference, run on this device."""
     return (_ops.CUDA if device == "cuda" else _ops.CPU).loaded
 
 
 def relative_rms(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    """RMS of the error over RMS of the expected values; NaN counts as an infinite error.
+    """Return the RMS of the error relative to the RMS of the expected values; NaN counts as an infinite error.
 
-    Inputs are of order one, so where the expected values nearly cancel the error is held against 0.1.
+    Inputs are of order one. If the expected values nearly cancel, the error is relative to 0.1 instead.
     """
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
     if actual.numel() == 0:
@@ -68,7 +68,7 @@ class Case:
 
     shape: tuple[int, int, int, int] = (2, 4, 5, 7)
     groups: int = 2
-    source_groups: int = 0  # 0 is the SPN form
+    source_groups: int = 0  # 0 selects the SPN form
     direction: str = "four_way"
     normalize: str = "abs"
     merge: str | None = "max"
@@ -79,7 +79,7 @@ class Case:
         return (4,) if self.direction == "four_way" else ()
 
     def inputs(self, dtype=torch.float64, device="cpu", requires_grad=False, seed=0) -> list[torch.Tensor]:
-        """x, gates and, in source form, source. Unnormalised gates sum to at most 1 in magnitude."""
+        """Return x, gates and, in source form, source. Unnormalised gates sum to at most 1 in magnitude."""
         generator = torch.Generator().manual_seed(seed)
         n, _, *plane = self.shape
         x = torch.randn(self.shape, generator=generator, dtype=torch.float64)
@@ -108,7 +108,7 @@ class Case:
         return replace(self, **changes)
 
 
-# One of each kind, small: for what does not depend on values.
+# A small case of each kind, for tests that do not depend on values.
 CASES = [
     Case((2, 4, 5, 7), 2, 0, "four_way", "abs", "max"),
     Case((1, 2, 18, 3), 1, 2, "four_way", "sigmoid", "mean"),
@@ -120,7 +120,7 @@ CASES = [
 
 
 def gradients(case: Case, inputs, grad=None, api=spn):
-    """Output and gradients of every input; the incoming gradient is drawn unless given."""
+    """Return the output and the gradients of all inputs; the incoming gradient is random unless given."""
     leaves = [t.detach().requires_grad_() for t in inputs]
     out = case(*leaves, api=api)
     if grad is None:
@@ -132,7 +132,7 @@ def divisors(number: int) -> list[int]:
     return [d for d in range(1, number + 1) if number % d == 0]
 
 
-# The kernels work in blocks of 16 lines: sizes on both sides of a boundary, and those of vectors.
+# Kernels process blocks of 16 lines: sizes on both sides of block boundaries, and of vector widths.
 SIZES = st.one_of(st.integers(1, 9), st.sampled_from([15, 16, 17, 31, 32, 33, 47, 49]))
 
 

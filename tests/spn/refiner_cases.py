@@ -1,4 +1,4 @@
-"""Refiners of a few channels, for the tests of the refiner."""
+"""Refiners with few channels, for the tests of the refiner."""
 
 import torch
 
@@ -14,7 +14,7 @@ def small(form="embedded", **options):
     refiner = SPNRefiner(
         guidance, form=form.split(",")[0], hidden=8, convex="convex" in form, **options
     ).eval()
-    if form == "direct":  # whose gates start near zero: as if it had learned something
+    if form == "direct":  # its gates start near zero; larger ones imitate a trained refiner
         with torch.no_grad():
             refiner.propagation.gates[0].weight.mul_(300)
     return refiner

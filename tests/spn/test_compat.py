@@ -1,4 +1,4 @@
-"""GateRecurrent2dnoind, in both of its signatures, is the equation pixel by pixel, and a layer without state."""
+"""GateRecurrent2dnoind: both signatures equal their equations pixel by pixel, and the layer has no state."""
 
 import copy
 import pickle
@@ -9,7 +9,7 @@ from operator_cases import DEVICES, assert_close
 
 from spn.compat import GateRecurrent2dnoind
 
-# By (horizontal, reverse): how a map is turned so that its sweep runs from left to right, and turned back.
+# By (horizontal, reverse): transforms a map so that its sweep runs from left to right, and back.
 TURNS = {
     (True, False): (lambda v: v, lambda v: v),
     (True, True): (lambda v: v.flip(-1), lambda v: v.flip(-1)),
@@ -25,7 +25,7 @@ each_layer = pytest.mark.parametrize(("layer", "names"), LAYERS, ids=["spn", "gs
 
 
 def maps(names: str, dtype=torch.float64, device="cpu") -> dict[str, torch.Tensor]:
-    """Maps with these names; the three gates of a pixel sum to at most 1 in magnitude."""
+    """Return random maps with these names; the three gates of a pixel sum to at most 1 in magnitude."""
     generator = torch.Generator().manual_seed(0)
     drawn = {name: torch.rand(SHAPE, generator=generator, dtype=torch.float64) for name in names.split()}
     scaled = {name: (2 * v - 1) / (3 if name.startswith("G") else 1) for name, v in drawn.items()}
@@ -33,7 +33,7 @@ def maps(names: str, dtype=torch.float64, device="cpu") -> dict[str, torch.Tenso
 
 
 def loop(X, G1, G2, G3, B=None, chunk=None):
-    """One sweep from left to right that starts anew every `chunk` columns; autograd can differentiate it."""
+    """Sweep from left to right with a restart every `chunk` columns, in operations that autograd differentiates."""
     height, width = X.shape[-2:]
     chunk = chunk or width
     h = {}

@@ -79,7 +79,7 @@ def test_export_saves_loads_and_serves_other_sizes(case, device):
         def forward(self, *inputs):
             return case(*inputs)
 
-    case = case.with_(shape=(2, *case.shape[1:]))  # an example of batch 1 would be exported as a constant
+    case = case.with_(shape=(2, *case.shape[1:]))  # torch.export treats a batch of 1 as a constant
     inputs = tuple(case.inputs(torch.float32, device))
     n, h, w = (torch.export.Dim(name, min=1, max=4096) for name in ("n", "h", "w"))
     shapes = tuple({0: n, t.dim() - 2: h, t.dim() - 1: w} for t in inputs)

@@ -1,5 +1,6 @@
-"""The CUDA kernels on a real GPU: values. Without one the CPU stands in, which tests these tests; tests/emulator then
-runs the kernels' source.
+"""Values of the CUDA kernels on a GPU.
+
+Without a GPU, the CPU stands in, which checks the tests themselves; tests/emulator runs the kernels' source.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from spn import _ops
 
 pytestmark = [needs_kernels, pytest.mark.slow]
 
-# What stands in for a GPU makes the same problem of several.
+# The stand-in shrinks several problems to the same one.
 PROBLEMS = dict.fromkeys((GPU.sized(run.case), dtype) for run in RUNS for dtype in run.dtypes)
 
 
@@ -55,7 +56,7 @@ def test_every_kind_of_plan(gpu: Gpu, case: Case, dtype: torch.dtype):
 
 
 def check(gpu: Gpu, case: Case, dtype: torch.dtype = torch.float64) -> None:
-    """Both passes against the reference in float64, on values that the dtype can hold."""
+    """Compare both passes with the reference in float64, on values that are exact in the dtype."""
     inputs = case.inputs(dtype, gpu.device)
     exact = [t.double() for t in inputs]
     grad = torch.randn(case(*exact, api=spn.reference).shape, device=gpu.device).to(dtype)
@@ -79,7 +80,7 @@ def test_equals_reference(gpu: Gpu, case: Case):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("direction", [*DIRECTIONS, "four_way"])
 def test_every_dtype(gpu: Gpu, direction: str, dtype: torch.dtype):
-    # Without a maximum: there a rounding may send a whole gradient another way than float64 does.
+    # Without "max", where a rounding may select another direction than float64 for a whole gradient.
     check(gpu, FOUR_WAY.with_(direction=direction, merge="mean"), dtype)
 
 
@@ -97,7 +98,7 @@ def test_every_option(gpu: Gpu, source_groups: int, merge: str | None, normalize
 )
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_shapes(gpu: Gpu, shape: tuple[int, int, int, int], dtype: torch.dtype):
-    """One position, lines of one position, one line; many planes; a line much longer than the sweep."""
+    """One pixel, lines of one position, one line, many planes, and a line much longer than the sweep."""
     check(gpu, gpu.sized(Case(shape=shape, groups=1, merge="sum")), dtype)
 
 
@@ -114,7 +115,7 @@ def test_gradcheck(gpu: Gpu, direction: str, normalize: str):
 
 @needs_cpu_kernels
 def test_agrees_with_the_cpu_kernels(gpu: Gpu):
-    """Also on ties and on which direction wins: zero gates make all four equal."""
+    """Includes ties and the selected direction: zero gates make all four directions equal."""
     x, gates = FOUR_WAY.inputs(torch.float64)
     gates[..., :20] = 0
     grad = torch.randn_like(x)
@@ -153,14 +154,14 @@ EXTREMES: dict[str, Callable[[Tensor, Tensor, float], object]] = {
         (extreme, normalize)
         for extreme in EXTREMES
         for normalize in NORMALIZATIONS
-        # Without a sum, huge gates drive values to where a rounding decides between a number and infinity.
+        # Without normalisation, values of huge gates may or may not overflow, depending on a rounding.
         if normalize != "none" or "sum" not in extreme
     ],
 )
 def test_extreme_values_as_on_the_cpu(gpu: Gpu, extreme: str, normalize: str, dtype: torch.dtype):
     case = FOUR_WAY.with_(shape=(1, 4, 20, 40), normalize=normalize)
     x, gates = case.inputs(torch.float64)
-    # Sums of up to three stay within the dtype, or not: bfloat16 has float32's range.
+    # Sums of up to three gates may or may not overflow the dtype; bfloat16 has the range of float32.
     EXTREMES[extreme](x, gates.clamp_(-1, 1), torch.finfo(dtype).max)
     inputs = x.to(dtype), gates.to(dtype)
     grad = torch.randn(1, 4, 4, 20, 40).to(dtype)
@@ -168,7 +169,7 @@ def test_extreme_values_as_on_the_cpu(gpu: Gpu, extreme: str, normalize: str, dt
     for merge, incoming in ((None, grad), ("max", None), ("mean", grad[:, 0])):
         merged = case.with_(merge=merge)
         on_gpu = [t.to(gpu.device) for t in inputs]
-        if incoming is None:  # whose gradient goes another way after any rounding
+        if incoming is None:  # a rounding may select another direction for the gradient
             results = [(merged(*on_gpu), merged(*inputs))]
         else:
             out, grads = gradients(merged, inputs, incoming)
@@ -183,7 +184,7 @@ def test_extreme_values_as_on_the_cpu(gpu: Gpu, extreme: str, normalize: str, dt
 def test_gradients_do_not_change_a_rounded_maximum(
     gpu: Gpu, shape: tuple[int, int, int, int], dtype: torch.dtype
 ):
-    """Without them the maximum is taken of rounded values, which gives the same."""
+    """Without gradients, the maximum is taken of rounded values, which has the same result."""
     case = gpu.sized(Case(shape=shape, groups=1))
     inputs = case.inputs(dtype, gpu.device)
     assert torch.equal(case(*inputs), case(*(t.requires_grad_() for t in inputs)))

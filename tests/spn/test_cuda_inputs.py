@@ -1,4 +1,4 @@
-"""The CUDA kernels on a GPU: where inputs lie, which of them there are, and on which device."""
+"""Inputs of the CUDA kernels on a GPU: memory layouts, missing inputs and devices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = needs_kernels
 
 
 def at_offset(t: Tensor, count: int) -> Tensor:
-    """The same values, `count` values into a storage of their own."""
+    """Return the same values, at an offset of `count` values in a new storage."""
     return torch.cat([t.new_zeros(count), t.flatten()])[count:].view(t.shape)
 
 
@@ -29,7 +29,7 @@ def at_offset(t: Tensor, count: int) -> Tensor:
 )
 @pytest.mark.parametrize("direction", ["four_way", "right_to_left"])
 def test_storage_offsets(gpu: Gpu, direction: str, dtype: torch.dtype, count: int, which: str):
-    """Pieces of 16 bytes, of 8 or of 4 can only be moved where every array is aligned for them."""
+    """Accesses of 16, 8 or 4 bytes require that every array is aligned accordingly."""
     case = Case((2, 4, 20, 40), groups=2, source_groups=4, direction=direction, merge="mean")
     inputs = case.inputs(dtype, gpu.device)
     grad = torch.randn_like(inputs[0])

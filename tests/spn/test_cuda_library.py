@@ -1,4 +1,4 @@
-"""The CUDA kernels on a GPU: what torch does with the operators."""
+"""The CUDA kernels on a GPU under opcheck, torch.compile and autocast."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_opcheck(gpu: Gpu, operator: str):
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 def test_compile(gpu: Gpu, mode: str):
-    """Between other operators, both passes, and again on other values, which a recorded graph has to take in."""
+    """Compile both passes between other operators and call them again on new values, as a recorded graph must allow."""
 
     def network(x: Tensor, gates: Tensor) -> Tensor:
         return 2 * spn.propagate_four_way(3 * x, gates, normalize="abs")

@@ -1,4 +1,4 @@
-"""The CUDA kernels on a GPU: how much memory a call takes, and sizes beyond 32 bits."""
+"""The CUDA kernels on a GPU: memory of a call, and sizes beyond 32 bits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def bytes_of(*tensors: Tensor) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
-# Streamed, on chip, few planes, one sweep.
+# Plans that stream planes, keep planes on chip, have few planes, or run one sweep.
 MEMORY_CASES = [
     (Case((100, 1, 256, 256), groups=1), torch.float32),
     (Case((100, 1, 256, 256), groups=1), torch.bfloat16),
@@ -30,7 +30,7 @@ MEMORY_CASES = [
 
 
 def workspace_of(case: Case, out: Tensor) -> int:
-    """The most that sweeps may take: a plane each, in the state's dtype. One sweep alone needs none."""
+    """Return the workspace limit: one plane per sweep, in the state's dtype. A single sweep needs none."""
     return 4 * 4 * out.numel() if case.direction == "four_way" else 0
 
 
@@ -45,7 +45,7 @@ def test_memory_of_a_call_without_gradients(gpu: Gpu, case: Case, dtype: torch.d
 
 @pytest.mark.parametrize(("case", "dtype"), MEMORY_CASES, ids=str)
 def test_memory_of_training(gpu: Gpu, case: Case, dtype: torch.dtype):
-    """Beside its inputs and result a call keeps line 16, 32, ... of each sweep, and who won."""
+    """Besides its inputs and result, a call saves lines 16, 32, ... of each sweep, and the selected direction."""
     case = gpu.sized(case)
     inputs = case.inputs(dtype, gpu.device, requires_grad=True)
     out, left, most = gpu.memory(lambda: case(*inputs))
@@ -64,7 +64,7 @@ def test_memory_of_training(gpu: Gpu, case: Case, dtype: torch.dtype):
 
 @pytest.mark.parametrize("shape", [(1, 64, 512, 512), (8, 8, 512, 512)], ids=str)
 def test_memory_of_shared_gates_is_bounded(gpu: Gpu, shape: tuple[int, int, int, int]):
-    """Parts of sums take no more than x in float32, or 32 MB."""
+    """Partial sums need no more memory than x in float32, or 32 MB."""
     case = gpu.sized(Case(shape, groups=1))
     inputs = case.inputs(torch.float32, gpu.device, requires_grad=True)
     out = case(*inputs)
@@ -80,17 +80,17 @@ def test_memory_of_shared_gates_is_bounded(gpu: Gpu, shape: tuple[int, int, int,
 @pytest.mark.parametrize(
     ("case", "backward", "gigabytes"),
     [
-        # More values of x than 2^31: as lines and as columns, and as channels that share gates.
+        # x has more than 2^31 values: in vertical and horizontal sweeps, and in channels that share gates.
         (Case((17, 1, 16384, 8192), 1, direction="top_to_bottom"), True, 60),
         (Case((17, 1, 16384, 8192), 1, direction="right_to_left"), False, 30),
         (Case((1, 70, 4096, 8192), 1), False, 25),
-        # More gates.
+        # gates have more than 2^31 values.
         (Case((70, 1, 1600, 1600), 1), True, 20),
     ],
     ids=str,
 )
 def test_more_than_two_to_the_31_values(gpu: Gpu, case: Case, backward: bool, gigabytes: float):
-    """The last plane is the one beyond: alone it has to give the same."""
+    """The last plane lies beyond the limit; its results must equal those of the plane alone."""
     gpu.needs_memory(gigabytes)
     reference_of.cache_clear()
     case = gpu.sized(case)

@@ -34,7 +34,7 @@ def test_deterministic(gpu: Gpu, shape: tuple[int, int, int, int], dtype: torch.
 
 @pytest.mark.parametrize("backward_on_the_stream", [True, False])
 def test_current_stream(gpu: Gpu, backward_on_the_stream: bool):
-    """Both passes are queued behind what their own stream does, not behind the default stream."""
+    """Both passes are queued on the current stream, not on the default stream."""
     inputs = FOUR_WAY.inputs(torch.float32, gpu.device)
     grad = torch.randn_like(inputs[0])
     expected, expected_grads = gradients(FOUR_WAY, inputs, grad)
@@ -60,8 +60,8 @@ def test_current_stream(gpu: Gpu, backward_on_the_stream: bool):
     assert all(torch.equal(leaf.grad, wanted) for leaf, wanted in zip(leaves, expected_grads, strict=True))
 
 
-def test_what_a_call_frees_is_not_taken_while_it_runs(gpu: Gpu):
-    """Workspace and intermediate results belong to the call's stream: another one may not overwrite them."""
+def test_freed_memory_is_not_reused_while_the_call_runs(gpu: Gpu):
+    """Workspace and intermediate results belong to the call's stream, so another stream must not overwrite them."""
     case = Case((2, 8, 100, 120), groups=1)
     inputs = case.inputs(torch.float32, gpu.device)
     grad = torch.randn_like(inputs[0])
@@ -72,7 +72,7 @@ def test_what_a_call_frees_is_not_taken_while_it_runs(gpu: Gpu):
         with gpu.on(stream):
             gpu.be_busy()
             out, grads = gradients(case, inputs, grad)
-        # As large as what the passes may have taken, and freed at once.
+        # Allocate sizes that the passes may have used, and free them immediately.
         for megabytes in (1, 2, 4, 8, 16, 32):
             torch.full((megabytes << 18,), float("nan"), device=gpu.device)
         stream.synchronize()
@@ -81,7 +81,7 @@ def test_what_a_call_frees_is_not_taken_while_it_runs(gpu: Gpu):
 
 
 def test_threads_do_not_disturb_each_other(gpu: Gpu):
-    """Each asks the same kernel for another amount of shared memory."""
+    """Each thread requests a different amount of shared memory for the same kernel."""
     problems = [gpu.sized(Case((80, 1, side, side), groups=1)) for side in (48, 128)]
     inputs = [case.inputs(torch.float32, gpu.device) for case in problems]
     grads = [torch.randn_like(x) for x, _ in inputs]
@@ -149,7 +149,7 @@ FAILED_LAUNCH = """
         try:
             torch.cuda.synchronize()
         except RuntimeError:
-            print("the capture is spoilt")
+            print("the capture is invalid")
         try:
             spn.propagate_four_way(x, gates, normalize="abs")
         except RuntimeError as error:
@@ -169,9 +169,12 @@ FAILED_LAUNCH = """
 """
 
 
-@pytest.mark.skipif(GPU.stands_in, reason="needs a launch that the device refuses")
+@pytest.mark.skipif(GPU.stands_in, reason="needs a kernel launch that the device refuses")
 def test_a_failed_launch_is_reported_once():
-    """Not again by the next operator of torch, which asks for the last error. A launch into a spoilt capture fails."""
+    """The next torch operator, which reads the last error, must not report it again.
+
+    The launch fails because it belongs to an invalid capture.
+    """
     root = Path(spn.__file__).parents[1]
     process = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(FAILED_LAUNCH)], capture_output=True, text=True, cwd=root

@@ -1,4 +1,4 @@
-"""The examples of docs/deployment.md: what this process writes, a process of its own loads and computes the same."""
+"""The examples of docs/deployment.md: a separate process loads the written files and computes the same results."""
 
 import os
 import re
@@ -19,7 +19,7 @@ PAGE = ROOT / "docs" / "deployment.md"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not PAGE.exists(), reason="beside an installed package there are no pages"),
+    pytest.mark.skipif(not PAGE.exists(), reason="an installed package has no documentation pages"),
     pytest.mark.skipif(not _ops.CPU.loaded, reason=f"CPU kernels: {_ops.CPU.reason}"),
 ]
 
@@ -28,10 +28,10 @@ BLOCKS = (
 )
 LOADING = [block for block in BLOCKS if "refined = " in block or "(refined,)" in block]
 WRITING = [block for block in BLOCKS if block not in LOADING]
-# Pictures, objects, height, width; none is of a size that the page exports at.
+# Images, objects, height, width; all differ from the sizes that the page exports with.
 CASES = [(3, 2, 45, 83), (1, 1, 7, 9), (1, 4, 100, 3)]
 
-# Runs a block for the first case, and its last line for the others.
+# Runs a block for the first case, and only its last line for the other cases.
 LOADER = """
 import sys, torch
 block = open("block.py").read()
@@ -48,14 +48,14 @@ assert ("spn" in sys.modules) == ("import spn" in block)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder in which the page's writing blocks ran, one after the other."""
+    """A folder in which the blocks of the page that write files ran in order."""
     pytest.importorskip("onnxruntime")
     folder, before = tmp_path_factory.mktemp("deployed"), Path.cwd()
     os.chdir(folder)
     try:
         names = {}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of tracing, about checks that it does not record
+            warnings.simplefilter("ignore")  # tracing warns about checks that it does not record
             for block in WRITING:
                 exec(block, names)
     finally:
@@ -74,12 +74,12 @@ def expected(folder):
         return [refiner(*inputs) for inputs in torch.load(folder / "inputs.pt")]
 
 
-def test_there_is_something_to_run():
+def test_the_page_has_examples():
     assert len(LOADING) == 5 and len(WRITING) == 5
 
 
 @pytest.mark.parametrize("block", LOADING, ids=["onnx", "export", "aoti", "aoti without spn", "trace"])
-def test_loaded_elsewhere(block, folder, expected):
+def test_loaded_in_another_process(block, folder, expected):
     (folder / "block.py").write_text(block)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     finished = subprocess.run(

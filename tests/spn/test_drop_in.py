@@ -1,4 +1,4 @@
-"""The public names in other people's networks: a GSPN layer, and a head for a torchvision segmentation net."""
+"""The public names inside other networks: a GSPN layer, and a head for a torchvision segmentation network."""
 
 import math
 
@@ -13,7 +13,7 @@ import spn
 class GSPNLayer(nn.Module):
     """Generalised spatial propagation: y = sum_d u_d * h_d, h_d(t) = w_d(t) h_d(t-1) + lambda_d(t) * x(t).
 
-    The tridiagonal w has rows of sigmoids divided by their sum; w, lambda and u are 1x1 convolutions of the input.
+    The rows of the tridiagonal w are sigmoids divided by their sum; w, lambda and u are 1x1 convolutions of the input.
     """
 
     def __init__(self, channels, groups):
@@ -31,14 +31,14 @@ class GSPNLayer(nn.Module):
 
 
 def gspn_by_hand(layer, x):
-    """The equation pixel by pixel, in Python floats."""
+    """Compute the equation pixel by pixel, in Python floats."""
     n, channels, height, width = x.shape
     gates = layer.gates(x).unflatten(1, (4, 3, layer.groups)).tolist()
     lambdas = layer.source(x).unflatten(1, (4, -1)).tolist()
     weights = layer.weight(x).unflatten(1, (4, -1)).tolist()
     y = torch.zeros(x.shape, dtype=torch.float64).tolist()
     x = x.tolist()
-    # For each direction: the pixels in the order of the sweep, and the three predecessors of a pixel.
+    # Per direction: the pixels in the order of the sweep, and the three predecessors of a pixel.
     rows, columns = range(height), range(width)
     sweeps = [
         ([(r, c) for c in columns for r in rows], lambda r, c: [(r - 1, c - 1), (r, c - 1), (r + 1, c - 1)]),
@@ -90,7 +90,7 @@ def test_a_gspn_layer_trains():
 
 
 class PropagationHead(nn.Module):
-    """Instead of a bilinear upsampling alone: scores spread along the edges that a small net sees in the image."""
+    """Propagates scores, after bilinear upsampling, with gates that a small network computes from the image."""
 
     def __init__(self, net):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The package without its kernels, or with kernels that cannot load: it works, says so once, and says why."""
+"""The package without kernels, or with kernels that cannot load: it works, warns once, and reports the reason."""
 
 import json
 import os
@@ -28,14 +28,14 @@ CASES = [
 
 
 def copy_of_package(root, libraries=False):
-    """A copy of the sources, with the compiled libraries or without."""
+    """Copy the sources, with or without the compiled libraries."""
     left_out = ["__pycache__", "weights"] + ([] if libraries else ["*.so", "*.pyd"])
     shutil.copytree(PACKAGE, root / "spn", ignore=shutil.ignore_patterns(*left_out))
     return root
 
 
 def python(root, *arguments, **variables):
-    """Runs python where `root` is where spn is found."""
+    """Run Python with spn imported from `root`."""
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", **variables}
     finished = subprocess.run(
         [sys.executable, *arguments], env=environment, cwd=root, capture_output=True, text=True
@@ -53,10 +53,10 @@ with warnings.catch_warnings(record=True) as on_import:
     warnings.simplefilter("always")
     torch_alone = set(sys.modules)
     import spn
-assert not [w for w in on_import if "spn" in str(w.message)], "importing is silent"
+assert not [w for w in on_import if "spn" in str(w.message)], "importing spn must not warn"
 assert not torch.cuda.is_initialized()
 heavy = {{"torch._dynamo", "triton", "torchvision", "safetensors"}} & (set(sys.modules) - torch_alone)
-assert not heavy, f"importing is quick: {{heavy}}"
+assert not heavy, f"importing spn must not import {{heavy}}"
 from operator_cases import Case, gradients
 from test_fallback import CASES
 with warnings.catch_warnings(record=True) as caught:
@@ -69,7 +69,7 @@ print(json.dumps(dict(file=spn.__file__, said=said, config=spn.show_config())))
 
 
 def report(root, before_import="", **variables):
-    """What the package in `root` says, and its results."""
+    """Return the warnings and configuration of the package in `root`, and its results."""
     script = SCRIPT.format(tests=str(TESTS), before_import=before_import)
     answer = json.loads(python(root, "-c", script, **variables).splitlines()[-1])
     assert Path(answer["file"]).parent == Path(root) / "spn"
@@ -107,7 +107,7 @@ def without_libraries(tmp_path_factory):
     return copy_of_package(tmp_path_factory.mktemp("without_libraries"))
 
 
-# ---- Why there may be no kernels -------------------------------------------------------------------
+# ---- Reasons for missing kernels -------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -132,7 +132,7 @@ def test_broken_library(tmp_path, content):
 def test_torch_too_old(tmp_path):
     root = copy_of_package(tmp_path, libraries=True)
     answer, results = report(root, before_import="torch.__version__ = '2.10.1+cpu'")
-    assert_says_why_once(answer, r"needs torch >= 2\.11, this is 2\.10\.1\+cpu")
+    assert_says_why_once(answer, r"requires torch >= 2\.11, found 2\.10\.1\+cpu")
     assert_results_are_right(results)
 
 
@@ -155,14 +155,14 @@ def test_a_cuda_library_that_cannot_load_leaves_the_cpu_kernels_alone(tmp_path, 
     assert_results_are_right(results)
 
 
-# ---- A GPU for which the CUDA library holds no code --------------------------------------------------
+# ---- A GPU for which the CUDA library contains no code -----------------------------------------------
 
 OLD_GPU = "_cuda.abi3.so holds no code for sm_61 (no kernel image is available for execution on the device)"
 
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Device 0 is too old, device 1 is not; the library is not asked, for there may be none."""
+    """Pretend that device 0 is too old and device 1 is not. The library itself may be missing, so it is not called."""
     says = {0: "no kernel image is available for execution on the device", 1: ""}
     monkeypatch.setattr(_ops, "CUDA", _native.Library("_cuda.abi3.so", None))
     monkeypatch.setattr(torch.ops.spn, "cuda_missing_code", says.__getitem__)
@@ -201,7 +201,7 @@ def test_show_config_names_a_gpu_without_code(gpus, monkeypatch):
 @pytest.mark.parametrize("name", ["propagate", "propagate_backward"])
 def test_the_cuda_library_calls_the_reference_by_an_operator(name):
     sources = PACKAGE.parent / "csrc" / "cuda" / "propagate.cu"
-    if sources.exists():  # not beside an installed package
+    if sources.exists():  # an installed package has no sources
         assert f'"spn::reference_{name}"' in sources.read_text()
     operator, reference = (getattr(torch.ops.spn, n).default._schema for n in (name, f"reference_{name}"))
     assert str(reference) == str(operator).replace("spn::", "spn::reference_")
@@ -218,7 +218,7 @@ def test_the_operators_of_the_reference():
         assert_close(actual, wanted)
 
 
-# ---- Everything else holds without kernels too -----------------------------------------------------
+# ---- All other tests without kernels ---------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -242,7 +242,7 @@ def test_the_suite_passes_without_kernels(without_libraries, files, only):
     assert int(re.search(r"(\d+) passed", printed)[1]) > 20
 
 
-# ---- What show_config says with kernels ------------------------------------------------------------
+# ---- show_config with kernels ----------------------------------------------------------------------
 
 
 @needs_cpu_kernels
@@ -259,7 +259,7 @@ def test_show_config_names_versions_libraries_and_capability():
 
 
 def capabilities():
-    """Instruction sets of this machine, by torch's account."""
+    """Return the instruction sets of this machine, as reported by torch."""
     best = torch.backends.cpu.get_cpu_capability()
     return {"AVX512": ["baseline", "avx2", "avx512"], "AVX2": ["baseline", "avx2"]}.get(best, ["baseline"])
 

@@ -1,4 +1,4 @@
-"""Gradients that nobody asks for: they cost no memory, and those that are asked for do not change."""
+"""Frozen inputs: unrequested gradients need no memory, and the requested gradients stay the same."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ forward = torch.ops.spn.propagate.default
 backward = torch.ops.spn.propagate_backward.default
 masks = pytest.mark.parametrize("wanted", WANTED, ids=str)
 
-# Every merge and rule, both forms, gates of each channel, of some and of all; several blocks of 16 lines.
+# All merges, rules, forms and numbers of channel groups, on several blocks of 16 lines.
 CASES = [
     Case((2, 4, 20, 37), groups, source_groups, "four_way", NORMALIZATIONS[(i + groups) % 4], merge)
     for i, merge in enumerate(MERGES)
@@ -47,17 +47,17 @@ CASES += [
 
 
 def freeze(inputs, wanted):
-    """Inputs of which some need a gradient; there may be no source."""
+    """Return inputs, some of which require a gradient; the source may be missing."""
     return [t.detach().requires_grad_(asked) for t, asked in zip(inputs, wanted, strict=False)]
 
 
 def masks_of(case):
-    """The choices of gradients that a case has."""
+    """Return the combinations of gradients that a case can request."""
     return [wanted for wanted in WANTED if case.source_groups or not wanted[2]]
 
 
 def with_masks(cases):
-    """Each case with each choice of its gradients."""
+    """Parametrise a test over all cases and combinations of gradients."""
     pairs = [(case, wanted) for case in cases for wanted in masks_of(case)]
     return pytest.mark.parametrize(("case", "wanted"), pairs, ids=str)
 
@@ -97,10 +97,10 @@ def test_the_number_of_threads_changes_nothing(wanted, device):
 
 
 @pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[-1]], ids=str)
-def test_what_is_not_needed_is_not_read(case, device):
-    """Without the gates' gradient no state; without that of the source either, no x. Neither holds a number here."""
+def test_unneeded_inputs_are_not_read(case, device):
+    """States are read only for the gates' gradient, and x only for gradients of gates or source; NaN replaces them."""
     if not kernels_on(device):
-        pytest.skip("the reference knows nothing of checkpoints")
+        pytest.skip("the reference does not use checkpoints")
     arguments = operator_arguments(case, case.inputs(torch.float32, device))
     (x, gates, source), options = arguments[:3], arguments[3:6]
     out, winner, checkpoints = forward(*arguments)
@@ -113,9 +113,9 @@ def test_what_is_not_needed_is_not_read(case, device):
         assert torch.equal(grad_source, full[2])
 
 
-def test_gradients_that_cannot_be_had_are_refused(device):
+def test_impossible_gradients_are_refused(device):
     if not kernels_on(device):
-        pytest.skip("kernels check their arguments")
+        pytest.skip("only kernels check these arguments")
     case = CASES[0]
     arguments = operator_arguments(case, case.inputs(torch.float32, device))
     out, winner, checkpoints = forward(*arguments)
@@ -132,7 +132,7 @@ def test_gradients_that_cannot_be_had_are_refused(device):
 
 
 class Results:
-    """Stands in for an operator of spn._ops, and keeps what it returned."""
+    """Wraps an operator of spn._ops and records its results."""
 
     def __init__(self, monkeypatch, name):
         self.of_calls = []
@@ -145,11 +145,11 @@ class Results:
 
 
 @with_masks([case.with_(shape=(1, 4, 40, 50)) for case in CASES[:12]])
-def test_memory_is_allocated_for_what_is_asked_alone(case, wanted, device, monkeypatch):
+def test_only_requested_gradients_are_allocated(case, wanted, device, monkeypatch):
     forwards, backwards = Results(monkeypatch, "propagate"), Results(monkeypatch, "propagate_backward")
     inputs = freeze(case.inputs(torch.float32, device), wanted)
     case(*inputs).sum().backward()
-    ((_, winner, checkpoints),) = forwards.of_calls  # nothing is computed again
+    ((_, winner, checkpoints),) = forwards.of_calls  # one call, so nothing is recomputed
     assert winner.numel() == (inputs[0].numel() if case.merge == "max" else 0)
     states = expected_bytes(case, torch.float32) - winner.numel()
     assert bytes_of([checkpoints]) == (states if wanted[1] else 0)
@@ -158,7 +158,7 @@ def test_memory_is_allocated_for_what_is_asked_alone(case, wanted, device, monke
 
 
 def kilobytes_of(case, wanted, device):
-    """What a training step holds at most beside its inputs, in memory of torch's."""
+    """Return the peak of torch's memory in a training step, in addition to the inputs."""
     inputs = freeze(case.inputs(torch.float32, device), wanted)
     held = most = 0
     with torch.profiler.profile(profile_memory=True) as profile:
@@ -191,8 +191,8 @@ def test_a_step_with_frozen_gates_saves_no_state(case, device):
     assert own == winner
 
 
-def test_gates_that_need_a_gradient_later_are_answered(device):
-    """What the forward pass did not save, the backward pass computes again."""
+def test_missing_states_are_recomputed(device):
+    """The backward pass recomputes what the forward pass did not save."""
     case = CASES[1]
     arguments = operator_arguments(case, case.inputs(torch.float32, device, requires_grad=True))
     inputs = arguments[:3]

@@ -1,4 +1,4 @@
-"""The operator in the transforms of torch.func."""
+"""The operator under the transforms of torch.func."""
 
 import pytest
 import torch
@@ -76,7 +76,7 @@ def test_jacrev_equals_autograd_jacobian(case, device):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_per_sample_gradients(case, device):
-    """vmap over grad, as torch.func users write it; equals one backward pass per sample."""
+    """vmap over grad, as in torch.func's documentation, equals one backward pass per sample."""
     inputs = [torch.stack([t, 2 * t, -t]) for t in case.inputs(torch.float64, device)]
     loss = lambda *t: case(*t).square().sum()  # noqa: E731
     everything = tuple(range(len(inputs)))

@@ -1,4 +1,4 @@
-"""First and second derivatives against finite differences, at ties, and at the edges of the rules."""
+"""First and second derivatives: finite differences, ties, and limits of the normalisation rules."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ ONE_DIRECTION = [
     for source_groups in (0, 2)
     for groups in (1, 2, 4)
 ]
-# One channel and every pair of second derivatives: all directions one by one, and two merges.
+# One channel and every pair of second derivatives: each direction alone, and two merges.
 SECOND_ORDER = [
     Case((1, 1, 3, 3), 1, source_groups, direction, normalize)
     for source_groups in (0, 1)
@@ -41,7 +41,7 @@ SECOND_ORDER = [
 
 
 def smooth_inputs(case, device="cpu"):
-    """Inputs away from every kink: sum|g| = 1 and g = 0 of the absolute rules, ties of the maximum."""
+    """Return inputs away from kinks: sum|g| = 1 and g = 0 of "abs" and "unit", and ties of "max"."""
     for seed in range(200):
         x, gates, *source = case.inputs(torch.float64, device, seed=seed)
         gates = gates + 0.02 * gates.sign()
@@ -51,7 +51,7 @@ def smooth_inputs(case, device="cpu"):
         if case.direction == "four_way" and case.merge == "max":
             hidden = case.with_(merge=None)(x, gates, *source)
             best, second = hidden.topk(2, dim=1).values.unbind(1)
-            # In SPN form the first lines of two sweeps are both x: a tie that any derivative agrees on.
+            # In SPN form, the first lines of two sweeps both equal x. Derivatives agree at such a tie.
             if ((best - second < 1e-4) & (best != second)).any() or (
                 case.source_groups and (best == second).any()
             ):
@@ -182,7 +182,7 @@ def test_the_gradient_of_the_maximum_reaches_exactly_the_winning_direction(api, 
         assert relative_rms(actual, reference) < 1e-13
 
 
-# ---- Edges of the normalisation rules --------------------------------------------------------------
+# ---- Limits of the normalisation rules -------------------------------------------------------------
 
 
 EXTREMES = {
@@ -205,7 +205,7 @@ def test_extreme_gates_never_give_nan(api, normalize, source_groups, taps, dtype
     raw = torch.tensor(EXTREMES[taps], dtype=dtype, device=device).reshape(1, 1, 3, 1, 1, 1)
     inputs[1] = raw.expand_as(inputs[1]).contiguous()
     out, grads = gradients(case, inputs, api=api)
-    # "unit" multiplies by up to 1e4: float16 gradients may truly overflow, and only then are not finite.
+    # "unit" multiplies by up to 1e4, so float16 gradients may overflow; only then they are not finite.
     fine = (lambda t: ~t.isnan()) if dtype == torch.float16 and normalize == "unit" else torch.isfinite
     assert out.isfinite().all() and all(fine(g).all() for g in grads)
     exact = case(*(t.double() for t in inputs), api=spn.reference)

@@ -1,4 +1,4 @@
-"""The operator as a citizen of torch: opcheck, autocast, meta tensors, inference, activation checkpointing."""
+"""Integration of the operator with torch: opcheck, autocast, meta tensors, inference, activation checkpointing."""
 
 import warnings
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.parametrize("device", DEVICES)
 
 
 def operator_arguments(case, inputs, save=True):
-    """What the public functions hand to torch.ops.spn.propagate."""
+    """Return the arguments that the public functions pass to torch.ops.spn.propagate."""
     x, gates, *source = inputs
     if case.direction != "four_way":
         gates, source = gates.unsqueeze(1), [s.unsqueeze(1) for s in source]
@@ -40,7 +40,7 @@ ONE_GRADIENT = [(CASES[1], wanted) for wanted in WANTED if sum(wanted) == 1]
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "wanted"), EVERY_GRADIENT + ONE_GRADIENT, ids=str)
 def test_opcheck_backward(case, wanted, device):
-    # Which gradients are asked for changes what the operator returns; what is traced of it is the same.
+    # The requested gradients change the results of the operator, but not how it is traced.
     utilities = ALL_OF_OPCHECK if (case, wanted) in EVERY_GRADIENT else ("test_schema", "test_faketensor")
     arguments = operator_arguments(case, case.inputs(torch.float32, device))
     out, winner, checkpoints = torch.ops.spn.propagate(*arguments)
@@ -70,7 +70,7 @@ def test_opcheck_of_other_dtypes(dtype, device):
 def test_autocast_casts_every_tensor_to_its_dtype(case, dtype, device):
     inputs = case.inputs(torch.float32, device, requires_grad=True)
     narrow = [t.detach().to(dtype).requires_grad_() for t in inputs]
-    inputs[1] = narrow[1]  # gates may come out of a convolution that ran in the autocast dtype
+    inputs[1] = narrow[1]  # a convolution under autocast returns gates in the autocast dtype
     with torch.autocast(device, dtype):
         out = case(*inputs)
     assert out.dtype == dtype and torch.equal(out, case(*narrow))
@@ -98,7 +98,7 @@ def test_autocast_compiles(device):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_meta_tensors_tell_shapes_and_dtypes(case, dtype, device):
+def test_meta_tensors_have_the_right_shapes_and_dtypes(case, dtype, device):
     inputs = case.inputs(dtype, device)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,4 +1,4 @@
-"""What a call keeps for its backward pass, byte by byte."""
+"""Bytes that a call saves for its backward pass."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ import spn
 
 
 def saved_by(call):
-    """Every tensor that autograd packs during the call."""
+    """Return the result of a call, and the tensors that autograd saves during it."""
     saved = []
 
     def pack(tensor):
@@ -25,7 +25,7 @@ def bytes_of(tensors):
 
 
 def expected_bytes(case, dtype):
-    """Beside the inputs: line 16, 32, ... of every sweep's state, and one byte an element for "max"."""
+    """Return the bytes saved besides the inputs: lines 16, 32, ... of each state; for "max", one byte per element."""
     n, c, height, width = case.shape
     state = 8 if dtype == torch.float64 else 4
     values = 0
@@ -51,29 +51,29 @@ CASES = [
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_training_call_keeps_its_inputs_themselves_and_what_the_docstring_says(case, dtype, device):
+def test_a_training_call_saves_its_inputs_uncopied_and_what_the_docstring_says(case, dtype, device):
     inputs = case.inputs(dtype, device, requires_grad=True)
     out, saved = saved_by(lambda: case(*inputs))
     addresses = {t.untyped_storage().data_ptr() for t in inputs}
     own = [t for t in saved if t.untyped_storage().data_ptr() not in addresses or t.numel() == 0]
     kept_inputs = [t for t in saved if t.numel() and t.untyped_storage().data_ptr() in addresses]
-    assert bytes_of(kept_inputs) == bytes_of(inputs), "each input once, as it is"
+    assert bytes_of(kept_inputs) == bytes_of(inputs), "each input is saved once, without a copy"
     assert bytes_of(own) == expected_bytes(case, dtype)
     assert not any(
         t.untyped_storage().data_ptr() == out.untyped_storage().data_ptr() for t in saved if t.numel()
     )
-    # The docstrings' bounds: a sixteenth of x's elements a sweep.
+    # The bound in the docstrings: 1/16 of x's elements per sweep.
     sweeps = 4 if case.direction == "four_way" else 1
     states = [t for t in own if t.dtype != torch.uint8]
     assert sum(t.numel() for t in states) <= sweeps * inputs[0].numel() / 16
 
 
-def test_the_figure_for_a_large_map():
-    """Four-way "max", float32, two planes of 512 x 512: x 2 MiB, gates 24 MiB; beside them less than 1 MiB."""
+def test_saved_memory_of_a_large_map():
+    """Four-way "max", float32, two planes of 512 x 512: x 2 MiB, gates 24 MiB, all other saved tensors below 1 MiB."""
     case = Case((1, 2, 512, 512), 2, 0, "four_way", "abs", "max")
     inputs = case.inputs(torch.float32, requires_grad=True)
     _, saved = saved_by(lambda: case(*inputs))
-    checkpoints = 2 * 4 * 31 * 512 * 4  # channels, sweeps, lines kept of 512, positions, bytes
+    checkpoints = 2 * 4 * 31 * 512 * 4  # channels, sweeps, saved lines of 512, positions, bytes
     winner = 2 * 512 * 512
     assert bytes_of(saved) == (2 + 24) * 2**20 + checkpoints + winner
 

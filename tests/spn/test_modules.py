@@ -1,4 +1,4 @@
-"""The modules are the functions with fixed options, and behave as layers without parameters."""
+"""The modules equal the functions with fixed options, and are layers without parameters."""
 
 import copy
 import pickle

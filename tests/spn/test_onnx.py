@@ -1,4 +1,4 @@
-"""Models exported to ONNX give in onnxruntime what they give in torch, with every option and at every size."""
+"""Models exported to ONNX have the same results in onnxruntime as in torch, for all options and sizes."""
 
 import inspect
 import sys
@@ -19,11 +19,11 @@ pytest.importorskip("onnxscript")
 
 @dataclass(frozen=True)
 class Call:
-    """A call of the operator that takes float64, which onnxruntime takes and gives, and computes in any dtype."""
+    """A call of the operator with float64 inputs and results, as onnxruntime supports, computed in any dtype."""
 
     case: Case
     dtype: torch.dtype = torch.float32
-    scale: float = 1  # of the gates
+    scale: float = 1  # factor of the gates
     offset: float = 0
 
     def inputs(self):
@@ -41,9 +41,9 @@ CALLS = [
         Call(Case((2, 6, 5, 3), groups, source_groups, direction, "sigmoid"))
         for direction, groups, source_groups in zip(DIRECTIONS, (1, 2, 3, 6), (0, 3, 1, 6), strict=True)
     ),
-    Call(Case((1, 1, 1, 6), 1, 0, "four_way", "sigmoid", "max")),  # one line, and lines of one position
-    Call(Case((1, 2, 5, 7), 1, 0, "four_way", "sigmoid", "mean"), offset=-200),  # whose sigmoid underflows
-    Call(Case((1, 2, 5, 7), 1, 0, "four_way", "unit", "mean"), scale=1e-5),  # whose sum is below the floor
+    Call(Case((1, 1, 1, 6), 1, 0, "four_way", "sigmoid", "max")),  # a single line, and lines of one position
+    Call(Case((1, 2, 5, 7), 1, 0, "four_way", "sigmoid", "mean"), offset=-200),  # the sigmoid underflows
+    Call(Case((1, 2, 5, 7), 1, 0, "four_way", "unit", "mean"), scale=1e-5),  # the sum is below UNIT_FLOOR
     Call(Case((1, 4, 9, 8), 2, 1, "four_way", "sigmoid", "mean"), torch.float64),
     Call(Case((1, 4, 9, 8), 2, 0, "four_way", "abs", "max"), torch.float16),
     Call(Case((1, 4, 9, 8), 2, 0, "four_way", "unit", "sum"), torch.bfloat16),
@@ -51,7 +51,7 @@ CALLS = [
 
 
 class Calls(nn.Module):
-    """Many calls in one model: an export takes seconds. They save what training needs, since a parameter takes part."""
+    """Many calls in one model, because an export takes seconds. The parameter makes them save tensors for training."""
 
     def __init__(self, calls):
         super().__init__()
@@ -63,7 +63,7 @@ class Calls(nn.Module):
 
 
 def exported(calls):
-    """Results of calls from onnxruntime and from torch."""
+    """Return the results of calls in onnxruntime and in torch."""
     model, inputs = Calls(calls).eval(), [call.inputs() for call in calls]
     table = spn.onnx.translations()
     program = torch.onnx.export(model, (inputs,), dynamo=True, verbose=False, custom_translation_table=table)
@@ -73,7 +73,7 @@ def exported(calls):
 
 
 def session_of(model):
-    """Of standard operators alone: the checker and the runtime know no others."""
+    """Load the model; the checker and the runtime accept only standard operators."""
     onnx.checker.check_model(model, full_check=True)
     assert {entry.domain for entry in model.opset_import} == {""} and not model.functions
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -89,7 +89,7 @@ def run(session, *inputs):
 def test_every_option():
     for call, (actual, expected) in zip(CALLS, exported(CALLS), strict=True):
         assert_close(actual, expected, call.dtype, str(call))
-        if call.dtype.itemsize == 2:  # rounded once: the same values but for a few
+        if call.dtype.itemsize == 2:  # results are rounded once, so only a few values differ
             assert (actual == expected).double().mean() > 0.98, str(call)
 
 
@@ -110,7 +110,7 @@ def test_restarts():
     class Poisoned(Restarted):
         def inputs(self):
             x, gates = super().inputs()
-            x[0, 0, 4, 4] = torch.nan  # stays in its piece
+            x[0, 0, 4, 4] = torch.nan  # must stay in its piece
             return x, gates
 
         def __call__(self, x, gates):
@@ -129,24 +129,26 @@ def test_refiner_at_every_size(name, tmp_path):
     refiner = spn.SPNRefiner.from_pretrained(name) if name == "lite" else small(name)
     file = tmp_path / "refiner.onnx"
     spn.onnx.export_refiner(refiner, file)
-    assert list(tmp_path.iterdir()) == [file]  # the weights are in it
+    assert list(tmp_path.iterdir()) == [file]  # the file contains the weights
     session = session_of(onnx.load(file))
     refiner.windows = False
     for n, k, *size in [(1, 1, 45, 67), (2, 3, 64, 80), (3, 1, 7, 9), (1, 2, 1, 1), (1, 4, 100, 3)]:
         image = torch.rand(n, 3, *size)
         coarse = (2 * torch.randn(n, k, *size)).clamp(0, 1)
-        coarse[:, -1] = 0.25  # nothing to refine
+        coarse[:, -1] = 0.25  # a constant mask
         (actual,) = run(session, image, coarse)
         torch.testing.assert_close(actual, refiner(image, coarse), rtol=0, atol=1e-5)
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ModuleNotFoundError, match=r"onnxscript is not installed: pip install '.*\[onnx\]'"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"onnxscript is not installed; .*: pip install '.*\[onnx\]'"
+    ):
         spn.onnx.translations()
 
 
-def test_what_cannot_be_exported_is_refused():
+def test_unsupported_exports_are_refused():
     with pytest.raises(ValueError, match="refiner must be in evaluation mode"):
         spn.onnx.export_refiner(small().train())
     with pytest.raises(ValueError, match="refiner must have tile=None to take any size, got tile=256"):

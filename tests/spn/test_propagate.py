@@ -1,4 +1,4 @@
-"""The operator equals its specification: shapes, dtypes, options, memory layouts."""
+"""The operator equals its specification for all shapes, dtypes, options and memory layouts."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ import spn
 
 
 def assert_equals_reference(case, dtype, device="cpu", seed=0):
-    """Equal, in value and gradients, to the specification in float64 on the same numbers."""
+    """Compare values and gradients with the specification in float64 on the same numbers."""
     inputs = case.inputs(dtype, device, seed=seed)
     grad = torch.randn_like(case(*inputs))
     out, grads = gradients(case, inputs, grad)
@@ -61,7 +61,7 @@ def test_an_empty_batch_gives_empty_results_and_gradients(case, device):
 def test_a_guidance_convolution_unflattens_into_gates():
     conv_out = torch.randn(2, 12 * 3, 6, 5)
     gates = conv_out.unflatten(1, (4, 3, 3))
-    # Channel (d * 3 + tap) * G + g of the convolution is gate g of tap `tap` in direction d.
+    # Channel (d * 3 + tap) * G + g of the convolution holds the gates of direction d, tap `tap` and group g.
     assert torch.equal(gates[:, 2, 1, 2], conv_out[:, (2 * 3 + 1) * 3 + 2])
     x = torch.randn(2, 6, 6, 5)
     expected = spn.reference.propagate_four_way(x, gates, normalize="abs")
@@ -104,7 +104,7 @@ def test_lines_around_block_boundaries_equal_the_reference(lines, direction, dev
     assert_equals_reference(Case((1, 2, *plane), 1, 1, direction, "sigmoid"), torch.float64, device)
 
 
-# Long columns are taken in strips of several cache lines, each with several checkpoints.
+# Long columns are processed in strips of several cache lines, each with several checkpoints.
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("columns", [31, 64, 65, 129])
 @pytest.mark.parametrize("direction", ["left_to_right", "right_to_left", "four_way"])
@@ -156,7 +156,7 @@ def sliced(t):
 
 
 def channels_last(t):
-    """Channels innermost: torch.channels_last for x, the same idea for gates and source."""
+    """Make channels innermost: torch.channels_last for x, and the equivalent for gates and source."""
     return t.movedim(-3, -1).contiguous().movedim(-1, -3)
 
 
@@ -202,7 +202,7 @@ class TestNonContiguous:
     "case", [Case(source_groups=2), Case(merge=None), Case(direction="bottom_to_top")], ids=str
 )
 def test_expanded_inputs_and_gradients(case, device):
-    # One sample for the whole batch, one gate for every pixel, the gradient of sum(): strides of zero.
+    # Strides of zero: one sample for the whole batch, one gate for every pixel, the gradient of sum().
     inputs = [t[:1, ..., :1, :1].expand_as(t) for t in case.inputs(torch.float32, device)]
     inputs[0] = case.inputs(torch.float32, device)[0][:1].expand(case.shape)
     grad = torch.ones((), device=device).expand(case(*inputs).shape)

@@ -1,4 +1,4 @@
-"""Laws of propagation that hold for any map, gates and size; for the kernels and for the specification."""
+"""Properties of propagation for any map, gates and size, tested for the operator and for the specification."""
 
 import pytest
 import torch
@@ -23,8 +23,8 @@ import spn
 pytestmark = [pytest.mark.parametrize("device", DEVICES), pytest.mark.parametrize("api", BACKENDS)]
 
 LINEAR_MERGES = ("mean", "sum", None)
-# A flip or a transpose, what each direction becomes, and whether taps -1 and +1 trade places: they do where
-# the axis across the sweep is reversed.
+# A flip or a transpose, the new direction for each direction, and whether taps -1 and +1 are swapped, as they are
+# if the axis across the sweep is reversed.
 SYMMETRIES = {
     "flip left-right": (
         lambda t: t.flip(-1),
@@ -50,7 +50,7 @@ SYMMETRIES = {
 
 
 def along(direction):
-    """The axis of the sweep, and the index of its first line."""
+    """Return the axis of the sweep and the index of its first line."""
     return (-1 if direction in DIRECTIONS[:2] else -2), (-1 if direction in DIRECTIONS[1::2] else 0)
 
 
@@ -68,7 +68,9 @@ def test_a_constant_map_is_a_fixed_point_of_any_gates(api, device, case, value, 
     gates = gates * data.draw(st.sampled_from([0.0, 1.0, 100.0]))
     exact = api is spn and kernels_on(device)
     if not exact and case.normalize == "none":
-        gates = gates.clamp(-0.3, 0.3)  # (1 - sum p) c + sum p c rounds; wild gates would amplify that
+        gates = gates.clamp(
+            -0.3, 0.3
+        )  # (1 - sum p) c + sum p c is rounded; large gates would amplify the error
     x = torch.full(case.shape, value, dtype=dtype, device=device)
     h = case(x, gates, api=api)
     if exact:
@@ -157,13 +159,13 @@ def test_gradients_of_gates_and_source_obey_the_product_rule(api, device, case):
     assert ((inputs[2] * grad_source).sum() - (h * y).sum()).abs() <= scale
 
 
-# ---- Where information goes ------------------------------------------------------------------------
+# ---- Spread of information -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @given(case=cases(forms=("source",)), data=st.data())
 def test_an_impulse_spreads_in_a_cone(api, device, direction, case, data):
-    """From (t, j) it reaches positions j - s .. j + s of line t + s up to the next restart, and no line before t."""
+    """An impulse at (t, j) reaches positions j - s .. j + s of line t + s, up to the next restart."""
     case = case.with_(direction=direction)
     height, width = case.shape[2:]
     _, gates, source = case.inputs(torch.float64, device)
@@ -219,7 +221,7 @@ def test_samples_and_channels_do_not_influence_each_other(api, device, case):
     assert_close(alone, h[n:, ..., c:, :, :])
 
 
-# ---- Equal ways to say the same --------------------------------------------------------------------
+# ---- Equivalent calls ------------------------------------------------------------------------------
 
 
 @given(case=cases())
@@ -246,7 +248,7 @@ def test_fused_normalization_equals_normalize_gates(api, device, case):
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @given(case=cases(forms=("spn",)))
-def test_spn_form_is_source_form_with_what_the_weights_leave(api, device, direction, case):
+def test_spn_form_equals_source_form_with_lambda_one_minus_sum(api, device, direction, case):
     case = case.with_(direction=direction, groups=case.shape[1])
     x, gates = case.inputs(torch.float64, device)
     weights = api.normalize_gates(gates, case.normalize, direction)

@@ -1,4 +1,4 @@
-"""A call and its backward pass give the same bits every time, and leave what they are given as it is."""
+"""A call and its backward pass are deterministic, bit for bit, and never modify their inputs."""
 
 import pytest
 import torch
@@ -12,8 +12,8 @@ THREADED = [
     Case((1, 3, 20, 20), 3, 3, "four_way", "unit", "mean"),
     Case((3, 9, 17, 12), 1, 3, "four_way", "abs", None),
     Case((2, 8, 16, 31), 2, 0, "left_to_right", "abs"),
-    Case((1, 20, 7, 9), 20, 20, "four_way", "sigmoid", "sum"),  # sets of planes, one of them in part
-    Case((1, 40, 7, 9), 1, 0, "four_way", "abs", "mean"),  # a group of several sets
+    Case((1, 20, 7, 9), 20, 20, "four_way", "sigmoid", "sum"),  # sets of planes, one of them incomplete
+    Case((1, 40, 7, 9), 1, 0, "four_way", "abs", "mean"),  # one channel group over several sets of planes
 ]
 
 
@@ -60,7 +60,9 @@ def test_inputs_and_incoming_gradients_are_never_written(case, device):
         torch.equal(t, c) for t, c in zip((*inputs, grad, out), (*copies, grad_copy, kept), strict=True)
     )
     storages = {t.untyped_storage().data_ptr() for t in (*inputs, grad, out)}
-    assert not storages & {g.untyped_storage().data_ptr() for g in results}, "results are memory of their own"
+    assert not storages & {g.untyped_storage().data_ptr() for g in results}, (
+        "results share memory with inputs"
+    )
 
 
 def test_backward_twice_needs_and_obeys_retain_graph(device):

@@ -1,4 +1,4 @@
-"""Results worked out by hand on 3 x 3 maps: they fix what a direction, tap, form, rule and merge mean."""
+"""Results calculated by hand on 3 x 3 maps, which define the directions, taps, forms, rules and merges."""
 
 import math
 
@@ -8,21 +8,21 @@ from operator_cases import BACKENDS, DEVICES, DIRECTIONS
 
 DTYPES = [torch.float32, torch.float64]
 
-# x below, taps -1, 0, +1 weighing 1, 2, 4 everywhere. Left to right in SPN form, h = x + sum_k p_k (h_k - x):
-#   column 0:  1, 4, 7 as they are, for a first line has no taps
+# x as below; taps -1, 0, +1 have weights 1, 2, 4 everywhere. Left to right in SPN form, h = x + sum_k p_k (h_k - x):
+#   column 0:  1, 4, 7 unchanged, because the first line has no taps
 #   column 1:  2 + 2 (1 - 2) + 4 (4 - 2)             = 8      no tap -1 at the top
 #              5 + (1 - 5) + 2 (4 - 5) + 4 (7 - 5)   = 7
 #              8 + (4 - 8) + 2 (7 - 8)               = 2      no tap +1 at the bottom
 #   column 2:  3 + 2 (8 - 3) + 4 (7 - 3)             = 29
 #              6 + (8 - 6) + 2 (7 - 6) + 4 (2 - 6)   = -6
 #              9 + (7 - 9) + 2 (2 - 9)               = -7
-# and in source form with lambda = 10, h = 10 x + sum_k p_k h_k, so column 1 is
+# In source form with lambda = 10, h = 10 x + sum_k p_k h_k, so column 1 is
 #              20 + 2 * 10 + 4 * 40 = 200,   50 + 10 + 2 * 40 + 4 * 70 = 420,   80 + 40 + 2 * 70 = 260
 X = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
 TAPS = (1, 2, 4)
 LAMBDA = 10
 
-E2, E3 = math.exp(2), math.exp(3)  # ratios of sigmoids far below zero, where sigmoid(g) is exp(g)
+E2, E3 = math.exp(2), math.exp(3)  # ratios of sigmoids of large negative g, where sigmoid(g) is exp(g)
 
 SPN = {
     "left_to_right": [[1, 8, 29], [4, 7, -6], [7, 2, -7]],
@@ -97,7 +97,7 @@ class TestFourWay:
 @pytest.mark.parametrize(
     ("direction", "tap", "reads"),
     [
-        # The centre (row 1, column 1) reads its neighbour on the line before: (row, column).
+        # The centre (row 1, column 1) reads its neighbour (row, column) on the previous line.
         ("left_to_right", -1, (0, 0)),
         ("left_to_right", 0, (1, 0)),
         ("left_to_right", 1, (2, 0)),
@@ -123,7 +123,7 @@ def test_a_single_gate_reads_the_pixel_that_its_tap_points_at(api, direction, ta
 
 @pytest.mark.parametrize("api", BACKENDS)
 def test_channels_use_the_gates_and_the_source_of_their_group(api):
-    # Six channels, two gate groups (0 0 0 1 1 1), three source groups (0 0 1 1 2 2), a line of two pixels:
+    # Six channels, two groups of gates (0 0 0 1 1 1), three groups of the source (0 0 1 1 2 2), two lines of one pixel:
     # h(1) = lambda * 1 + p * h(0) with h(0) = lambda, lambda = 1, 2, 3 and p = 10, 20 by group.
     x = torch.ones(1, 6, 1, 2)
     gates = torch.zeros(1, 3, 2, 1, 2)
@@ -140,11 +140,11 @@ def test_channels_use_the_gates_and_the_source_of_their_group(api):
     [
         ("none", (2, -1, 1), (2, -1, 1)),
         ("abs", (2, -1, 1), (0.5, -0.25, 0.25)),
-        ("abs", (0.25, -0.5, 0.125), (0.25, -0.5, 0.125)),  # a sum below 1 stays
+        ("abs", (0.25, -0.5, 0.125), (0.25, -0.5, 0.125)),  # a sum below 1 is unchanged
         ("unit", (2, -1, 1), (0.5, -0.25, 0.25)),
-        ("unit", (0.125, -0.25, 0.125), (0.25, -0.5, 0.25)),  # and is scaled up
+        ("unit", (0.125, -0.25, 0.125), (0.25, -0.5, 0.25)),  # a sum below 1 is scaled up
         ("unit", (0, 0, 0), (0, 0, 0)),
-        ("unit", (5e-5, 0, 0), (0.5, 0, 0)),  # but never by more than 1e4
+        ("unit", (5e-5, 0, 0), (0.5, 0, 0)),  # by at most 1e4
         ("abs", (0, 0, 0), (0, 0, 0)),
         ("sigmoid", (0, 0, 0), (1 / 3, 1 / 3, 1 / 3)),
         ("sigmoid", (-1e4, -1e4, -1e4), (1 / 3, 1 / 3, 1 / 3)),
@@ -155,7 +155,7 @@ def test_channels_use_the_gates_and_the_source_of_their_group(api):
     ],
 )
 def test_normalize_rules(api, mode, raw, weights):
-    # The fused rule, read off a source form with lambda = 1, 0: h(1, 1) is the weighted sum of line 0.
+    # To read off the fused rule, use the source form with lambda = 1, 0: h(1, 1) is the weighted sum of line 0.
     raw = torch.tensor(raw, dtype=torch.float64).reshape(1, 3, 1, 1, 1)
     weights = torch.tensor(weights, dtype=torch.float64)
     torch.testing.assert_close(api.normalize_gates(raw, mode).flatten(), weights, rtol=1e-12, atol=1e-12)
@@ -167,7 +167,7 @@ def test_normalize_rules(api, mode, raw, weights):
 
 
 @pytest.mark.parametrize("api", BACKENDS)
-def test_at_a_border_sigmoid_counts_the_taps_that_exist_and_the_others_count_all_three(api):
+def test_at_a_border_only_sigmoid_ignores_missing_taps(api):
     # Raw gates 3 at tap -1 and 1 at taps 0 and +1; position 0 of line 1 has no tap -1, and lambda is 1, 0.
     raw = torch.tensor([3.0, 1.0, 1.0], dtype=torch.float64).reshape(1, 3, 1, 1, 1).expand(1, 3, 1, 2, 2)
     x = torch.tensor([[10.0, 20.0], [5.0, 5.0]], dtype=torch.float64)[None, None]

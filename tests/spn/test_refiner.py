@@ -1,4 +1,4 @@
-"""The refiner as its users see it: shapes, ranges, fixed points, gradients, files, better masks."""
+"""The refiner: shapes, ranges, fixed points, gradients, files, and improved masks."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_objects_do_not_influence_each_other(form):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.3])
-def test_masks_with_nothing_to_refine_stay_as_they_are(form, value):
+def test_constant_masks_stay_unchanged(form, value):
     coarse = torch.full((1, 1, 30, 22), value)
     assert torch.equal(small(form)(torch.rand(1, 3, 30, 22), coarse), coarse)
 
@@ -71,7 +71,7 @@ def test_tiles_agree_with_the_whole_picture_away_from_the_seams():
     tiled = refiner(image, coarse)
     assert tiled.shape == whole.shape
     assert (tiled - whole).abs().mean() < 0.01
-    image = image[..., :100, :120]  # smaller than a tile: the same computation
+    image = image[..., :100, :120]  # smaller than a tile, so the computation is the same
     assert torch.equal(refiner(image, coarse[..., :100, :120]), small()(image, coarse[..., :100, :120]))
 
 
@@ -84,7 +84,7 @@ def test_save_and_load_is_bit_equal(tmp_path, form):
     for name, value in refiner.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name]), name
     image, coarse = torch.rand(1, 3, 24, 24), torch.rand(1, 1, 24, 24)
-    refiner.to(memory_format=torch.channels_last)  # as loaded ones are; the other layout rounds differently
+    refiner.to(memory_format=torch.channels_last)  # as for loaded refiners; other layouts round differently
     assert torch.equal(refiner(image, coarse), loaded(image, coarse))
 
 
@@ -111,7 +111,7 @@ def test_a_vgg16_guided_refiner_is_rebuilt_from_its_file(tmp_path):
     assert isinstance(SPNRefiner.from_pretrained(tmp_path / "vgg.safetensors").guidance, VGG16Guidance)
 
 
-def test_a_guidance_class_of_ones_own_is_asked_for(tmp_path):
+def test_a_custom_guidance_class_is_required(tmp_path):
     class Mine(LiteGuidance):
         pass
 
@@ -152,7 +152,7 @@ def test_the_pretrained_refiner_improves_a_coarse_mask(factor):
         ({"hidden": 6, "groups": 4}, "hidden must be a multiple of groups = 4, got 6"),
         ({"rounds": 0}, "rounds must be >= 1, got 0"),
         ({"tile": 64}, "tile must be None or >= 256, got 64"),
-        ({"convex": True}, "convex is an option of form 'direct', got form 'embedded'"),
+        ({"convex": True}, "convex requires form 'direct', got form 'embedded'"),
     ],
 )
 def test_wrong_options(options, message):
@@ -261,7 +261,7 @@ def test_the_direct_form_is_the_papers_equations():
     gates = refiner.gates(image, coarse)[:, 0]
     assert gates.min() < -0.1
     refined = refiner(image, coarse)
-    for k in range(3):  # foreground and background of each object have the same two groups of gates
+    for k in range(3):  # all objects share the two groups of gates, foreground and background
         score = coarse[:, k : k + 1].logit(eps=1 / 512) / 2
         f, b = propagate_four_way(torch.cat([score, -score], 1), gates).unbind(1)
         torch.testing.assert_close(refined[:, k], torch.stack([f, b]).softmax(0)[0], rtol=1e-4, atol=1e-5)

@@ -9,8 +9,8 @@ from refiner_cases import FORMS, small
 from spn.guidance import VGG16Guidance
 from spn.refiner import SPNRefiner
 
-SEES = "embedded, guidance sees the mask"  # as the shipped refiner does
-# An odd one, one that needs no padding, one smaller than a cell of the guidance.
+SEES = "embedded, guidance sees the mask"  # as in the shipped refiner
+# An odd size, a size without padding, and a size smaller than a cell of the guidance.
 SIZES = [(45, 67), (64, 80), (7, 9)]
 
 
@@ -25,7 +25,7 @@ def assert_same(actual, expected):
 @pytest.mark.slow
 @torch.no_grad()
 def test_compiled_equals_eager_at_every_size():
-    """Of one size at first, then of any; the test of training compiles the direct form."""
+    """Compiles for one size first, then for any size; the training test compiles the direct form."""
     torch._dynamo.reset()
     refiner = small(SEES)
     compiled = torch.compile(refiner, fullgraph=True, backend="aot_eager")
@@ -76,7 +76,7 @@ def test_export_with_any_number_of_pictures_and_objects(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("traced_at", [(45, 67), (64, 80)])  # the latter needs no padding
+@pytest.mark.parametrize("traced_at", [(45, 67), (64, 80)])  # the second size needs no padding
 @torch.no_grad()
 def test_traced_equals_eager(form, traced_at):
     refiner = small(form)

@@ -1,4 +1,4 @@
-"""Objects are worked through in groups, so that memory hardly depends on their number."""
+"""Objects are processed in groups, so that memory hardly depends on their number."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def two_objects_at_once(monkeypatch):
 
 
 def counting(refiner):
-    """Pictures that reach the guidance and objects that reach the propagation, call by call."""
+    """Return lists that record the images per guidance call and the objects per propagation call."""
     pictures, objects = [], []
     refiner.guidance.register_forward_pre_hook(lambda _, args: pictures.append(len(args[0])))
     refiner.propagation.register_forward_pre_hook(lambda _, args: objects.append(args[1].shape[:2].numel()))
@@ -36,14 +36,14 @@ def test_no_call_sees_more_objects_than_a_group(form, two_objects_at_once):
     pictures, objects = counting(refiner)
     refiner(*inputs())
     assert objects == [2, 2, 2, 1]
-    # Features of the picture alone are computed once for all groups.
+    # Features that depend only on the image are computed once for all groups.
     assert pictures == ([2, 2, 2, 1] if "sees" in form else [1])
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("tile", [None, 256])
 @torch.no_grad()
-def test_groups_give_what_all_objects_at_once_give(form, tile, monkeypatch):
+def test_groups_equal_all_objects_at_once(form, tile, monkeypatch):
     refiner = small(form, tile=tile)
     size = (60, 300) if tile else SIZE
     image, coarse = inputs(n=2, k=5, size=size)
@@ -52,7 +52,7 @@ def test_groups_give_what_all_objects_at_once_give(form, tile, monkeypatch):
     _, objects = counting(refiner)
     groups = refiner(image, coarse), refiner(image, coarse, logits=True)
     assert set(objects) <= {1, 2, 2 * 4} and len(objects) >= 4
-    # Convolutions may round differently for batches of other sizes.
+    # Convolutions may round differently for other batch sizes.
     for actual, expected, tolerance in zip(groups, whole, (2e-6, 1e-4), strict=True):
         torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 

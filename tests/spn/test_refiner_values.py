@@ -1,4 +1,4 @@
-"""The refiner refuses values far from [0, 1], wherever values can be read."""
+"""The refiner raises an error for values far from [0, 1], wherever values can be read."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ WRONG = {
         COARSE,
         r"image must be in \[0, 1\], got values from .* to 25\d.*divide by 255",
     ),
-    "image normalised": ((IMAGE - MEAN) / STD, COARSE, r"image must be in .*leave out the normalisation"),
+    "image normalised": ((IMAGE - MEAN) / STD, COARSE, r"image must be in .*skip the normalisation"),
     "coarse times 255": (IMAGE, COARSE * 255, r"coarse must be in \[0, 1\], got values from .*divide by 255"),
     "log-odds": (IMAGE, LOGITS, r"coarse must be in .* got values from -.*pass logits=True"),
     "one negative log-odd": (
@@ -44,7 +44,7 @@ def test_every_dtype_is_checked(dtype):
         small().to(dtype)(255 * IMAGE.to(dtype), COARSE.to(dtype))
 
 
-def test_what_resampling_overshoots_passes():
+def test_overshoot_from_resampling_is_accepted():
     steps = (torch.rand(1, 5, 6, 7) > 0.5).float()
     sharp = F.interpolate(steps, (20, 24), mode="bicubic")
     assert sharp.min() < -0.05 and sharp.max() > 1.05
@@ -68,7 +68,7 @@ def test_nan_passes_and_fills_the_masks_that_it_touches(form, where):
     assert refined[:, 1].isnan().all() if where == "image" else refined[:, 1].isfinite().all()
 
 
-def test_values_come_to_python_once(monkeypatch):
+def test_values_are_read_once(monkeypatch):
     transfers = []
     for name in ("tolist", "item", "__bool__", "__float__"):
         original = getattr(torch.Tensor, name)
@@ -86,7 +86,7 @@ def test_the_check_leaves_no_trace_in_autograd():
     assert image.grad.isfinite().all()
 
 
-def test_nothing_is_checked_where_there_are_no_values():
+def test_tensors_without_values_are_not_checked():
     refiner = small()
     meta = refiner.to("meta")(255 * IMAGE.to("meta"), COARSE.to("meta"))
     assert meta.shape == COARSE.shape
@@ -94,7 +94,7 @@ def test_nothing_is_checked_where_there_are_no_values():
         fakes = [mode.from_tensor(tensor) for tensor in (255 * IMAGE, COARSE)]
         refiner = small()
         assert refiner(*fakes).shape == COARSE.shape
-    assert refiner(*fakes).shape == COARSE.shape  # also outside the mode
+    assert refiner(*fakes).shape == COARSE.shape  # outside the mode, too
 
 
 @pytest.mark.parametrize("form", FORMS)

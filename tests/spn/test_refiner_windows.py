@@ -1,4 +1,4 @@
-"""On a CPU a refiner that evaluates looks at each object in a window around it."""
+"""On a CPU, a refiner in evaluation mode processes each object in a window around it."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ WINDOWED = ("embedded", SEES)
 
 
 def soft_box(top, bottom, left, right, size=SIZE):
-    """1 inside, 0 from 8 pixels outside on."""
+    """Return a mask that is 1 inside the box and falls to 0 at 8 pixels outside."""
     y, x = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
     outside = torch.stack([top - y, y - bottom + 1, left - x, x - right + 1]).amax(0)
     return (1 - outside / 8).clamp(0, 1)
@@ -47,14 +47,14 @@ def whole_frames(refiner, *arguments, **options):
 
 @pytest.fixture
 def windowed(monkeypatch):
-    """The number of pictures that were worked in windows."""
+    """Record calls for images that are processed in windows."""
     calls = []
     original = SPNRefiner._refine_picture
     monkeypatch.setattr(SPNRefiner, "_refine_picture", lambda *a: calls.append(1) or original(*a))
     return calls
 
 
-@pytest.mark.parametrize("count", [1, 4])  # alone, and with what no mask touches computed once
+@pytest.mark.parametrize("count", [1, 4])  # one mask, and masks that share an encoder pass without a mask
 @pytest.mark.parametrize("widths", [(8, 8, 8, 8), (3, 5, 7, 9)])
 @torch.no_grad()
 def test_features_in_a_window_are_those_of_the_whole_picture(count, widths):
@@ -78,7 +78,7 @@ def test_features_in_a_window_are_those_of_the_whole_picture(count, widths):
 @pytest.mark.parametrize("form", WINDOWED)
 @pytest.mark.parametrize("name", MASKS)
 @torch.no_grad()
-def test_a_window_holds_nearly_what_the_whole_frame_gives_and_outside_the_mask_stays(form, name, windowed):
+def test_windows_nearly_equal_whole_frames_and_the_rest_keeps_the_coarse_mask(form, name, windowed):
     refiner, (image, coarse) = small(form), inputs(MASKS[name])
     refined, expected = refiner(image, coarse), whole_frames(refiner, image, coarse)
     assert len(windowed) == 1
@@ -124,7 +124,9 @@ def test_large_small_and_constant_masks_together(form):
     large, constants = torch.rand(SIZE), [torch.full(SIZE, value) for value in (0.0, 1.0, 0.3)]
     image, coarse = inputs(constants[0], large, MASKS["inside"], *constants[1:])
     refined, expected = refiner(image, coarse), whole_frames(refiner, image, coarse)
-    torch.testing.assert_close(refined[:, 1], expected[:, 1], rtol=0, atol=1e-5)  # its window is the frame
+    torch.testing.assert_close(
+        refined[:, 1], expected[:, 1], rtol=0, atol=1e-5
+    )  # its window is the whole frame
     assert torch.equal(refined[:, [0, 3, 4]], coarse[:, [0, 3, 4]])
     assert not torch.equal(refined[:, 2], coarse[:, 2])
 
@@ -162,9 +164,9 @@ def test_nan_fills_the_masks_that_it_touches(where):
     assert refined[:, 1].isnan().all() if where == "image" else refined[:, 1].isfinite().all()
 
 
-def test_whole_frames_where_more_than_the_result_counts(windowed):
+def test_whole_frames_are_used_where_windows_are_not_possible(windowed):
     image, coarse = inputs(MASKS["inside"])
-    small(SEES)(image, coarse)  # records a gradient
+    small(SEES)(image, coarse)  # with a gradient
     with torch.no_grad():
         small(SEES).train()(image, coarse)
         small("direct")(image, coarse)
@@ -188,7 +190,7 @@ def test_weights_that_change_are_seen_at_once(form):
     refiner, (image, coarse) = small(form), inputs(MASKS["inside"])
     before = refiner(image, coarse)
     refiner.train()
-    for _ in range(3):  # moves the running statistics
+    for _ in range(3):  # updates the running statistics
         refiner(image, coarse)
     refiner.eval()
     after = refiner(image, coarse)
@@ -201,7 +203,7 @@ def test_weights_that_change_are_seen_at_once(form):
 def test_the_layers_that_fold_are_those_of_a_sequence():
     torch.manual_seed(0)
     guidance, x = LiteGuidance((8, 8, 8, 8)), torch.rand(2, 3, 32, 48)
-    guidance(x)  # running statistics that are no identity
+    guidance(x)  # so that the running statistics are not the identity
     assert "down.0.0.1.running_var" in guidance.state_dict()
     for layer in [layer for stage in guidance.down for layer in stage]:
         conv, norm, relu = layer.eval()
@@ -211,9 +213,9 @@ def test_the_layers_that_fold_are_those_of_a_sequence():
         torch.testing.assert_close(x, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_decoder_gives_the_same_in_strips(monkeypatch):
+def test_decoding_in_strips_equals_decoding_at_once(monkeypatch):
     refiner, (image, coarse) = small(), inputs(torch.rand(SIZE), torch.rand(SIZE))
-    expected = refiner(image, coarse).detach()  # records a gradient: in one piece
+    expected = refiner(image, coarse).detach()  # with a gradient, hence without strips
     for pixels in (1, 20 * 224, 2**30):
         monkeypatch.setattr("spn._forms.STRIP_PIXELS", pixels)
         with torch.no_grad():
@@ -235,7 +237,7 @@ def test_windows():
     assert windows_of_objects(masks[:0]) == []
 
 
-def test_what_sees_a_window_is_what_a_convolution_changes():
+def test_seen_is_what_a_convolution_changes():
     conv = torch.nn.Conv2d(1, 1, 3, padding=1, bias=False)
     torch.nn.init.ones_(conv.weight)
     for stride in (1, 2):
@@ -251,7 +253,7 @@ def test_what_sees_a_window_is_what_a_convolution_changes():
 
 
 class Coarse(torch.nn.Module):
-    """A guidance of one's own that sees the picture alone, with features of any stride."""
+    """A custom guidance network that sees only the image, with features of any stride."""
 
     channels = 6
 
@@ -312,14 +314,12 @@ def heard_activation(guidance):
     ],
 )
 @pytest.mark.parametrize("sees_mask", [False, True])
-def test_what_a_user_changes_counts_without_a_gradient_as_with_one(change, sees_mask):
+def test_modified_layers_count_with_and_without_a_gradient(change, sees_mask):
     torch.manual_seed(4)
     guidance = LiteGuidance((8, 8, 8, 8), sees_mask=sees_mask)
     change(guidance)
     refiner = SPNRefiner(guidance, hidden=4, groups=2).eval()
-    refiner.windows = (
-        sees_mask  # where it sees the picture alone, windows lack what is carried in from outside
-    )
+    refiner.windows = sees_mask  # without the mask, windows would miss what is carried in from outside
     image, masks = inputs(MASKS["inside"], MASKS["blobs"])
     with torch.no_grad():
         refined = refiner(image, masks)

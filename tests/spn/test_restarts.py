@@ -1,4 +1,4 @@
-"""restart_every: a sweep in pieces that need nothing of each other."""
+"""restart_every: sweeps in independent pieces."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import spn
 
 pytestmark = pytest.mark.parametrize("device", DEVICES)
 
-# One plane, small planes side by side, and lines of both kinds that cross blocks of 16 and of 64.
+# One plane, several small planes, and rows and columns that cross blocks of 16 and of 64.
 SHAPES = [(1, 1, 40, 70), (2, 8, 9, 33), (1, 2, 150, 21)]
 EVERY = [1, 2, 3, 8, 16, 24]
 
 
 def pieces_along(tensor: torch.Tensor, direction: str, every: int) -> list[torch.Tensor]:
-    """The pieces of a map in the order that the sweep reaches them; the last may be short."""
+    """Return the pieces of a map in the order of the sweep; the last piece may be shorter."""
     along = -1 if direction in DIRECTIONS[:2] else -2
     if direction in DIRECTIONS[::2]:
         return list(tensor.split(every, along))
@@ -60,13 +60,13 @@ def test_four_way_equals_the_reference(dtype, every, groups, merge, device):
 
 
 @pytest.mark.parametrize("every", [40, 70, np.int64(1000), 2**70])
-def test_a_restart_beyond_the_last_line_is_none(every, device):
+def test_a_restart_beyond_the_last_line_has_no_effect(every, device):
     case = Case((1, 2, 40, 40), 1, 0)
     inputs = case.inputs(torch.float32, device)
     assert torch.equal(case.with_(restart_every=every)(*inputs), case(*inputs))
 
 
-def test_every_line_a_restart_leaves_x(device):
+def test_a_restart_on_every_line_returns_x(device):
     case = Case((1, 2, 6, 40), 1, 0, restart_every=1)
     x, gates = case.inputs(torch.float32, device)
     out, (grad_x, grad_gates) = gradients(case, (x, gates), torch.ones_like(x))
@@ -78,7 +78,7 @@ def test_every_line_a_restart_leaves_x(device):
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("shape", [(1, 1, 40, 40), (1, 8, 12, 12)], ids=["plane", "set"])
-def test_what_is_wrong_in_one_piece_stays_there(shape, direction, poison, device):
+def test_nan_and_infinity_stay_in_one_piece(shape, direction, poison, device):
     case = Case(shape, 1, 0, direction, "abs", restart_every=4)
     x, gates = case.inputs(torch.float32, device)
     clean, clean_grads = gradients(case, (x, gates), torch.ones_like(x))
@@ -86,7 +86,7 @@ def test_what_is_wrong_in_one_piece_stays_there(shape, direction, poison, device
     out, grads = gradients(case, (x, gates), torch.ones_like(x))
     elsewhere = torch.ones(shape[2:], dtype=torch.bool, device=device)
     along = -1 if direction in DIRECTIONS[:2] else -2
-    elsewhere.narrow(along, 4, 4).fill_(False)  # line 5 lies in the second piece from either side of 12 or 40
+    elsewhere.narrow(along, 4, 4).fill_(False)  # from both sides of 12 or 40, line 5 is in this piece
     assert torch.equal(out[..., elsewhere], clean[..., elsewhere])
     for grad, before in zip(grads, clean_grads, strict=True):
         assert torch.equal(grad[..., elsewhere], before[..., elsewhere])

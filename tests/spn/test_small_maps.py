@@ -1,12 +1,12 @@
-"""Small maps: on a CPU as many planes as a register has lanes are worked on side by side."""
+"""Small maps: on a CPU, one plane per lane of a vector register is processed at the same time."""
 
 import pytest
 import torch
 from operator_cases import DEVICES, Case, gradients
 from test_propagate import assert_equals_reference
 
-# Sets of 2 to 16 planes, whole and in part: one group for each plane, groups within a set, groups of several sets; sums
-# over the source's groups within a set, over several, and across those of the gates.
+# Complete and incomplete sets of 2 to 16 planes: one channel group per plane, groups within a set, groups of several
+# sets; sums over the source's groups within a set, over several sets, and across the groups of the gates.
 GROUPED = [
     Case((1, 40, 7, 7), 40, 0),
     Case((1, 40, 7, 7), 40, 40, merge="sum"),
@@ -40,7 +40,7 @@ def test_maps_around_the_largest_small_one_equal_the_reference(shape):
 
 @pytest.mark.parametrize("groups", [32, 1])
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-def test_what_is_wrong_in_one_plane_stays_there(groups, poison):
+def test_nan_and_infinity_stay_in_one_plane(groups, poison):
     case = Case((1, 32, 7, 9), groups, 0)
     x, gates = case.inputs(torch.float32)
     x[0, 5, 3, 3] = poison
@@ -49,13 +49,13 @@ def test_what_is_wrong_in_one_plane_stays_there(groups, poison):
     out, (grad_x, _) = gradients(case, (x, gates))
     for values in (out, grad_x):
         finite = values[0].isfinite().flatten(1).all(1)
-        assert finite.sum() >= 30, "planes beside it"
+        assert finite.sum() >= 30, "other planes must stay finite"
     assert not out[0, 5].isfinite().all()
 
 
 @pytest.mark.parametrize("normalize", ["abs", "sigmoid"])
-def test_a_plane_does_not_depend_on_those_beside_it(normalize):
-    """To the last bit, wherever in a set of planes it lies."""
+def test_a_plane_does_not_depend_on_its_neighbours(normalize):
+    """Results are equal to the last bit at any position in a set of planes."""
     case = Case((1, 48, 7, 9), 48, 0, normalize=normalize)
     x, gates = case.inputs(torch.float32)
     grad = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))

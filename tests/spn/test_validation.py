@@ -1,4 +1,4 @@
-"""Wrong calls: the exact type and the exact words of every error."""
+"""Invalid calls: the exact type and message of every error."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ DIRECTIONS = "'left_to_right', 'right_to_left', 'top_to_bottom', 'bottom_to_top'
 RULES = "'none', 'abs', 'unit', 'sigmoid'"
 DTYPES = "float32, float64, float16 or bfloat16"
 
-# Values that are no option, and how a message names them.
+# Values that are not options, and their names in messages.
 NOT_OPTIONS = [
     ("diagonal", "'diagonal'"),
     ("", "''"),
@@ -155,7 +155,7 @@ def test_shape_of_gates_of_one_direction(shape):
     [
         (),
         (2, 36, 4, 5),  # flat
-        (2, 12, 3, 4, 5),  # directions and taps not apart
+        (2, 12, 3, 4, 5),  # directions and taps in one dimension
         (2, 3, 3, 4, 5),  # of one direction
         (2, 4, 3, 4, 5),  # groups missing
         (3, 4, 3, 3, 4, 5),  # N
@@ -268,7 +268,7 @@ class TestNormalizeGates:
         raises(ValueError, message, lambda: spn.normalize_gates(FOUR, "abs", "left_to_right"))
 
 
-# ---- Where else wrong calls come from --------------------------------------------------------------
+# ---- Modules and autocast --------------------------------------------------------------------------
 
 
 def test_modules_name_the_same_mistakes():
@@ -288,7 +288,7 @@ def test_autocast_does_not_hide_wrong_dtypes():
         raises(TypeError, "x must be a torch.Tensor, got NoneType", four(x=None))
 
 
-def test_wrong_calls_do_not_depend_on_assertions():
+def test_validation_does_not_use_assert():
     import ast
     import inspect
 

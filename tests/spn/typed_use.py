@@ -1,4 +1,4 @@
-"""How users call the package; `make lint` has mypy check that it is typed as it reads. Nothing runs it."""
+"""Typical calls of the package, which mypy checks in `make lint`. This file is never run."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ import spn
 
 
 class OwnGuidance(nn.Module):
-    """Keeps the contract of spn.guidance without deriving from anything there."""
+    """Satisfies the guidance interface without deriving from a class of spn.guidance."""
 
     channels, stride, multiple = 8, 1, 1
 
@@ -57,7 +57,7 @@ def layers_of_other_libraries(x: Tensor, g: Tensor) -> None:
 
 
 def no_guidance() -> None:
-    spn.SPNRefiner(nn.Conv2d(3, 8, 3))  # type: ignore[arg-type]  # an ignore that nothing needs is an error
+    spn.SPNRefiner(nn.Conv2d(3, 8, 3))  # type: ignore[arg-type]  # mypy reports an unused ignore as an error
     spn.propagate_four_way(torch.rand(1), torch.rand(1), merge=True)  # type: ignore[arg-type]
 
 
