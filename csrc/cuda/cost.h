@@ -9,7 +9,7 @@
 //              line waits for shared memory, dependent arithmetic and a barrier. Other blocks on the multiprocessor
 //              work meanwhile.
 //
-// docs/cuda.md says what is counted and what is assumed. Plain host code.
+// docs/cuda_kernels.md says what is counted and what is assumed. Plain host code.
 #pragma once
 
 #include "plan.h"

@@ -1,4 +1,4 @@
-"""The planner's counts of instructions are those of the table in docs/cuda.md."""
+"""The planner uses the instruction counts of the table in docs/cuda_kernels.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PIECES = ("4", "2", "1")
 
 
 def test_the_planner_counts_what_the_page_says():
-    page = (ROOT / "docs" / "cuda.md").read_text()
+    page = (ROOT / "docs" / "cuda_kernels.md").read_text()
     table = page[page.index("<!-- instructions: begin -->") : page.index("<!-- instructions: end -->")]
     counted = defaultdict(list)
     for row in re.findall(
