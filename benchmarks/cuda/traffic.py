@@ -168,13 +168,13 @@ def main() -> None:
         print(f"Counted on the emulator, N x C x H x W = {shape}:\n")
         print_table([traffic.table_row() for traffic in found], arguments.markdown)
         print()
-    planned = list(schedules())
+    large = list(schedules())
     print("Schedules on an H200, not run:\n")
-    print_table([traffic.planned_table_row() for traffic in planned], arguments.markdown)
+    print_table([traffic.planned_table_row() for traffic in large], arguments.markdown)
     if arguments.json:
         rows = {
             "counted": [traffic.row() for found in of_shape.values() for traffic in found],
-            "planned": [traffic.row() for traffic in planned],
+            "planned": [traffic.row() for traffic in large],
         }
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 
