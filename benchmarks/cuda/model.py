@@ -66,7 +66,7 @@ def rows() -> list[dict[str, object]]:
 
 
 def brief_rows() -> list[dict[str, object]]:
-    found = []
+    found: list[dict[str, object]] = []
     for work in passes()[: 4 * len(TARGETS)]:
         times = {device.name: f"{predict(work, device).milliseconds:.2f} ms" for device in DEVICES}
         found.append(
