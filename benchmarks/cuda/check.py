@@ -183,7 +183,7 @@ def register_rows(kernels: list[Kernel], architectures: list[int]) -> list[dict[
     rows = []
     for name, most in sorted({(k.name, k.most_registers) for k in kernels}):
         counts = {f"sm_{a}": registers.get((name, a), "") for a in architectures}
-        rows.append({"registers of a thread": name, **counts, "at most": most})
+        rows.append({"registers per thread": name, **counts, "limit": most})
     return rows
 
 
@@ -197,7 +197,7 @@ def shared_rows() -> list[dict[str, object]]:
     rows = []
     for shape in TARGETS:
         for backward in (False, True):
-            row: dict[str, object] = {"shared memory of a block": f"{Pass(shape, backward=backward).name}"}
+            row: dict[str, object] = {"shared memory per block": f"{Pass(shape, backward=backward).name}"}
             row["shape"] = "x".join(map(str, shape))
             for architecture, device in devices.items():
                 plan = plan_of(Pass(shape, backward=backward), device.machine())
@@ -212,7 +212,9 @@ def main() -> int:
     parser.add_argument("--architectures", type=int, nargs="+", default=list(ARCHITECTURES))
     parser.add_argument("--own-ptx", action="store_true", help="share no PTX among architectures")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--markdown", action="store_true", help="as tables for docs/cuda.md")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print Markdown tables, as in docs/cuda_kernels.md"
+    )
     parser.add_argument("--json", type=Path, help="also write the kernels to this file")
     arguments = parser.parse_args()
     nvcc = find_nvcc()

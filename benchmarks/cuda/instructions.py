@@ -87,7 +87,9 @@ def count(instructions: list[str], labels: dict[str, int]) -> tuple[float, float
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--architecture", type=int, default=90)
-    parser.add_argument("--markdown", action="store_true", help="as a table for docs/cuda.md")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print a Markdown table, as in docs/cuda_kernels.md"
+    )
     arguments = parser.parse_args()
     nvcc, nvdisasm = find_nvcc(), find_nvdisasm()
     if nvcc is None or nvdisasm is None:
@@ -102,14 +104,14 @@ def main() -> int:
             {
                 "pass": ("backward" if "backward" in name else "forward") + " on chip" * any(resident),
                 "dtype": "bfloat16" if "BFloat16" in name else "float32",
-                "pieces of": piece,
+                "values per piece": piece,
                 "sweep": "horizontal" if horizontal else "vertical",
-                "a line": round(lines, 1),
-                "a tile, for each line": round(tiles, 1),
-                "together": round(lines + tiles),
+                "line loops": round(lines, 1),
+                "tile, per line": round(tiles, 1),
+                "total": round(lines + tiles),
             }
         )
-    order = ("pass", "dtype", "pieces of", "sweep")
+    order = ("pass", "dtype", "values per piece", "sweep")
     print_table(sorted(rows, key=lambda row: [str(row[name]) for name in order]), arguments.markdown)
     return 0
 

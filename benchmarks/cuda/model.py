@@ -65,10 +65,33 @@ def rows() -> list[dict[str, object]]:
     return found
 
 
+def brief_rows() -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    for work in passes()[: 4 * len(TARGETS)]:
+        times = {device.name: f"{predict(work, device).milliseconds:.2f} ms" for device in DEVICES}
+        found.append(
+            {
+                "N x C x H x W": " x ".join(map(str, work.shape)),
+                "pass": "backward" if work.backward else "forward",
+                "dtype": str(work.dtype).removeprefix("torch."),
+                **times,
+            }
+        )
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--markdown", action="store_true", help="as a table for docs/cuda.md")
-    print_table(rows(), parser.parse_args().markdown)
+    parser.add_argument(
+        "--markdown", action="store_true", help="print a Markdown table, as in docs/cuda_kernels.md"
+    )
+    parser.add_argument(
+        "--brief",
+        action="store_true",
+        help="print only the total times of the target shapes, as in docs/cuda.md",
+    )
+    arguments = parser.parse_args()
+    print_table(brief_rows() if arguments.brief else rows(), arguments.markdown)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How many bytes a pass of the CUDA kernels has to move, and how many its schedule (docs/cuda.md) moves.
+"""How many bytes a pass of the CUDA kernels has to move, and how many its schedule (docs/cuda_kernels.md) moves.
 
     minimum    each input read once, each output written once
     scheduled  sweeps one after the other or side by side, what they all need again for each unless it stays on chip,
@@ -64,7 +64,7 @@ class Pass:
     def name(self) -> str:
         words = ["backward" if self.backward else "forward", "saving" if self.save else ""]
         words += [self.direction, "source form" if self.source else ""]
-        words += [f"{self.sharing} channels a gate" if self.sharing > 1 else ""]
+        words += [f"{self.sharing} channels per gate" if self.sharing > 1 else ""]
         if self.wanted != ALL:
             names = zip(("x", "gates", "source"), self.wanted, strict=True)
             words += ["of " + " and ".join(name for name, asked in names if asked)]

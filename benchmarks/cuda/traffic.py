@@ -69,6 +69,30 @@ class Traffic:
             "plan": self.plan,
         }
 
+    def table_row(self) -> dict[str, object]:
+        kilobytes = self.scheduled / 1e3
+        return {
+            "pass": self.work.name,
+            "dtype": self.dtype,
+            "plan": self.plan,
+            "scheduled, KB": f"{kilobytes:.0f}" if kilobytes >= 100 else f"{kilobytes:.1f}",
+            "minimum / scheduled": f"{self.schedule_efficiency:.3f}",
+            "requested / scheduled": f"{self.overhead:.3f}",
+            "barriers per line": f"{self.barriers_per_step:.2f}",
+            "bank conflicts": f"{self.bank_conflicts:.3f}",
+        }
+
+    def planned_table_row(self) -> dict[str, object]:
+        return {
+            "pass": self.work.name,
+            "shape": "x".join(map(str, self.work.shape)),
+            "dtype": self.dtype,
+            "plan": self.plan,
+            "minimum, GB": f"{self.minimum / 1e9:.3f}",
+            "scheduled, GB": f"{self.scheduled / 1e9:.3f}",
+            "minimum / scheduled": f"{self.schedule_efficiency:.3f}",
+        }
+
 
 def measure(work: Pass, machine: Machine) -> Traffic:
     """Runs a pass on random tensors and counts."""
@@ -132,21 +156,27 @@ def schedules() -> Iterator[Traffic]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--markdown", action="store_true", help="as tables for docs/cuda.md")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print Markdown tables, as in docs/cuda_kernels.md"
+    )
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     arguments = parser.parse_args()
-    rows = [traffic.row() for traffic in counted()]
-    print_table(rows, arguments.markdown)
-    print("\nNot run: schedules on an H200\n")
-    large = []
-    for traffic in schedules():
-        row = traffic.row()
-        gigabytes = {key: f"{row[key] / 1e9:.3f} GB" for key in ("minimum", "scheduled")}
-        kept = ("pass", "shape", "dtype", "minimum", "scheduled", "minimum/scheduled", "plan")
-        large.append({key: gigabytes.get(key, row[key]) for key in kept})
-    print_table(large, arguments.markdown)
+    of_shape: dict[object, list[Traffic]] = {}
+    for traffic in counted():
+        of_shape.setdefault(traffic.row()["shape"], []).append(traffic)
+    for shape, found in of_shape.items():
+        print(f"Counted on the emulator, N x C x H x W = {shape}:\n")
+        print_table([traffic.table_row() for traffic in found], arguments.markdown)
+        print()
+    large = list(schedules())
+    print("Schedules on an H200, not run:\n")
+    print_table([traffic.planned_table_row() for traffic in large], arguments.markdown)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"counted": rows, "planned": large}, indent=1) + "\n")
+        rows = {
+            "counted": [traffic.row() for found in of_shape.values() for traffic in found],
+            "planned": [traffic.row() for traffic in large],
+        }
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@
 //              the line waits for shared memory, dependent arithmetic and a barrier. Other blocks on the multiprocessor
 //              work in the meantime.
 //
-// docs/cuda.md lists what is counted and what is assumed. This is plain host code.
+// docs/cuda_kernels.md lists what is counted and what is assumed. This is plain host code.
 #pragma once
 
 #include "plan.h"

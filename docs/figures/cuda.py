@@ -1,6 +1,6 @@
-"""Writes the tables of docs/cuda.md: ``python -m docs.figures.cuda [NAME ...]``, all of them without a name.
+"""Write the tables of docs/cuda.md and docs/cuda_kernels.md: ``python -m docs.figures.cuda [NAME ...]``.
 
-The command that prints a table is said above it.
+Without a name it writes all tables. The command that prints a table stands above the table.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from pathlib import Path
 from .marks import between_marks
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "cuda.md"
-COMMANDS = {
-    "traffic": ["-m", "benchmarks.cuda.traffic", "--markdown"],
-    "registers": ["-m", "benchmarks.cuda.check", "--markdown"],
-    "instructions": ["-m", "benchmarks.cuda.instructions", "--markdown"],
-    "model": ["-m", "benchmarks.cuda.model", "--markdown"],
-    "mutations": ["tests/emulator/mutations.py", "--markdown"],
+USERS, DEVELOPERS = ROOT / "docs" / "cuda.md", ROOT / "docs" / "cuda_kernels.md"
+# Name -> the page and the command.
+TABLES = {
+    "times": (USERS, ["-m", "benchmarks.cuda.model", "--brief", "--markdown"]),
+    "traffic": (DEVELOPERS, ["-m", "benchmarks.cuda.traffic", "--markdown"]),
+    "registers": (DEVELOPERS, ["-m", "benchmarks.cuda.check", "--markdown"]),
+    "instructions": (DEVELOPERS, ["-m", "benchmarks.cuda.instructions", "--markdown"]),
+    "model": (DEVELOPERS, ["-m", "benchmarks.cuda.model", "--markdown"]),
+    "mutations": (DEVELOPERS, ["tests/emulator/mutations.py", "--markdown"]),
 }
 
 
-def printed(name: str) -> str:
-    """What the command prints, as it stands in docs/cuda.md."""
-    arguments = COMMANDS[name]
+def printed(arguments: list[str]) -> str:
+    """Return the command and its output, as they stand in the page."""
     run = subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -35,13 +36,15 @@ def printed(name: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(COMMANDS)}")
-    names = parser.parse_args().names or list(COMMANDS)
-    if unknown := set(names) - set(COMMANDS):
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(TABLES)}")
+    names = parser.parse_args().names or list(TABLES)
+    if unknown := set(names) - set(TABLES):
         parser.error(f"no such table: {', '.join(sorted(unknown))}")
     for name in names:
-        PAGE.write_text(between_marks(PAGE.read_text(), name, printed(name)))
-        print(f"{PAGE.name}: {name}", flush=True)
+        page, arguments = TABLES[name]
+        text = printed(arguments)
+        page.write_text(between_marks(page.read_text(), name, text))
+        print(f"{page.name}: {name}", flush=True)
 
 
 if __name__ == "__main__":

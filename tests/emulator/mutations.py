@@ -36,64 +36,67 @@ def barriers() -> list[str]:
 MUTATIONS = (
     Mutation("restarts.h", "t0 == 0 ? 1 : 0", "0", "the first line has taps"),
     Mutation("restarts.h", "(every - static_cast<unsigned>(t0) % every) % every", "0",
-             "a sweep starts anew where its tiles begin"),
+             "sweeps restart at the start of each tile"),
     Mutation("forward_lines.h", "Taps<T>{load(before - 1), h, load(before + 1)}",
-             "Taps<T>{load(before + 1), h, load(before - 1)}", "neighbours exchanged"),
+             "Taps<T>{load(before + 1), h, load(before - 1)}", "the two neighbour taps are swapped"),
     Mutation("forward.h", "store(carry + (parity ^ 1) * positions, h)", "store(carry + parity * positions, h)",
-             "carried line overwritten while it is read"),
-    Mutation("forward.h", "plan.stages == 2", "false", "two tiles in one place"),
+             "the carried line is overwritten while it is read"),
+    Mutation("forward.h", "plan.stages == 2", "false", "two tiles use the same buffer"),
     Mutation("forward.h", "in.checkpoints && t0 + kLines < in.sweep.lines",
-             "in.checkpoints && t0 + kLines <= in.sweep.lines", "a line is saved that nobody needs"),
-    Mutation("forward.h", "!first && inside", "inside && t0 > 0", "a run goes on from another"),
-    Mutation("forward.h", "++d, turn ^= 1", "++d", "a sweep's pointers overwritten while they are read"),
+             "in.checkpoints && t0 + kLines <= in.sweep.lines", "an unneeded checkpoint line is saved"),
+    Mutation("forward.h", "!first && inside", "inside && t0 > 0", "a run continues from another run's state"),
+    Mutation("forward.h", "++d, turn ^= 1", "++d", "a sweep's pointers are overwritten while they are read"),
     Mutation("segments.h", "positions <= threads ? 0 : kLines", "positions <= threads ? 0 : kLines / 2",
-             "half the halo"),
-    Mutation("tile.h", "copy_wait<1>()", "copy_wait<2>()", "a tile is used before it has arrived"),
-    Mutation("tile.h", "line >= 0 && line < lines", "line >= 0 && line <= lines", "a column beyond the map"),
+             "the halo is half as wide"),
+    Mutation("tile.h", "copy_wait<1>()", "copy_wait<2>()", "a tile is used before its copy completes"),
+    Mutation("tile.h", "line >= 0 && line < lines", "line >= 0 && line <= lines", "a column outside the map is read"),
     Mutation("tile.h", "copy_async<kPiece * sizeof(V)>(place(turn, to), plane + offset_of(turn), counts)",
              "copy_async<kPiece * sizeof(V)>(place(turn, to), plane + offset_of(turn), true)",
-             "pieces outside the map are read"),
+             "pieces outside the map are read (asynchronous copy)"),
     Mutation("tile.h", "counts ? load_piece<kPiece>(from) : Pack<V, kPiece>{}", "load_piece<kPiece>(from)",
-             "pieces outside the map are read, without a copy"),
+             "pieces outside the map are read (plain load)"),
     Mutation("forward.h", "in.target.direction == 0", "in.target.direction == 1",
-             "a plane comes on chip a sweep late"),
-    Mutation("result.h", "value <= best", "value < best", "a tie goes to the last direction"),
-    Mutation("result.h", "target.direction > 1", "target.direction > 2", "winners before the third sweep forgotten"),
+             "a plane is loaded on chip one sweep late"),
+    Mutation("result.h", "value <= best", "value < best", "a tie selects the last direction"),
+    Mutation("result.h", "target.direction > 1", "target.direction > 2", "the argmax of the first two sweeps is lost"),
     Mutation("backward_lines.h", "load(minus + 1) + v.p[k].zero * a[k] + load(plus - 1)",
-             "load(minus - 1) + v.p[k].zero * a[k] + load(plus + 1)", "adjoint taps exchanged"),
-    Mutation("backward_lines.h", "!first", "false", "a group's gradient is its last channel's"),
+             "load(minus - 1) + v.p[k].zero * a[k] + load(plus + 1)", "the adjoint taps are swapped"),
+    Mutation("backward_lines.h", "!first", "false", "a group's gradient is only that of its last channel"),
     Mutation("backward_lines.h", "!decltype(any)::value || !(starts_here >> k & 1)", "true",
-             "gates of the first line have gradients"),
+             "gates of the first line get gradients"),
     Mutation("backward.h", "in.sweep_ends && item.t0 + kLines >= in.end_line",
-             "item.t0 + kLines >= in.sweep.lines", "a run receives what another sent"),
+             "item.t0 + kLines >= in.sweep.lines", "a run receives another run's adjoint"),
     Mutation("backward.h", "item.last_of_gates()", "item.first_of_gates()",
-             "gradients leave before the last channel's"),
-    Mutation("backward.h", "in.carries && owns", "in.carries && inside", "halos overwrite what others own"),
-    Mutation("backward_planes.h", "!first_sweep", "false", "a sweep's share of grad_x is not added to the sum"),
-    Mutation("backward_planes.h", "memory.keeps(array)", "true", "a plane is read that is not on chip"),
+             "gate gradients are stored before the last channel"),
+    Mutation("backward.h", "in.carries && owns", "in.carries && inside",
+             "halo positions overwrite another segment's line"),
+    Mutation("backward_planes.h", "!first_sweep", "false", "a sweep's contribution to grad_x is dropped"),
+    Mutation("backward_planes.h", "memory.keeps(array)", "true", "a plane that is not on chip is read"),
     Mutation("backward_stage.h", "in.direction == 0",
              "in.direction == 0 && in.x == static_cast<const S*>(b.x) + blockIdx.x * plan.channels * b.plane()",
-             "planes of the task before are used"),
+             "planes of the previous task are used"),
     Mutation("backward_stage.h", "memory.template plane<V>(array, channel)", "memory.template plane<V>(array, 0)",
-             "channels share a plane"),
+             "channels share one plane"),
     Mutation("backward.h", "in.direction + 1 == b.directions", "in.direction + 2 == b.directions",
-             "grad_x leaves before the last sweep"),
-    Mutation("resident.h", "line < lines", "line <= lines", "a line beyond the map"),
-    Mutation("merge.h", "k < parts", "k + 1 < parts", "a part of a sum forgotten"),
-    Mutation("backward_sweep.h", "plan.chunks == 1", "true", "a chunk forgets what the one after it sends"),
-    Mutation("backward_sweep.h", "plan.runs > 1 ? run.first : chunk.first", "0", "a chunk takes those before it too"),
+             "grad_x is stored before the last sweep"),
+    Mutation("resident.h", "line < lines", "line <= lines", "a line outside the map is read"),
+    Mutation("merge.h", "k < parts", "k + 1 < parts", "one part of a sum is skipped"),
+    Mutation("backward_sweep.h", "plan.chunks == 1", "true", "a chunk ignores the adjoint of the next chunk"),
+    Mutation("backward_sweep.h", "plan.runs > 1 ? run.first : chunk.first", "0",
+             "a chunk also processes earlier chunks"),
     Mutation("parts.h", "s.line_stride < 0 ? s.lines - chunk.end : chunk.first", "chunk.first",
-             "a mirrored sweep's parts lie elsewhere"),
-    Mutation("backward_stage.h", "b.reads_hidden()", "true", "a checkpoint is read that nobody needs"),
+             "parts of a mirrored sweep are misplaced"),
+    Mutation("backward_stage.h", "b.reads_hidden()", "true", "an unneeded checkpoint is read"),
     Mutation("backward.h", "b.grad_source && item.last_of_source()", "in.source && item.last_of_source()",
-             "a gradient leaves that nobody asked for"),
-    Mutation("kernels.cu", "plan.split && b.grad_x", "plan.split", "shares of a gradient are added up that nobody has"),
+             "a gradient that was not requested is stored"),
+    Mutation("kernels.cu", "plan.split && b.grad_x", "plan.split",
+             "parts of a gradient that was not requested are summed"),
 )  # fmt: skip
 # These cost time alone: the counts of test_traffic.py have to notice them.
-NO_SPREAD = Mutation("tile.h", "row / kRowsOfBanks % kPiecesOfRow * kTogether", "0", "lanes meet in banks")
+NO_SPREAD = Mutation("tile.h", "row / kRowsOfBanks % kPiecesOfRow * kTogether", "0", "bank conflicts")
 EVEN_ROWS = Mutation(
     "resident.h", "make_sweep(static_cast<Direction>(d), p.height, p.width, plan.resident_pitch)",
-    "make_sweep(static_cast<Direction>(d), p.height, p.width)", "lanes meet in banks",
+    "make_sweep(static_cast<Direction>(d), p.height, p.width)", "bank conflicts",
 )  # fmt: skip
 PLANTED = Build(mutations=(*MUTATIONS, NO_SPREAD, EVEN_ROWS))
 
@@ -167,18 +170,20 @@ def noticed(**changes) -> Iterator[str]:
 def everything() -> Iterator[tuple[str, str, str | None]]:
     """(where, what, what noticed it first)"""
     for barrier in barriers():
-        yield barrier, "barrier taken away", next(noticed(without_barrier=barrier), None)
+        yield barrier, "barrier removed", next(noticed(without_barrier=barrier), None)
     for number, mutation in enumerate(MUTATIONS):
         yield mutation.file, mutation.meaning, next(noticed(build=PLANTED, fault=number), None)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--markdown", action="store_true", help="as a table for docs/cuda.md")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print a Markdown table, as in docs/cuda_kernels.md"
+    )
     arguments = parser.parse_args()
     missed = 0
     if arguments.markdown:
-        print(markdown_head(("where", "fault", "noticed as")))
+        print(markdown_head(("file", "fault", "detected as")))
     for where, what, how in everything():
         missed += how is None
         row = (where, what, how or "NOT NOTICED")

@@ -171,7 +171,7 @@ def test_without_the_spread_lanes_meet_in_banks(fault: Mutation):
 
 
 def test_schedules_of_the_target_shapes():
-    """What docs/cuda.md says about bytes: changing a plan must be meant."""
+    """What docs/cuda_kernels.md says about bytes: changing a plan must be meant."""
     large, on_chip, one_plane = (16, 8, 1024, 1024), (32, 32, 128, 128), (1, 1, 480, 854)
     efficiency = {
         (shape, dtype, backward): planned(
