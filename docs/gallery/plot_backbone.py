@@ -2,10 +2,10 @@
 A small backbone with restarts
 ==============================
 
-A classification net in the style of GSPN :cite:`wang2025parallel`: stages that halve the resolution, and in each of
-them a layer that mixes tokens by four sweeps. In its early stages, whose maps are large, each sweep may start anew
-every few lines. This example trains such a net on a small task, with and without restarts, and looks at its receptive
-field.
+This example builds a classification network in the style of GSPN :cite:`wang2025parallel`. Each of its stages halves
+the resolution and mixes tokens with four sweeps. In the early stages, whose maps are large, each sweep can restart
+every few lines. The network is trained on a small task with and without restarts, and its receptive fields are
+compared.
 """
 
 import matplotlib.pyplot as plt
@@ -18,9 +18,9 @@ from torch import nn
 import spn
 
 # %%
-# A block mixes tokens, then channels. All channels share one set of gates; ``normalize="sigmoid"`` makes them a mean
-# of the three neighbours on the line before. ``restart_every`` is the number of lines after which each sweep starts
-# anew.
+# A block mixes tokens, then channels. All channels share one set of gates. With ``normalize="sigmoid"`` the gates
+# form a mean of the three neighbours on the previous line. ``restart_every`` is the number of lines after which each
+# sweep restarts.
 
 
 class Block(nn.Module):
@@ -53,7 +53,7 @@ class Block(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Grey pictures (N, 1, H, W) -> logits (N, classes); stage s works at 1 / 2**s of the resolution."""
+    """Map grey images (N, 1, H, W) to logits (N, classes); stage s has 1 / 2**s of the resolution."""
 
     def __init__(self, classes, restarts, widths=(16, 24, 32)):
         super().__init__()
@@ -70,8 +70,8 @@ class Backbone(nn.Module):
 
 
 # %%
-# The task: which of five pictures does a crop of 48 x 48 pixels come from? The upper halves are for training, the
-# lower halves for testing. All crops get the same mean and contrast, so that brightness does not tell.
+# The task is to predict which of five images a crop of 48 x 48 pixels comes from. Training uses the upper halves of
+# the images, testing the lower halves. All crops get the same mean and contrast, so that brightness gives no hint.
 
 SIZE = 48
 NAMES = ("brick", "grass", "gravel", "coins", "text")
@@ -92,7 +92,7 @@ def batch(count, rng, lower):
 
 
 def train(net, seed, steps=50):
-    """The loss of each step."""
+    """Train the network and return the loss of each step."""
     rng, losses = np.random.default_rng(seed), []
     optimizer = torch.optim.AdamW(net.parameters(), 6e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)
@@ -117,8 +117,8 @@ def accuracy(net):
 
 
 # %%
-# Two backbones, one of them with a restart every four lines in the first two stages, each from three random starts.
-# Both see the same crops.
+# Two backbones are trained, each from three random initialisations. One has a restart every four lines in the first
+# two stages. Both see the same crops.
 
 RESTARTS = {"no restarts": (None, None, None), "restarts in stages 1 and 2": (4, 4, None)}
 SEEDS = (0, 1, 2)
@@ -147,10 +147,10 @@ axes[1].set_yticks([])
 plt.show()
 
 # %%
-# Which pixels does one token depend on? The gradient of its values tells, after each stage of two of the trained
-# nets. Without restarts, the first stage already reaches from border to border. With them, a sweep brings a token
-# nothing from beyond the four lines (eight pixels) of its piece. Stage 3 has no restarts, and its tokens see the
-# whole picture again.
+# Which pixels does one token depend on? The gradient of its values shows it, after each stage of two of the trained
+# networks. Without restarts, a token of the first stage already sees the whole image. With restarts, a sweep brings a
+# token nothing from beyond the four lines (eight pixels) of its piece. Stage 3 has no restarts, and its tokens see
+# the whole image again.
 
 SIDE = 192
 field = torch.from_numpy(PICTURES[0][:SIDE, :SIDE])[None, None].float()
@@ -158,7 +158,7 @@ field = ((field - field.mean()) / field.std()).requires_grad_()
 
 
 def influence(net, stages):
-    """Gradient of one token for all pixels, as powers of ten below its largest."""
+    """Return the gradient of one token for all pixels, as powers of ten below its maximum."""
     x = field
     for stage in net.stages[:stages]:
         x = stage(x)
@@ -179,8 +179,9 @@ figure.colorbar(shown, ax=axes, shrink=0.8, label="influence, powers of ten")
 plt.show()
 
 # %%
-# What this shows: the backbone learns, and its last stage gives back the reach that restarts take from the first ones.
-# Where the nets with restarts come out ahead, that is the task: these textures can be told from small pieces. A task
-# that needs reach at full resolution may turn the order round, and three starts on five pictures decide nothing.
-# Restarts save no arithmetic. They shorten the chain of lines that wait for one another, which helps where few planes
-# leave threads or multiprocessors idle.
+# The backbone learns, and its last stage restores the reach that restarts take from the first stages. If the networks
+# with restarts score higher, this is due to the task: small pieces suffice to distinguish these textures. A task that
+# needs reach at full resolution may reverse the order, and three initialisations on five images decide nothing.
+#
+# Restarts save no arithmetic. They shorten the chain of dependent lines, which helps when too few planes leave
+# threads or multiprocessors idle.

@@ -2,9 +2,9 @@
 Depth completion by propagation
 ===============================
 
-A depth sensor measures few points; a camera sees every edge. Here 1 % of a picture's disparities are known, and
-:func:`spn.propagate_four_way` carries them to the other pixels, less readily where the colour changes. How much less is
-learned in seconds, from the known points alone.
+A depth sensor measures few points, but a camera shows every edge. In this example 1 % of the disparities of an image
+are known. :func:`spn.propagate_four_way` propagates them to the other pixels, less where the colour changes. The
+influence of the colour is learned in seconds, from the known points alone.
 """
 
 import matplotlib.pyplot as plt
@@ -19,9 +19,9 @@ import spn
 torch.manual_seed(0)
 
 # %%
-# A photograph of the Middlebury 2014 stereo benchmark :cite:`scharstein2014high` with its disparities, at half
-# the size; pixels without a measurement have none. One pixel in a hundred is given, all others are for the
-# comparison at the end.
+# The data are a photograph of the Middlebury 2014 stereo benchmark :cite:`scharstein2014high` and its disparities, at
+# half the size. Pixels without a measurement have no disparity. One pixel in a hundred is given; all others are used
+# for the comparison at the end.
 
 photo, _, disparity = skimage.data.stereo_motorcycle()
 truth = torch.from_numpy(np.nan_to_num(disparity, posinf=0)).float()[None, None, ::2, ::2]  # (1, 1, H, W)
@@ -31,9 +31,9 @@ image = F.interpolate(
 known = (torch.rand_like(truth) < 0.01) & (truth > 0)
 
 # %%
-# The gates. A pixel takes from each of its three neighbours on the line before by a softmax over their
-# likeness in colour; a fourth entry takes from nobody, so that what is far counts less. Five numbers are to
-# be learned: how much colour matters, one for each tap, one for nobody. A known pixel listens to nobody.
+# The gates of a pixel are a softmax over the colour similarity to its three neighbours on the previous line. A fourth
+# entry of the softmax has no neighbour, so that distant points count less. Five numbers are learned: the influence of
+# colour, one bias for each tap, and one for the fourth entry. The gates of known pixels are zero.
 
 NEIGHBOURS = [
     [(-1, -1), (0, -1), (1, -1)],  # left to right: the taps -1, 0, +1 lie in the column to the left
@@ -44,7 +44,7 @@ NEIGHBOURS = [
 
 
 def colour_distance(image):
-    """To each neighbour: (N, 3, H, W) -> (N, 4, 3, H, W)."""
+    """Return the distance to each neighbour: (N, 3, H, W) -> (N, 4, 3, H, W)."""
     height, width = image.shape[-2:]
     padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
     distances = [
@@ -65,7 +65,7 @@ class Completion(torch.nn.Module):
         likeness = self.taps[:3].view(3, 1, 1) - self.colour.exp() * distance
         nobody = self.taps[3].expand_as(likeness[:, :, :1])
         weights = torch.cat([likeness, nobody], 2).softmax(2)[:, :, :3] * ~known[:, None]
-        # Values and ones travel by the same weights; their quotient is a mean of the known values.
+        # Values and ones are propagated with the same weights; their quotient is a mean of the known values.
         sources = torch.cat([values, torch.ones_like(values)], 1) * known
         sums = spn.propagate_four_way(
             sources, weights.unsqueeze(3), source=torch.ones_like(weights[:, :, :1]), merge="sum"
@@ -74,7 +74,7 @@ class Completion(torch.nn.Module):
 
 
 # %%
-# Training hides a fifth of the known points in each step and asks for them.
+# Each training step hides a fifth of the known points and predicts them from the others.
 
 model = Completion()
 optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
@@ -90,7 +90,7 @@ with torch.no_grad():
     completed = model(distance, truth, known)
 
 # %%
-# Beside it, what does not look at the picture: linear interpolation between the known points.
+# For comparison, a method that does not use the image: linear interpolation between the known points.
 
 at = known[0, 0].nonzero().numpy()
 grid = np.moveaxis(np.indices(truth.shape[-2:]), 0, -1)
@@ -107,9 +107,9 @@ points = image.clone()
 points[0][:, known[0, 0]] = torch.tensor([1.0, 0.9, 0.0])[:, None]
 panels = [
     ("photograph, known points", points[0].permute(1, 2, 0)),
-    ("truth (black: unknown)", truth),
-    (f"linear interpolation: off by {mean_error(linear):.2f} pixels", linear),
-    (f"propagated: off by {mean_error(completed):.2f} pixels", completed),
+    ("ground truth (black: unknown)", truth),
+    (f"linear interpolation: mean error {mean_error(linear):.2f} pixels", linear),
+    (f"propagated: mean error {mean_error(completed):.2f} pixels", completed),
 ]
 figure, axes = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained")
 for axis, (title, picture) in zip(axes.flat, panels, strict=True):

@@ -2,9 +2,10 @@
 Refine a mask in ten lines
 ==========================
 
-A network of stride 32 sees this picture of 512 x 512 pixels as 16 x 16 cells, and its mask is no finer
-than that. :class:`spn.SPNRefiner` brings the outline back: it spreads the mask along what it sees in the
-picture, and stops at edges. The shipped checkpoint knows no class of object; it was trained on drawn shapes.
+This example sharpens a coarse mask with :class:`spn.SPNRefiner`. A network of stride 32 reduces this image of 512 x
+512 pixels to 16 x 16 cells, so its mask cannot be finer than these cells. The refiner restores the boundary: it
+propagates the mask along the surfaces in the image and stops at edges. The shipped checkpoint was trained on
+synthetic shapes and knows no object classes.
 """
 
 # sphinx_gallery_thumbnail_number = 2
@@ -17,8 +18,8 @@ import torch.nn.functional as F
 import spn
 
 # %%
-# The coarse mask is what such a network would return: for each cell, how much of it (in ninths) is the
-# astronaut. One line interpolates it to the picture's size, one loads the refiner, one calls it.
+# The coarse mask is what such a network would return: the share of each cell, in ninths, that the astronaut covers.
+# Interpolate it to the size of the image, load the refiner and call it.
 
 CELLS = """
     0000003410000000 0000069980000000 0000299993000000 0000079991000000
@@ -36,7 +37,7 @@ with torch.no_grad():
     refined = refine(image, coarse)
 
 # %%
-# Each mask, laid over a pale ground:
+# The image cut out with each mask, on a pale background:
 
 
 def cut_out(mask: torch.Tensor) -> torch.Tensor:
@@ -53,7 +54,7 @@ for axis, (title, picture) in zip(axes, panels.items(), strict=True):
 plt.show()
 
 # %%
-# The same in one picture, coarse on the left and refined on the right:
+# Both in one image, coarse on the left and refined on the right:
 
 both = torch.cat([cut_out(blocks)[:, :230], cut_out(refined)[:, 230:]], 1)
 figure_of_both, axis = plt.subplots(figsize=(5, 4), layout="constrained")

@@ -2,13 +2,13 @@
 Segment your own video
 ======================
 
-Give a video and the mask of its first frame; the other masks come back. The command is
+From a video and the mask of its first frame, ``spn-vos segment`` computes the masks of all other frames:
 
 .. code-block:: sh
 
     spn-vos segment clip.mp4 --mask first.png --out out
 
-and this page runs it on a clip that it draws first: a cat that passes before a cup of coffee.
+This example draws a clip of a cat that passes in front of a cup of coffee, and runs the command on it.
 """
 
 import tempfile
@@ -28,7 +28,7 @@ FRAMES, WIDTH, HEIGHT = 16, 214, 120
 folder = Path(tempfile.mkdtemp())
 
 # %%
-# The clip. The cat moves, turns and grows while the camera pans.
+# In the clip, the cat moves, turns and grows while the camera pans.
 
 room = cv2.resize(skimage.data.coffee(), (300, 200), interpolation=cv2.INTER_AREA)
 cat = cv2.resize(skimage.data.chelsea()[20:290, 30:420], (78, 54), interpolation=cv2.INTER_AREA)
@@ -36,7 +36,7 @@ oval = cv2.ellipse(np.zeros((54, 78), np.uint8), (39, 27), (34, 24), 0, 0, 360, 
 
 
 def draw(u):
-    """Picture (H, W, 3) and mask (H, W) at time u in [0, 1]."""
+    """Return the frame (H, W, 3) and the mask (H, W) at time u in [0, 1]."""
     top, left = int(30 + 20 * u), int(10 + 50 * u)
     pose = cv2.getRotationMatrix2D((39, 27), 30 * np.sin(4 * u), 1 + 0.3 * u)
     pose[:, 2] += 5 + 100 * u, 30 + 25 * np.sin(6 * u)
@@ -51,9 +51,9 @@ write_video(folder / "clip.mp4", pictures, rate=12)
 cv2.imwrite(str(folder / "first.png"), truth[0].astype(np.uint8))
 
 # %%
-# The command, as the shell would run it. The net is tuned on the first frame alone, so it needs no training data. The
-# preset ``demo`` works on 240 lines; this clip has half of them, and a preset that takes it as it is, in fewer steps,
-# saves the time.
+# Run the command as a shell would. The network is tuned on the first frame alone, so no training data are needed. The
+# preset ``demo`` resizes frames to 240 lines. This clip has 120 lines, so a preset without resizing and with fewer
+# steps saves time.
 
 demo = PRESETS["demo"]
 PRESETS["clip"] = replace(
@@ -67,8 +67,8 @@ command = f"segment {folder}/clip.mp4 --mask {folder}/first.png --out {folder}/o
 main(command.split())
 
 # %%
-# Masks lie in ``out/labels``, a folder a stage, as indexed PNG files; ``out/report.html`` shows every frame after every
-# stage. The clip was drawn, so its true masks are known:
+# The masks are indexed PNG files in ``out/labels``, with one folder per stage. ``out/report.html`` shows every frame
+# after every stage. The clip was drawn, so its exact masks are known:
 
 masks = [
     cv2.imread(str(folder / f"out/labels/flow/clip/{t:05d}.png"), cv2.IMREAD_GRAYSCALE) > 0

@@ -1,10 +1,10 @@
 """
-Add the SPN to a torchvision segmentation net
-=============================================
+Add the SPN to a torchvision segmentation network
+=================================================
 
-LR-ASPP with MobileNetV3 :cite:`howard2019searching` decides at an eighth of the resolution and interpolates, so its
-outlines are soft. One line puts a :class:`spn.SPNRefiner` behind it: at once sharper, and gradients pass through, so
-that both can go on learning together.
+LR-ASPP with MobileNetV3 :cite:`howard2019searching` predicts masks at an eighth of the resolution and interpolates
+them, so their boundaries are soft. This example adds a :class:`spn.SPNRefiner` after it with one line. The masks
+become sharper at once. Gradients pass through the refiner, so both can then be trained together.
 """
 
 import cv2
@@ -21,9 +21,9 @@ import spn
 torch.manual_seed(0)
 
 # %%
-# The task: find the bricks. Scenes are drawn as they are needed, a wobbly patch of tinted brick wall over a
-# piece of a photograph. (The refiner has seen other drawn shapes over these photographs, so this is home
-# ground for it. What it does for real masks: :doc:`/refiner`.)
+# The task is to segment bricks. Each scene is drawn when it is needed: a wavy patch of tinted brick wall over a crop
+# of a photograph. The refiner was trained on other synthetic shapes over these photographs, so the task suits it. For
+# its results on real masks, see :doc:`/refiner`.
 
 SIZE = 96
 PHOTOS = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea(), skimage.data.rocket()]
@@ -37,7 +37,7 @@ def crop(photo, rng):
 
 
 def draw(rng):
-    """A picture (H, W, 3) in [0, 1] and its mask (H, W) of 0 and 1."""
+    """Return an image (H, W, 3) in [0, 1] and its mask (H, W) of 0 and 1."""
     angle = np.linspace(0, 2 * np.pi, 200)
     waves = sum(rng.uniform(0, 0.25) * np.cos(k * angle + rng.uniform(0, 6)) for k in (2, 3, 5))
     radius = SIZE * rng.uniform(0.22, 0.34) * (1 + waves)
@@ -71,8 +71,8 @@ def train(model, steps, learning_rate):
 
 
 # %%
-# The net as torchvision builds it, from random weights, and a head of log-probabilities. Eighty steps are few: its
-# batch normalisation has to follow faster than the default.
+# The network is built by torchvision, with random weights and log-probabilities as output. With only eighty training
+# steps, the statistics of batch normalisation must adapt faster than by default.
 
 
 class Segmenter(nn.Module):
@@ -92,14 +92,14 @@ train(segmenter, steps=80, learning_rate=5e-3)
 segmenter.eval()
 
 # %%
-# The same with the SPN behind it.
+# The same network followed by the SPN.
 
 
 class Refined(nn.Module):
     def __init__(self, segmenter):
         super().__init__()
         self.segmenter = segmenter
-        self.refine = spn.SPNRefiner.from_pretrained("lite")  # the line
+        self.refine = spn.SPNRefiner.from_pretrained("lite")  # the added line
 
     def forward(self, image):
         foreground = self.refine(image, self.segmenter(image).exp()[:, 1:])
@@ -121,7 +121,7 @@ train(refined, steps=20, learning_rate=1e-3)
 stages["+ SPN, trained together"] = predict(refined)
 
 # %%
-# Mean intersection over union on 32 scenes that none of them saw, and three of these.
+# Mean intersection over union on 32 scenes that were not used for training, and three of these scenes.
 
 
 def mean_iou(probability):
@@ -130,7 +130,7 @@ def mean_iou(probability):
 
 
 figure, axes = plt.subplots(3, 4, figsize=(10, 7.8), layout="constrained")
-columns = [("picture", image.permute(0, 2, 3, 1))]
+columns = [("image", image.permute(0, 2, 3, 1))]
 columns += [(f"{name}: {mean_iou(probability):.3f}", probability) for name, probability in stages.items()]
 for column, (title, pictures) in zip(axes.T, columns, strict=True):
     column[0].set_title(title, fontsize=11)

@@ -1,9 +1,9 @@
 """
-Segment frames as they come
-===========================
+Segment a video frame by frame
+==============================
 
-:class:`vos_pipeline.Segmenter` takes a first frame and its mask, then one frame after the other: from a camera, a
-decoder or an array. It needs no files. This page steps through a clip of two objects that cross.
+:class:`vos_pipeline.Segmenter` is created from a first frame and its mask. It then segments one frame after another,
+from a camera, a decoder or an array, without any files. This example segments a clip of two crossing objects.
 """
 
 from dataclasses import replace
@@ -23,7 +23,7 @@ cup = cv2.resize(skimage.data.coffee()[80:320, 180:460], (44, 38), interpolation
 
 
 def camera():
-    """Yields frames, uint8 RGB (H, W, 3), and their true labels: 1 is a cat, 2 a cup that passes before it."""
+    """Yield frames, uint8 RGB (H, W, 3), and exact labels: 1 is a cat, 2 a cup that passes in front of it."""
     for t in range(FRAMES):
         u = t / (FRAMES - 1)
         frame = gravel[20 : 20 + HEIGHT, int(30 * u) : int(30 * u) + WIDTH].copy()
@@ -39,8 +39,8 @@ def camera():
 
 
 # %%
-# Making the segmenter tunes its nets on the first frame. With the preset ``small`` that takes minutes on a CPU; this
-# small clip needs fewer steps.
+# Creating the segmenter tunes its networks on the first frame. With the preset ``small`` this takes minutes on a CPU.
+# Fewer steps suffice for this small clip.
 
 video = camera()
 first_frame, first_labels = next(video)
@@ -54,8 +54,8 @@ preset = replace(
 segmenter = Segmenter(first_frame, first_labels, preset=preset, device="cpu")
 
 # %%
-# Each step takes a frame and returns labels with the values of the first mask. ``step_scores`` does the same step and
-# returns what every stage says of it: scores in [0, 1], one map per object.
+# ``step`` takes a frame and returns labels with the values of the first mask. ``step_scores`` takes the same step,
+# but returns the scores of every stage: one map per object, in [0, 1].
 
 results = []
 for frame, truth in video:
@@ -67,11 +67,11 @@ print({stage: maps.shape for stage, maps in scores.items()})
 print({stage: f"{1e3 * seconds / len(results):.0f} ms" for stage, seconds in segmenter.seconds.items()})
 
 # %%
-# The clip was drawn, so the true labels are known.
+# The clip was drawn, so its exact labels are known.
 
 
 def overlap(labels, truth):
-    """Mean intersection over union of the two objects."""
+    """Return the mean intersection over union of the two objects."""
     return np.mean(
         [((labels == k) & (truth == k)).sum() / ((labels == k) | (truth == k)).sum() for k in (1, 2)]
     )

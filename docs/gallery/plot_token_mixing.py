@@ -2,9 +2,9 @@
 A token mixing layer at 1024 x 1024
 ===================================
 
-A layer in the style of GSPN :cite:`wang2025parallel`, where every pixel is a token: over a million of them.
-Attention would weigh 10\\ :sup:`12` pairs; four sweeps cost a few operations a token, and reach from border to
-border all the same.
+This example builds a layer in the style of GSPN :cite:`wang2025parallel`, in which every pixel is a token: more than
+a million tokens. Attention would weigh 10\\ :sup:`12` pairs of tokens. Four sweeps take a few operations per token,
+and still connect all parts of the image.
 """
 
 import time
@@ -20,12 +20,13 @@ import spn
 torch.manual_seed(0)
 
 # %%
-# The layer, in source form: :math:`\lambda` lets a token in, the gates carry it from line to line (a mean of the three
-# neighbours before, so that nothing grows or fades), :math:`u` reads it out. Channels share one set of gates.
+# The layer uses the source form. :math:`\lambda` weighs the input token, the gates propagate it from line to line,
+# and :math:`u` weighs the result. The gates form a mean of the three neighbours on the previous line, so that values
+# neither grow nor fade. All channels share one set of gates.
 
 
 class TokenMixing(nn.Module):
-    """x (N, channels, H, W) -> x + what ``hidden`` channels carry from all directions."""
+    """Add to x (N, channels, H, W) what ``hidden`` channels propagate from all directions."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -46,9 +47,9 @@ class TokenMixing(nn.Module):
 
 
 # %%
-# Which pixels of the picture does one pixel of the result depend on? The gradient tells. Weights are random:
-# this is what a network starts from. One layer sees along four beams, which widen like random walks; two
-# layers see everything.
+# Which pixels of the image does one pixel of the result depend on? The gradient shows it. The weights are random, as
+# at the start of a training. One layer sees along four beams, which widen like random walks. Two layers see the whole
+# image.
 
 SIZE, ROW, COLUMN = 1024, 640, 300
 photo = torch.from_numpy(skimage.data.astronaut().copy()).permute(2, 0, 1)[None] / 255
@@ -58,7 +59,7 @@ layers = [TokenMixing(16, hidden=4) for _ in range(2)]
 
 
 def influence(depth: int) -> torch.Tensor:
-    """Gradient of one pixel of the result for all pixels of the picture, as powers of ten below its largest."""
+    """Return the gradient of one result pixel for all image pixels, as powers of ten below its maximum."""
     x = embed(photo)
     for layer in layers[:depth]:
         x = layer(x)
@@ -73,18 +74,18 @@ figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.4), layout="constrained")
 for axis, (title, powers) in zip(axes, maps.items(), strict=True):
     axis.imshow(photo.detach()[0].mean(0), cmap="gray", vmax=1.6)
     shown = axis.imshow(powers, cmap="inferno", vmin=-9, vmax=0, alpha=((powers + 9) / 4).clamp(0, 0.8))
-    axis.set_title(f"what one pixel depends on: {title}")
+    axis.set_title(f"dependence of one pixel: {title}")
     axis.axis("off")
 figure.colorbar(shown, ax=axes, shrink=0.8, label="influence, powers of ten")
 plt.show()
 
 # %%
-# What it costs, beside attention over the same tokens, both without gradients on the machine that built this
-# page.
+# The runtime compared with attention over the same tokens. Both were measured without gradients on the machine that
+# built this page.
 
 
 def seconds(function) -> float:
-    """The quickest of some calls: the others waited for something else."""
+    """Return the shortest time of several calls, which other processes disturbed least."""
     times = []
     while len(times) < 2 or sum(times) < 0.3:
         start = time.perf_counter()

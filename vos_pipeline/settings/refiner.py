@@ -1,4 +1,4 @@
-"""The constants of a refiner's training. How the weights that ship with spn were made: docs/refiner.md."""
+"""The constants of a refiner's training. How the weights that ship with spn were made: docs/refiner_training.md."""
 
 from __future__ import annotations
 
