@@ -1,4 +1,4 @@
-"""The command line: usage, exit codes, one line for an error."""
+"""Command line: help, usage errors, exit codes, errors in one line."""
 
 import errno
 import re
@@ -48,12 +48,12 @@ def test_help_names_every_command_and_option(capsys, command, words):
     assert set(re.findall(r"--[\w-]+", usage)) == options
 
 
-def test_help_says_what_is_taken_by_default(capsys):
+def test_help_shows_the_defaults(capsys):
     assert cli.main(["train", "spn", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "side of the crops, for VOC 256 (lite: 160, paper: 256)" in text
-    assert "extra weight near outlines, for VOC 0 (lite: 3.0, paper: 0.0)" in text
-    assert "(lite: lite, paper: vgg16)" in text
+    assert "side of the crops; 256 with --voc (default: 160; 256 with preset paper)" in text
+    assert "extra weight near boundaries; 0 with --voc (default: 3.0; 0.0 with preset paper)" in text
+    assert "guidance network (default: lite; vgg16 with preset paper)" in text
     assert cli.main(["demo", "--help"]) == 0
     assert "paper, small, demo (default: demo)" in capsys.readouterr().out
 
@@ -122,12 +122,12 @@ DAVIS = ["davis", "--data", "d", "--out", "OUT"]
         ([*TRAIN, "--boundary-weight", "-1"], "argument --boundary-weight: must be a number >= 0, got '-1'"),
         (
             [*TRAIN, "--init", "none.pt"],
-            "argument --init: must be 'lite' or a file that exists, got 'none.pt'",
+            "argument --init: must be 'lite' or an existing file, got 'none.pt'",
         ),
-        ([*TRAIN, "--fcn", "none.pt"], "argument --fcn: must be 'coco' or a file that exists, got 'none.pt'"),
+        ([*TRAIN, "--fcn", "none.pt"], "argument --fcn: must be 'coco' or an existing file, got 'none.pt'"),
         (
             [*TRAIN, "--vgg-weights", "x"],
-            "argument --vgg-weights: must be 'imagenet', 'none' or a file that exists",
+            "argument --vgg-weights: must be 'imagenet', 'none' or an existing file",
         ),
         ([*TRAIN, "--guidance", "x"], "argument --guidance: invalid choice: 'x'"),
         (
@@ -136,7 +136,7 @@ DAVIS = ["davis", "--data", "d", "--out", "OUT"]
         ),
         (
             [*REFINE, "--refiner", "large"],
-            "argument --refiner/--weights: must be 'lite' or a file that exists, got 'large'",
+            "argument --refiner/--weights: must be 'lite' or an existing file, got 'large'",
         ),
         ([*DAVIS, "--preset", "huge"], "argument --preset: invalid choice: 'huge' (choose from "),
         *(
@@ -162,7 +162,7 @@ DAVIS = ["davis", "--data", "d", "--out", "OUT"]
             ["tables", "timing", "--data", "d", "--out", "OUT", "--set", "a/b/c"],
             "argument --set/--sets: must be SET or YEAR/SET such as val or 2016/val, got 'a/b/c'",
         ),
-        ([*DAVIS, "--refiner", "none.pt"], "argument --refiner: must be 'lite' or a file that exists"),
+        ([*DAVIS, "--refiner", "none.pt"], "argument --refiner: must be 'lite' or an existing file"),
         ([*DAVIS, "--shorten", "0"], "argument --shorten: must be a whole number from 1"),
     ],
 )

@@ -43,7 +43,7 @@ def test_masks_are_checked_before_training(tmp_path, fails):
         (("--images", "x", "--masks", "y", "--voc", "z"), "--voc and --images are two training sets"),
         (
             ("--preset", "paper"),
-            "needs the paper's pictures: give --voc FOLDER --download, or --images and --masks",
+            "needs the paper's images: give --voc FOLDER --download, or --images and --masks",
         ),
         (("--convex",), "convex (--convex) is for the direct form, got 'embedded': add --form direct"),
     ],
@@ -83,4 +83,4 @@ def test_the_network_of_given_weights_is_what_is_noted(tmp_path, fails):
     assert (settings["guidance"], settings["form"], settings["convex"]) == ("lite", "embedded", False)
     assert settings["optimizer"] == "sgd"
     why = fails(["train", "spn", *options, "--guidance", "vgg16", "--out", tmp_path / "other"])
-    assert "--guidance vgg16: the refiner of --init has guidance lite: leave out one of the two" in why
+    assert "--guidance vgg16: the refiner of --init has guidance lite: omit one of the two options" in why

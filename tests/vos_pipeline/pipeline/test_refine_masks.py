@@ -278,7 +278,7 @@ def test_folders_without_masks_are_no_sequences(identity_refiner, tmp_path, caps
     assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "run.json"]
     skipped = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
-    assert skipped == [f"warning: {masks / 'vis'}: skipped, these pictures are no masks and have no frames"]
+    assert skipped == [f"warning: {masks / 'vis'}: skipped, these images are not masks and have no frames"]
 
 
 def test_folders_beside_masks_are_left_alone(identity_refiner, tmp_path):
@@ -318,7 +318,7 @@ def test_nothing_but_other_folders(identity_refiner, tmp_path, fails):
     overlay(tmp_path / "masks/vis")
     (tmp_path / "masks/notes.txt").write_text("no picture")
     message = fails(refine(tmp_path / "frames", tmp_path / "masks", tmp_path / "out"))
-    assert "masks: holds no masks and no folder of masks; it holds notes.txt, vis" in message
+    assert "masks: contains no masks and no folders of masks; it contains notes.txt, vis" in message
 
 
 @pytest.mark.parametrize("kind", ["frames", "masks"])

@@ -169,7 +169,7 @@ def test_folders_beside_those_of_objects_are_named(tmp_path, capsys, sequence):
     check_results(tmp_path / "out" / sequence)
     skipped = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
     assert skipped == [
-        f"warning: {masks / 'person'}: skipped, a folder of one object must be named by its label, 1 to 254"
+        f"warning: {masks / 'person'}: skipped, the folder of an object must be named by its label, 1 to 254"
     ]
 
 
@@ -220,7 +220,7 @@ def test_folders_without_frames(tmp_path, fails, capsys):
     for name in ("features", "older"):
         frames = tmp_path / "frames" / name
         assert (
-            f"warning: {tmp_path / 'masks' / name}: skipped, its files may be no masks, "
+            f"warning: {tmp_path / 'masks' / name}: skipped, its files may not be masks, "
             f"and there is no folder of frames {frames}" in said
         )
     write_arrays(tmp_path / "masks/b")
@@ -301,7 +301,7 @@ def test_results_never_replace_scores(tmp_path, fails, sequence, leave):
 def test_results_are_no_object(tmp_path, fails):
     write_frames(tmp_path / "frames")
     write_folders(tmp_path / "masks")
-    assert "the next run would take the results for masks of an object" in fails(
+    assert "the next run would read the results as masks of an object" in fails(
         refine(tmp_path, out="masks/3")
     )
     assert not (tmp_path / "masks/3").exists()
