@@ -253,7 +253,7 @@ def _means_table(
     """Return our means, then those of the paper, in the same order."""
     rows: list[tuple[Cell, ...]] = [(name, *_means(*of)) for name, of in stages.items()]
     rows += [(f"paper, {name}", *astuple(figures)) for name, figures in paper.items()]
-    return Table(f"{title}: means over objects; the paper's are of the {papers_set}", COLUMNS, rows)
+    return Table(f"{title}: means over objects; paper: {papers_set}", COLUMNS, rows)
 
 
 def _means(result: RunResult, stage: str) -> tuple[float | None, ...]:

@@ -49,7 +49,10 @@ def _found(frames: Path, masks: Path, out: Path) -> list[Folders]:
 
 
 def _is_one_sequence(frames: Path, masks: Path, others: list[Path]) -> bool:
-    """Return whether ``masks`` has a folder per object. A sequence may have the name of an object, but has its frames."""
+    """Return whether ``masks`` has one folder per object.
+
+    A sequence may be named like an object, but then its frames exist.
+    """
     return bool(mask_folders(masks)) and not any(_holds_images(frames / path.name) for path in others)
 
 

@@ -221,7 +221,7 @@ def test_folders_without_frames(tmp_path, fails, capsys):
         frames = tmp_path / "frames" / name
         assert (
             f"warning: {tmp_path / 'masks' / name}: skipped, its files may not be masks, "
-            f"and there is no folder of frames {frames}" in said
+            f"and the folder of frames {frames} does not exist" in said
         )
     write_arrays(tmp_path / "masks/b")
     message = fails(refine(tmp_path, out="other"))

@@ -96,13 +96,13 @@ def test_a_foreground_file_that_is_of_no_use_is_named(tmp_path, pair):
     for path, why in (
         (tmp_path / "none.pt", "no such file"),
         (tmp_path, "no such file"),
-        (damaged, "is damaged or no foreground net of preset tiny"),
-        (other, "is damaged or no foreground net of preset tiny"),
+        (damaged, "is damaged or is not a foreground net of preset tiny"),
+        (other, "is damaged or is not a foreground net of preset tiny"),
     ):
         with pytest.raises(PipelineError) as raised:
             a_net(pair, foreground=path)
         message = str(raised.value)
-        assert message.startswith(f"{path}: {why}; give the foreground.pt that ")
+        assert message.startswith(f"{path}: {why}; give the foreground.pt of ")
         assert "delete" not in message  # it is the caller's
 
 
