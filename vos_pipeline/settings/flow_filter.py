@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class FlowFilterParameters:
     """Constants of :class:`vos_pipeline.temporal.FlowFilter`. The docstring of that class gives the equations.
 
-    The carried mask of an object is its last known mask, moved by optical flow. The usual area of an object is a running
-    mean of its areas.
+    The carried mask of an object is its last known mask, moved by optical flow. The usual area of an object is a
+    running mean of its areas.
 
     Args:
         threshold: a pixel belongs to the object with the largest score if that score is at least this value.
