@@ -113,9 +113,7 @@ def _train_sequences(
         return None
     train = without(load_sets(root, _with_year(sets, year)), under_test)
     if not train:
-        raise PipelineError(
-            f"--train-sets {' '.join(sets)}: contain only sequences under test: give other sets"
-        )
+        raise PipelineError(f"--train-sets {' '.join(sets)}: all sequences are under test: give other sets")
     return train
 
 

@@ -359,7 +359,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 def _of_presets(option: str) -> str:
     """Return the default of an option: its value in preset "lite", and in the other presets where it differs."""
     name = option.replace("-", "_")
-    values = {key: getattr(preset, name) for key, preset in SPN_PRESETS.items()}
-    default = values.pop("lite")
-    others = [f"; {value} with preset {key}" for key, value in values.items() if value != default]
+    defaults = {key: getattr(preset, name) for key, preset in SPN_PRESETS.items()}
+    default = defaults.pop("lite")
+    others = [f"; {value} with preset {key}" for key, value in defaults.items() if value != default]
     return f"(default: {default}{''.join(others)})"

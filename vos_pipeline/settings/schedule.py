@@ -35,7 +35,7 @@ class Schedule:
     floor: float = 0.0
     halve_every: int = 0
     power: float = 1.0  # for "poly"
-    clip: float | None = None  # largest norm of all gradients
+    clip: float | None = None  # largest norm of all gradients together
     average: float = 0.0  # decay of the exponential moving average of the weights; 0: no average
     checkpoint_every: int = 200
 

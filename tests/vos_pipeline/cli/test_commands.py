@@ -153,7 +153,7 @@ def test_options_change_the_preset_and_the_data(fake_run, clips_root, tmp_path, 
     assert [s.steps for s in (call.preset.foreground, call.preset.instance)] == [286, 86]  # 2000 / 7, 600 / 7
     assert [s.name for s in call.train_sequences] == ["train-00", "val-00"]  # without the sequence under test
     why = fails([*argv, "--train-sets", "val", "--overwrite"])
-    assert "--train-sets val: contain only sequences under test: give other sets" in why
+    assert "--train-sets val: all sequences are under test: give other sets" in why
     why = fails(["segment", tmp_path, "--mask", tmp_path, "--out", tmp_path / "x", "--train-sets", "val"])
     assert "--train-sets selects sets of a DAVIS root: give the root as --train-data ROOT" in why
 
