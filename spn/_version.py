@@ -1,3 +1,3 @@
 """The version of the package: its single source of truth."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

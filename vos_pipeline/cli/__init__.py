@@ -1,4 +1,4 @@
-"""The command line: the options of every command, and what each command does."""
+"""The command line: the options and the implementation of every command."""
 
 from vos_pipeline.cli.options import command_line
 

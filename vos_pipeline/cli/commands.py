@@ -1,4 +1,4 @@
-"""What each command does. Imports are made by the command that needs them: ``evaluate`` starts without torch."""
+"""The implementation of each command. Commands import what they need, so ``evaluate`` starts without torch."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def segment(args: argparse.Namespace) -> None:
 
     preset, train = _pipeline_preset(args), []
     if args.train_sets and not args.train_data:
-        raise PipelineError("--train-sets are sets of a DAVIS root: give it as --train-data ROOT")
+        raise PipelineError("--train-sets selects sets of a DAVIS root: give the root as --train-data ROOT")
     if args.train_data:
         train = _train_sequences(args.train_data, args.train_sets) or load_train_set(args.train_data)
-    if not args.video.is_file():  # nothing is written if this fails
+    if not args.video.is_file():  # before the output folder is claimed: if this fails, nothing is written
         sequence = load_frames(args.video, args.mask, first_frame=args.first_frame)
     with _claimed(args, SEGMENTATION, args.video, args.mask, *_files(train, preset)) as folder:
         if args.video.is_file():
@@ -66,16 +66,16 @@ def segment(args: argparse.Namespace) -> None:
     train = without(train, [sequence])
     if args.train_data and not train:
         raise PipelineError(
-            f"{args.train_data}: its train set holds {sequence.name} alone, which is not learned from"
+            f"{args.train_data}: the train set contains only {sequence.name}, the video to segment: give another root"
         )
     _run(args, preset, args.out, [sequence], sequence.name, train=train)
 
 
-# --- what several commands do -------------------------------------------------------------------------------
+# --- shared by several commands -----------------------------------------------------------------------------
 
 
 def _preset(args: argparse.Namespace) -> Preset:
-    """The preset that is asked for, with what the options change of it."""
+    """Return the selected preset with the changes that the options make."""
     preset = get_preset(args.preset).shortened(args.shorten)
     return replace(
         preset, precision=args.precision or preset.precision, compile=args.compile or preset.compile
@@ -83,7 +83,7 @@ def _preset(args: argparse.Namespace) -> Preset:
 
 
 def _pipeline_preset(args: argparse.Namespace) -> Preset:
-    """The same, with an SPN that can be read: known before anything is written or removed."""
+    """Return the preset with SPN and filter. Check that the SPN can be read before any file is written or removed."""
     from vos_pipeline.refiner import load_refiner
 
     preset = _preset(args)
@@ -93,33 +93,36 @@ def _pipeline_preset(args: argparse.Namespace) -> Preset:
 
 
 def _year_and_set(args: argparse.Namespace) -> tuple[str, str]:
-    """The one set of a command."""
+    """Split the set of a command into year and name."""
     year, _, set_name = _with_year([args.set_name], args.year)[0].partition("/")
     return year, set_name
 
 
 def _with_year(sets: list[str], year: str) -> list[str]:
-    """Sets as YEAR/SET."""
+    """Return the sets as YEAR/SET."""
     return [name if "/" in name else f"{year}/{name}" for name in sets]
 
 
 def _train_sequences(
     root: Path, sets: list[str] | None, year: str = "2017", under_test: Iterable[Sequence] = ()
 ) -> list[Sequence] | None:
-    """The sequences of ``--train-sets`` that are not under test; None where it is not given."""
+    """Return the sequences of ``--train-sets`` that are not under test; None without ``--train-sets``."""
     from vos_pipeline.data import load_sets, without
 
     if sets is None:
         return None
     train = without(load_sets(root, _with_year(sets, year)), under_test)
     if not train:
-        raise PipelineError(f"--train-sets {' '.join(sets)}: hold no sequence that is not under test")
+        raise PipelineError(f"--train-sets {' '.join(sets)}: all sequences are under test: give other sets")
     return train
 
 
 @contextmanager
 def _claimed(args: argparse.Namespace, kind: str, *inputs: Path) -> Iterator[OutputFolder | None]:
-    """Join the ranks; the first one gets the folder ``--out``, claimed, before the others run the block."""
+    """Join the process group and claim ``--out``.
+
+    The first rank runs the block with the claimed folder, then the others run it with None.
+    """
     from vos_pipeline.training import first_rank_first, join_process_group
 
     args.device = join_process_group(args.device)
@@ -132,7 +135,7 @@ def _claimed(args: argparse.Namespace, kind: str, *inputs: Path) -> Iterator[Out
 
 
 def _files(sequences: list[Sequence], preset: Preset | None = None) -> Iterator[Path]:
-    """What a command reads: frames, masks, and the file of the SPN."""
+    """Yield the files that a command reads: frames, masks and the SPN."""
     for sequence in sequences:
         yield from sequence.files
     if preset and preset.refiner and Path(preset.refiner).is_file():
@@ -148,12 +151,12 @@ def _run(
     davis_set: str | None = None,
     train: list[Sequence] | None = None,
 ) -> None:
-    """The pipeline, then everything a user looks at, in a folder that is claimed."""
+    """Run the pipeline in a claimed folder, then write the table, videos and report."""
     from vos_pipeline import pipeline
     from vos_pipeline.training import process_rank
 
     first = process_rank()[0] == 0
-    if first:  # known before any work, so that nothing is in their way after it
+    if first:  # before any work, so that a conflict with existing files is reported now
         OutputFolder(args.out).add(pipeline.output_files(sequences, davis_set))
     result = pipeline.run(
         root,
@@ -164,7 +167,7 @@ def _run(
         resume=True,
         train_sequences=train,
     )
-    if first:  # one rank tells what all of them did
+    if first:  # one rank reports for all
         pipeline.write_outputs(args.out, sequences, result, title, davis_set)
 
 
@@ -206,7 +209,7 @@ def tables(args: argparse.Namespace) -> None:
     from vos_pipeline.pipeline import make_table
 
     sets, train_sets = args.sets or ["val"], args.train_sets
-    if args.table == "challenge":  # as the paper does
+    if args.table == "challenge":  # as in the paper
         sets, train_sets = args.sets or ["test-challenge"], args.train_sets or ["train", "val"]
     sequences = load_sets(args.data, _with_year(sets, args.year), args.sequences)
     make_table(
@@ -251,12 +254,12 @@ def evaluate(args: argparse.Namespace) -> None:
     from vos_pipeline import evaluation
 
     if int(os.environ.get("RANK", "0")):
-        return  # under torchrun one rank scores
+        return  # under torchrun, one rank scores
     year, set_name = _year_and_set(args)
     scores = evaluation.evaluate(args.data, args.results, year, set_name, args.sequences)
     print(scores.global_table().text(), end="\n\n")
     print(scores.object_table().text(), flush=True)
     if args.results.resolve() == (args.data / ANNOTATIONS).resolve():
-        warn(f"{args.results}: are the masks to score against; no CSV files are written among them")
+        warn(f"{args.results}: holds the ground truth, so no CSV files are written there")
         return
-    scores.write(args.results, set_name)  # last: what was computed is shown where nothing can be written
+    scores.write(args.results, set_name)  # last: the tables are printed even if writing fails

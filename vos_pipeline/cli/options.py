@@ -1,4 +1,4 @@
-"""The options of every command. Nothing heavy is imported: ``--help`` and usage errors come at once."""
+"""The options of every command. No heavy module is imported, so ``--help`` and usage errors appear at once."""
 
 from __future__ import annotations
 
@@ -32,23 +32,26 @@ from vos_pipeline.settings import (
     TABLES,
 )
 
-# In pixels. The guidance network leaves 2 x 2 positions of the smallest crop; no GPU takes more than the largest.
+# In pixels. The guidance network reduces the smallest crop to 2 x 2 positions; no GPU can process a larger crop than
+# the largest.
 SMALLEST_CROP, LARGEST_CROP = 32, 4096
 LARGEST_TILE = 2**20
 MOST_SAMPLES, MOST_WORKERS = 2**16, 1024
-OPSETS = 18, 23  # of ONNX: what the exporter writes and onnxruntime was tried with
+OPSETS = 18, 23  # ONNX opsets that the exporter writes and that were tested with onnxruntime
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Report usage errors in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {' '.join(message.split())} ({self.prog} --help lists the options)\n")
 
 
 def command_line() -> argparse.ArgumentParser:
-    """The parser; what it returns has the function to call as ``command``."""
-    parser = _Parser("spn-vos", description="Video object segmentation from the mask of the first frame.")
+    """Return the parser. Attribute ``command`` of the parsed arguments is the function to call."""
+    parser = _Parser(
+        "spn-vos", description="Segment the objects of a video, given the mask of its first frame."
+    )
     parser.add_argument("--version", action=_Version, help="print the version and exit")
     top = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -62,31 +65,27 @@ def command_line() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    _demo(add("demo", commands.demo, "synthetic clips -> whole pipeline -> table, overlays, report"))
-    _davis(add("davis", commands.davis, "the pipeline on DAVIS, scored where the masks are known"))
-    _segment(add("segment", commands.segment, "your own video, from the mask of its first frame"))
+    _demo(add("demo", commands.demo, "run the pipeline on synthetic clips: table, overlay videos, report"))
+    _davis(add("davis", commands.davis, "segment DAVIS sequences and score those with ground truth"))
+    _segment(add("segment", commands.segment, "segment a video, given the mask of its first frame"))
     _refine(
-        add("refine", commands.refine, "masks of any other tool, refined by the SPN and filtered over time")
+        add("refine", commands.refine, "refine masks from any other tool with the SPN and a temporal filter")
     )
-    _export(add("export", commands.export, "the SPN as an ONNX model, which runs without torch"))
-    _tables(add("tables", commands.tables, "the paper's tables with our figures beside them"))
+    _export(add("export", commands.export, "export the SPN as an ONNX model, which runs without torch"))
+    _tables(add("tables", commands.tables, "reproduce a table of the paper, next to the published figures"))
     train = top.add_parser("train", help="train the foreground net or the SPN").add_subparsers(
         required=True, metavar="foreground|spn"
     )
     _train_foreground(
         add("foreground", commands.train_foreground, "train the foreground net on a DAVIS set", train)
     )
-    _train_spn(
-        add("spn", commands.train_spn, "train the SPN on pictures with masks or on free composites", train)
-    )
-    _evaluate(
-        add("evaluate", commands.evaluate, "score results; writes the official DAVIS CSV files into them")
-    )
+    _train_spn(add("spn", commands.train_spn, "train the SPN on images with masks or on composites", train))
+    _evaluate(add("evaluate", commands.evaluate, "score masks and write the official DAVIS CSV files"))
     return parser
 
 
 class _Version(argparse.Action):
-    """Prints the version, which is read only if it is asked for: that loads torch."""
+    """Print the version. Reading it imports torch, so it is read only on request."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(nargs=0, **options)
@@ -102,33 +101,50 @@ class _Version(argparse.Action):
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=values.path, default=Path("demo"), metavar="DIR", help=DEFAULT)
+    parser.add_argument(
+        "--out",
+        type=values.path,
+        default=Path("demo"),
+        metavar="DIR",
+        help=f"folder for the results {DEFAULT}",
+    )
     add_run_options(parser, preset="demo")
 
 
 def _davis(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser)
     add_train_sets(parser)
-    parser.add_argument("--out", type=values.path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--out", type=values.path, required=True, metavar="DIR", help="folder for the results"
+    )
     add_run_options(parser)
 
 
 def _segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "video", type=values.path, metavar="VIDEO_OR_FRAMES", help="a video file or a folder of pictures"
+        "video", type=values.path, metavar="VIDEO_OR_FRAMES", help="video file or folder of frames"
     )
     parser.add_argument(
-        "--mask", type=values.path, required=True, metavar="FIRST.png", help="one index for each object"
+        "--mask",
+        type=values.path,
+        required=True,
+        metavar="FIRST.png",
+        help="mask of the first frame, one index per object",
     )
     parser.add_argument(
         "--first-frame",
         metavar="NAME_OR_NUMBER",
-        help="the frame of the mask, where the video starts; in a video file, frames are numbered from 0 "
-        "(default: the first)",
+        help="frame that the mask belongs to; earlier frames are skipped. Frames of a video file are numbered from 0 "
+        "(default: the first frame)",
     )
-    parser.add_argument("--out", type=values.path, required=True, metavar="DIR")
     parser.add_argument(
-        "--train-data", type=values.path, metavar="ROOT", help="a DAVIS root to train the foreground net on"
+        "--out", type=values.path, required=True, metavar="DIR", help="folder for the results"
+    )
+    parser.add_argument(
+        "--train-data",
+        type=values.path,
+        metavar="ROOT",
+        help="DAVIS root folder to train the foreground net on",
     )
     add_train_sets(parser)
     add_run_options(parser)
@@ -136,24 +152,34 @@ def _segment(parser: argparse.ArgumentParser) -> None:
 
 def _refine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--frames", type=values.path, required=True, metavar="DIR", help="pictures, or one folder a sequence"
+        "--frames",
+        type=values.path,
+        required=True,
+        metavar="DIR",
+        help="folder of frames, or of one folder per sequence",
     )
     parser.add_argument(
         "--masks",
         type=values.path,
         required=True,
         metavar="DIR",
-        help="<frame>.png of the same names and sizes, or scores of several objects: <frame>.npz with an array "
-        "'scores' (objects, height, width), or grey <object>/<frame>.png",
+        help="folder of masks <frame>.png with the names and sizes of the frames, or of scores of several objects: "
+        "<frame>.npz with an array 'scores' (objects, height, width), or grey <object>/<frame>.png",
     )
-    parser.add_argument("--out", type=values.path, required=True, metavar="DIR", help="indexed <frame>.png")
+    parser.add_argument(
+        "--out",
+        type=values.path,
+        required=True,
+        metavar="DIR",
+        help="folder for the results, indexed <frame>.png",
+    )
     parser.add_argument(
         "--masks-hold",
         choices=MASKS_HOLD,
         default="auto",
-        help="labels: an index an object, or 0 and 255; scores: the probability of one object times 255, in grey; "
-        f"auto: grey masks of a folder hold scores if a value is from {SMALLEST_SCORE} to 254; "
-        f"NPZ files and a folder per object always hold scores {DEFAULT}",
+        help="contents of the masks. labels: one index per object, or 0 and 255; scores: the probability of one "
+        f"object times 255, in grey; auto: scores if any grey mask of the folder has a value from {SMALLEST_SCORE} to "
+        f"254. NPZ files and one folder per object always hold scores {DEFAULT}",
     )
     add_refiner(parser, "--weights")
     over_time = parser.add_mutually_exclusive_group()
@@ -164,13 +190,13 @@ def _refine(parser: argparse.ArgumentParser) -> None:
         const="none",
         dest="filter",
         default=argparse.SUPPRESS,
-        help="--filter none",
+        help="same as --filter none",
     )
     parser.add_argument(
         "--tile",
         type=values.whole_number(SMALLEST_TILE, LARGEST_TILE),
         metavar="PIXELS",
-        help=f"work in tiles of this side, {SMALLEST_TILE} or more, to save memory",
+        help=f"side of the tiles to work in, at least {SMALLEST_TILE}, to save memory (default: no tiles)",
     )
     add_device(parser)
     add_resume(parser)
@@ -178,14 +204,14 @@ def _refine(parser: argparse.ArgumentParser) -> None:
 
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--onnx", type=values.path, required=True, metavar="FILE", help="the model to write, weights included"
+        "--onnx", type=values.path, required=True, metavar="FILE", help="ONNX file to write, weights included"
     )
     add_refiner(parser)
     parser.add_argument(
         "--opset",
         type=values.whole_number(*OPSETS),
         metavar="N",
-        help=f"version of the operator set, {OPSETS[0]} to {OPSETS[1]} (default: the exporter's choice)",
+        help=f"ONNX operator set, {OPSETS[0]} to {OPSETS[1]} (default: chosen by the exporter)",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a model that an earlier export wrote"
@@ -194,13 +220,13 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 def _tables(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", choices=TABLES, help="table 1, 2, 3 or 4 of the paper")
-    add_data_options(parser, sets=None, shown="val, for the challenge test-challenge")
+    add_data_options(parser, sets=None, shown="val; test-challenge for the challenge table")
     parser.add_argument(
         "--out",
         type=values.path,
         required=True,
         metavar="DIR",
-        help="for <table>.csv, <table>.md and a run per variant; what is there is reused",
+        help="folder for <table>.csv, <table>.md and one run per variant; existing runs are reused",
     )
     add_train_sets(parser)
     add_run_options(parser)
@@ -219,71 +245,100 @@ def _train_spn(parser: argparse.ArgumentParser) -> None:
         "--preset",
         choices=list(SPN_PRESETS),
         default="lite",
-        help="lite: the small refiner that ships with spn; paper: section 4.1, for --voc, or --images and --masks. "
-        f"Options that are given override it {DEFAULT}",
+        help="training preset. lite: the small refiner that ships with spn; paper: section 4.1 of the paper, for "
+        f"--voc, or --images and --masks. Other options override it {DEFAULT}",
     )
     parser.add_argument(
         "--out",
         type=values.path,
         required=True,
-        help="folder for spn.safetensors, the training's state, curves and pictures",
+        metavar="DIR",
+        help="folder for spn.safetensors, the training state, curves and images",
     )
-    data = parser.add_argument_group("data (without any of them: composites of free photographs)")
-    data.add_argument("--images", type=values.path, help="folder of pictures")
-    data.add_argument("--masks", type=values.path, help="folder of masks with the pictures' names")
+    data = parser.add_argument_group("data (default: composites of free photographs)")
+    data.add_argument("--images", type=values.path, metavar="DIR", help="folder of images")
     data.add_argument(
-        "--photos", type=values.path, help="photographs to draw composites from, beside the bundled ones"
+        "--masks", type=values.path, metavar="DIR", help="folder of masks with the names of the images"
     )
     data.add_argument(
-        "--voc", type=values.path, help="folder that holds VOCdevkit/VOC2012: the paper's training set"
+        "--photos",
+        type=values.path,
+        metavar="DIR",
+        help="folder of photographs for composites, besides the bundled ones",
     )
-    data.add_argument("--sbd", type=values.path, help="folder of SBD (img, cls, ...), to join VOC")
-    data.add_argument("--download", action="store_true", help="fetch VOC and SBD if they are not there")
+    data.add_argument(
+        "--voc",
+        type=values.path,
+        metavar="DIR",
+        help="folder that contains VOCdevkit/VOC2012, the training set of the paper",
+    )
+    data.add_argument(
+        "--sbd",
+        type=values.path,
+        metavar="DIR",
+        help="folder of SBD (img, cls, ...), used in addition to VOC",
+    )
+    data.add_argument("--download", action="store_true", help="download VOC and SBD if they are missing")
     data.add_argument(
         "--fcn",
         type=values.name_or_file("coco"),
         default="coco",
-        help="'coco' (torchvision's weights) or a file of them, for the coarse masks of VOC",
+        metavar="NAME_OR_FILE",
+        help=f"weights of the FCN that makes the coarse masks of VOC: 'coco' (from torchvision) or a file {DEFAULT}",
     )
     data.add_argument(
-        "--coarse-masks", type=values.path, help="folder to keep them in (default: OUT/coarse-masks)"
+        "--coarse-masks",
+        type=values.path,
+        metavar="DIR",
+        help="folder for the coarse masks of VOC (default: coarse-masks in --out)",
     )
     net = parser.add_argument_group("network")
     net.add_argument(
         "--init",
         type=values.name_or_file("lite"),
-        help="refiner to start from: 'lite' or a .safetensors file; samples are hard at once",
+        metavar="NAME_OR_FILE",
+        help="refiner to start from, 'lite' or a .safetensors file; training then uses hard samples from the start "
+        "(default: none)",
     )
-    net.add_argument("--guidance", choices=GUIDANCES, help=_of_presets("guidance"))
+    net.add_argument("--guidance", choices=GUIDANCES, help="guidance network " + _of_presets("guidance"))
     net.add_argument(
         "--vgg-weights",
         type=values.name_or_file("imagenet", "none"),
         default="imagenet",
-        help=f"'imagenet', 'none' or a file {DEFAULT}",
+        metavar="NAME_OR_FILE",
+        help=f"weights that guidance vgg16 starts from: 'imagenet', 'none' or a file {DEFAULT}",
     )
-    net.add_argument("--form", choices=FORMS, help=_of_presets("form"))
+    net.add_argument("--form", choices=FORMS, help="form of the refiner " + _of_presets("form"))
     net.add_argument(
         "--convex",
         action="store_true",
         default=None,
-        help="the direct form with positive gates that sum to at most 1",
+        help="positive gates that sum to at most 1, for the direct form",
     )
     run = parser.add_argument_group("training")
-    run.add_argument("--precision", choices=PRECISIONS, help=_of_presets("precision"))
-    for name, kind, about in (
-        ("steps", values.whole_number(1, MOST_STEPS), ""),
-        ("batch", values.whole_number(1, MOST_SAMPLES), "of all processes together "),
-        ("seed", values.whole_number(0), ""),
-        ("size", values.whole_number(SMALLEST_CROP, LARGEST_CROP), "side of the crops, for VOC 256 "),
-        ("learning-rate", values.positive, ""),
-        ("boundary-weight", values.not_negative, "extra weight near outlines, for VOC 0 "),
-        ("checkpoint-every", values.whole_number(1, MOST_STEPS), "steps from one saved state to the next "),
+    run.add_argument(
+        "--precision", choices=PRECISIONS, help="precision of training " + _of_presets("precision")
+    )
+    for name, kind, metavar, about in (
+        ("steps", values.whole_number(1, MOST_STEPS), "N", "training steps "),
+        ("batch", values.whole_number(1, MOST_SAMPLES), "N", "samples per step, all processes together "),
+        ("seed", values.whole_number(0), "N", "random seed "),
+        (
+            "size",
+            values.whole_number(SMALLEST_CROP, LARGEST_CROP),
+            "PIXELS",
+            "side of the crops; 256 with --voc ",
+        ),
+        ("learning-rate", values.positive, "RATE", "learning rate "),
+        ("boundary-weight", values.not_negative, "WEIGHT", "extra weight near boundaries; 0 with --voc "),
+        ("checkpoint-every", values.whole_number(1, MOST_STEPS), "N", "steps between checkpoints "),
     ):
-        run.add_argument(f"--{name}", type=kind, help=about + _of_presets(name))
+        run.add_argument(f"--{name}", type=kind, metavar=metavar, help=about + _of_presets(name))
     run.add_argument(
         "--workers",
         type=values.whole_number(0, MOST_WORKERS),
         default=min(8, (os.cpu_count() or 1) - 1),
+        metavar="N",
         help=f"processes that prepare samples {DEFAULT}",
     )
     add_device(run)
@@ -293,11 +348,18 @@ def _train_spn(parser: argparse.ArgumentParser) -> None:
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser)
     parser.add_argument(
-        "--results", type=values.path, required=True, metavar="DIR", help="<sequence>/<frame>.png"
+        "--results",
+        type=values.path,
+        required=True,
+        metavar="DIR",
+        help="folder of the masks to score, <sequence>/<frame>.png; the CSV files are written there",
     )
 
 
 def _of_presets(option: str) -> str:
-    """The value that each preset of the SPN has for an option."""
+    """Return the default of an option: its value in preset "lite", and in the other presets where it differs."""
     name = option.replace("-", "_")
-    return f"({', '.join(f'{key}: {getattr(preset, name)}' for key, preset in SPN_PRESETS.items())})"
+    defaults = {key: getattr(preset, name) for key, preset in SPN_PRESETS.items()}
+    default = defaults.pop("lite")
+    others = [f"; {value} with preset {key}" for key, value in defaults.items() if value != default]
+    return f"(default: {default}{''.join(others)})"

@@ -1,4 +1,4 @@
-"""Options that several commands have: data, training sets, presets, devices, what is in the folder of results."""
+"""Options shared by several commands: data, training sets, presets, devices, existing results."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ MOST_STEPS = 10**9
 def add_data_options(
     parser: argparse.ArgumentParser, sets: str | list[str] | None = "val", shown: str | None = None
 ) -> None:
-    """``sets`` is the default: a name where the command takes one set, a list or None where it takes several."""
+    """Add the options that select sequences of a DAVIS dataset.
+
+    Args:
+        sets: default of ``--set``. A string if the command accepts one set, a list or None if it accepts several.
+        shown: the default as the help shows it, if it differs from ``sets``.
+    """
     one = isinstance(sets, str)
-    parser.add_argument("--data", type=values.path, required=True, metavar="ROOT", help="a DAVIS root")
+    parser.add_argument("--data", type=values.path, required=True, metavar="ROOT", help="DAVIS root folder")
     parser.add_argument(
-        "--year", type=values.plain_name, default="2017", help=f"of sets that are given without one {DEFAULT}"
+        "--year", type=values.plain_name, default="2017", help=f"year of sets given without one {DEFAULT}"
     )
     parser.add_argument(
         "--set",
@@ -28,9 +33,11 @@ def add_data_options(
         dest="set_name" if one else "sets",
         metavar="SET",
         default=sets,
-        help=f"{'a set' if one else 'sets'} of ImageSets, SET or YEAR/SET (default: {shown or sets})",
+        help=f"{'set' if one else 'sets'} listed in ImageSets, as SET or YEAR/SET (default: {shown or sets})",
     )
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these of the set")
+    parser.add_argument(
+        "--sequences", nargs="+", metavar="NAME", help="sequences to use (default: all of the set)"
+    )
 
 
 def add_train_sets(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +46,9 @@ def add_train_sets(parser: argparse.ArgumentParser) -> None:
         type=values.set_name,
         nargs="+",
         metavar="SET",
-        help="sets to train the foreground net on, SET or YEAR/SET, such as train val; "
-        "sequences under test are left out "
-        "(default: train of 2017, else of 2016; for the challenge train val)",
+        help="sets to train the foreground net on, as SET or YEAR/SET, for example 'train val'; "
+        "sequences under test are excluded "
+        "(default: train of 2017, or of 2016 if there is none; train val for the challenge table)",
     )
 
 
@@ -51,9 +58,9 @@ def add_run_options(parser: argparse.ArgumentParser, preset: str = "small") -> N
         "--refiner",
         type=values.name_or_file("lite"),
         metavar="NAME_OR_FILE",
-        help="the SPN, 'lite' or what 'train spn' wrote (default: lite; the paper preset has none)",
+        help="SPN to use: 'lite' or a file written by 'train spn' (default: lite; none with preset paper)",
     )
-    add_filter(parser, shown="the preset's: flow; paper: craf")
+    add_filter(parser, shown="flow; craf with preset paper")
 
 
 def add_filter(
@@ -64,8 +71,8 @@ def add_filter(
         choices=FILTERS,
         default=default,
         metavar="NAME",
-        help="the filter over time that the results come from: none, craf (the paper's, one region per object) or "
-        f"flow (regions near the place to which optical flow carries the object) (default: {shown or default})",
+        help="temporal filter that produces the results: none, craf (the filter of the paper, one region per object) "
+        f"or flow (regions near the position predicted by optical flow) (default: {shown or default})",
     )
 
 
@@ -75,21 +82,19 @@ def add_net_options(parser: argparse.ArgumentParser, preset: str = "small") -> N
         choices=list(PRESETS),
         default=preset,
         metavar="NAME",
-        help=f"{', '.join(PRESETS)} {DEFAULT}",
+        help=f"pipeline preset: {', '.join(PRESETS)} {DEFAULT}",
     )
     add_device(parser)
     parser.add_argument(
-        "--precision", choices=PRECISIONS, help="of the nets (default: the preset's, float32)"
+        "--precision", choices=PRECISIONS, help="precision of the nets (default: that of the preset, float32)"
     )
-    parser.add_argument(
-        "--compile", action="store_true", help="let torch.compile make the training's kernels"
-    )
+    parser.add_argument("--compile", action="store_true", help="use torch.compile for training")
     parser.add_argument(
         "--shorten",
         type=values.whole_number(1, MOST_STEPS),
         default=1,
         metavar="N",
-        help="divide the steps of every training by N, to try a preset out",
+        help=f"divide the steps of every training by N, to try out a preset {DEFAULT}",
     )
     add_resume(parser)
 
@@ -101,7 +106,7 @@ def add_refiner(parser: argparse._ActionsContainer, *other_names: str) -> None:
         type=values.name_or_file("lite"),
         default="lite",
         metavar="NAME_OR_FILE",
-        help=f"'lite' or what 'train spn' wrote {DEFAULT}",
+        help=f"SPN to use: 'lite' or a file written by 'train spn' {DEFAULT}",
     )
 
 
@@ -110,16 +115,16 @@ def add_device(parser: argparse._ActionsContainer) -> None:
         "--device",
         type=values.device,
         default="auto",
-        help="cpu, cuda, cuda:1, ..., or auto: cuda where there is a GPU; under torchrun each rank takes its own "
+        help="cpu, cuda, cuda:N or auto (cuda if a GPU is available); under torchrun, each rank uses its own GPU "
         f"{DEFAULT}",
     )
 
 
 def add_resume(parser: argparse._ActionsContainer) -> None:
     either = parser.add_mutually_exclusive_group()
-    either.add_argument("--resume", action="store_true", help="go on with what an earlier run left in --out")
+    either.add_argument("--resume", action="store_true", help="continue the earlier run in --out")
     either.add_argument(
         "--overwrite",
         action="store_true",
-        help="remove the files that an earlier run left in --out, and start anew",
+        help="delete the files that an earlier run wrote to --out, and start again",
     )

@@ -1,4 +1,4 @@
-"""``train spn``: from its options to a training set, a refiner and its training."""
+"""Implementation of ``train spn``: choose the training set and the refiner, and train it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from vos_pipeline.output_folder import KIND, REFINER, OutputFolder
 from vos_pipeline.settings import SPN_PRESETS, SPNTraining
 from vos_pipeline.training import first_rank_first, join_process_group, process_rank
 
-# Of the paper's training on VOC, whatever the preset: crops of 256 pixels, all pixels of one weight.
+# The paper's training on VOC, with any preset: crops of 256 pixels and equal weights for all pixels.
 VOC_DEFAULTS = {name: getattr(SPN_PRESETS["paper"], name) for name in ("size", "boundary_weight")}
 
 Samples = Dataset[refiner.Sample]
 
 
 def train_spn(args: argparse.Namespace) -> None:
-    """Train in every process that ``torchrun`` started."""
+    """Train the SPN, in every process that ``torchrun`` started."""
     device = join_process_group(args.device)
     config = configuration(args)
     init = refiner.load_refiner(args.init) if args.init else None
@@ -37,7 +37,7 @@ def train_spn(args: argparse.Namespace) -> None:
         if first:
             folder = OutputFolder(args.out)
             folder.claim(resume=args.resume, overwrite=args.overwrite, inputs=_inputs(args))
-            if args.voc:  # refused before anything is noted
+            if args.voc:  # first, so that a refusal leaves no note
                 _claim_coarse_masks(args)
             folder.identify(KIND, REFINER)
             folder.identify("training data", data)
@@ -60,19 +60,23 @@ def train_spn(args: argparse.Namespace) -> None:
 
 
 def configuration(args: argparse.Namespace) -> SPNTraining:
-    """The constants of the training that the options ask for: those that are given, and the preset's."""
+    """Return the training constants: those of the preset, overridden by the options."""
     names = [field.name for field in fields(SPNTraining)]
     given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
     return replace(SPN_PRESETS[args.preset], **(VOC_DEFAULTS if args.voc else {}) | given)
 
 
 def _network(args: argparse.Namespace, network: dict[str, Any]) -> dict[str, Any]:
-    """The network of ``--init``; PipelineError if options ask for another."""
+    """Return the network of ``--init``.
+
+    Raises:
+        PipelineError: an option requests another network.
+    """
     for name, value in network.items():
         given = getattr(args, name)
         if given is not None and given != value:
             raise PipelineError(
-                f"--{name} {given}: the refiner of --init has {name} {value}: leave out one of the two"
+                f"--{name} {given}: the refiner of --init has {name} {value}: omit one of the two options"
             )
     return network
 
@@ -85,18 +89,20 @@ def _inputs(args: argparse.Namespace) -> list[Path]:
 def _samples(
     args: argparse.Namespace, config: SPNTraining, device: str
 ) -> tuple[Samples, Samples | None, dict[str, str]]:
-    """What to train on, what to validate on, and what tells this data from other data."""
+    """Return training samples, validation samples and fingerprints that identify the data."""
     if bool(args.images) != bool(args.masks):
-        raise PipelineError("--images and --masks belong together: give both, or neither for free composites")
+        raise PipelineError(
+            "--images and --masks belong together: give both, or neither to train on composites"
+        )
     if args.voc and args.images:
-        raise PipelineError("--voc and --images are two training sets: give one of them")
+        raise PipelineError("--voc and --images are two training sets: give only one of them")
     if args.preset == "paper" and not (args.voc or args.images):
         raise PipelineError(
-            "--preset paper needs the paper's pictures: give --voc FOLDER --download, or --images and --masks"
+            "--preset paper needs the paper's images: give --voc FOLDER --download, or --images and --masks"
         )
     if args.voc:
         return _voc_samples(args, config, device)
-    course = 0 if args.init else config.steps * config.batch  # what knows something starts with hard samples
+    course = 0 if args.init else config.steps * config.batch  # a trained refiner starts with hard samples
     if args.images:
         folders = refiner.PictureFolders(args.images, args.masks, progress=process_rank()[0] == 0)
         train = refiner.MaskedPictures(folders, config.size, config.seed, "train", course)
@@ -115,7 +121,7 @@ def _samples(
 def _voc_samples(
     args: argparse.Namespace, config: SPNTraining, device: str
 ) -> tuple[Samples, Samples, dict[str, str]]:
-    with first_rank_first() as first:  # which fetches what the others find
+    with first_rank_first() as first:  # it downloads the data that the other ranks read
         parts = {
             part: refiner.VOCPictures(args.voc, args.sbd, part, download=args.download and first)
             for part in ("train", "validation")
@@ -136,7 +142,10 @@ def _coarse_masks(args: argparse.Namespace) -> Path:
 
 
 def _claim_coarse_masks(args: argparse.Namespace) -> None:
-    """The masks of one network serve any number of trainings; those of another must not be taken for them."""
+    """Claim the folder of coarse masks.
+
+    Several trainings may share the masks of one network, but never the masks of different networks.
+    """
     folder = OutputFolder(_coarse_masks(args), "--coarse-masks")
     folder.claim(resume=folder.note.exists())
     folder.identify("network", refiner.refiner_identity(args.fcn))

@@ -1,4 +1,4 @@
-"""What options take: each function turns a word of the command line into a value, or says what was expected."""
+"""Types of the options: each function converts an argument to a value, or raises an error with what was expected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vos_pipeline.errors import readable
 
 
 def path(word: str) -> Path:
-    """A path that reports and messages can show."""
+    """Convert to a path that messages and reports can display."""
     if not word or "\0" in word:
         raise ArgumentTypeError(f"must be a path, got {word!r}")
     if readable(word) != word:
@@ -21,19 +21,19 @@ def path(word: str) -> Path:
 
 
 def name_or_file(*names: str) -> Callable[[str], str]:
-    """One of some names, or a file that exists."""
+    """Return a type that accepts one of ``names`` or the path of an existing file."""
 
     def check(word: str) -> str:
         if word not in names and not path(word).is_file():
             known = ", ".join(map(repr, names))
-            raise ArgumentTypeError(f"must be {known} or a file that exists, got {word!r}")
+            raise ArgumentTypeError(f"must be {known} or an existing file, got {word!r}")
         return word
 
     return check
 
 
 def whole_number(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
-    """An integer from low to high."""
+    """Return a type that accepts the integers from ``low`` to ``high``."""
 
     def check(word: str) -> int:
         try:
@@ -48,7 +48,7 @@ def whole_number(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
 
 
 def positive(word: str) -> float:
-    """A finite number above zero."""
+    """Convert to a finite number greater than zero."""
     value = _number(word)
     if not 0 < value < math.inf:
         raise ArgumentTypeError(f"must be a number > 0, got {word!r}")
@@ -56,7 +56,7 @@ def positive(word: str) -> float:
 
 
 def not_negative(word: str) -> float:
-    """A finite number, zero or above."""
+    """Convert to a finite number that is zero or greater."""
     value = _number(word)
     if not 0 <= value < math.inf:
         raise ArgumentTypeError(f"must be a number >= 0, got {word!r}")
@@ -64,21 +64,21 @@ def not_negative(word: str) -> float:
 
 
 def device(word: str) -> str:
-    """A device that the kernels and nets are made for."""
+    """Check the name of a device that the kernels and nets support."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", word, re.ASCII):
         raise ArgumentTypeError(f"must be auto, cpu, cuda or cuda:N, got {word!r}")
     return word
 
 
 def plain_name(word: str) -> str:
-    """A name that becomes part of a file's name."""
+    """Check a name that becomes part of a file name."""
     if word in ("", ".", "..") or re.search(r"[/\\\0]", word) or word != path(word).name:
         raise ArgumentTypeError(f"must be a plain name, got {word!r}")
     return word
 
 
 def set_name(word: str) -> str:
-    """SET or YEAR/SET."""
+    """Check the name of a set, SET or YEAR/SET."""
     parts = word.split("/")
     try:
         names = [plain_name(part) for part in parts]

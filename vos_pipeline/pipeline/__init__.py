@@ -1,4 +1,4 @@
-"""The stages in order, from sequences to labels after each of them, and what a run leaves on disk."""
+"""Run the pipeline: its stages in order, the labels after each stage, and the files that a run writes."""
 
 from vos_pipeline.pipeline.outputs import output_files, write_outputs
 from vos_pipeline.pipeline.paper_tables import make_table

@@ -1,4 +1,4 @@
-"""What a run leaves for its user: a table, official score files, a submission, overlay videos, a report."""
+"""The output of a run: a table, the official score files, a submission, overlay videos and a report."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ from vos_pipeline.report import ReportData, SequenceReport, write_overlay_video,
 def write_outputs(
     out: Path, sequences: list[Sequence], result: RunResult, title: str, davis_set: str | None = None
 ) -> None:
-    """Write everything a user looks at into ``out`` and print where it is.
+    """Write score files, submission, overlay videos and report to ``out``, and print the table and all paths.
 
     Args:
-        davis_set: name of the DAVIS set; None for other videos, which get neither official score files nor a
-            submission.
+        out: folder of the run.
+        sequences: the segmented sequences.
+        result: result of :func:`run`.
+        title: title of the report.
+        davis_set: name of the DAVIS set. None for other videos, for which no official score files and no submission
+            are written.
     """
     final = result.final
     masks, scores = result.label_dirs[final], result.evaluations[final]
@@ -43,21 +47,21 @@ def write_outputs(
 
 
 def output_files(sequences: list[Sequence], davis_set: str | None = None) -> Iterator[str]:
-    """What :func:`write_outputs` writes with any filter, relative to the run's folder."""
+    """Yield the files that :func:`write_outputs` writes with any filter, relative to the folder of the run."""
     yield "report.html"
     for sequence in sequences:
         yield f"overlays/{sequence.name}.mp4"
     if davis_set is not None:
         yield _submission(davis_set)
-        for final in FINAL.values():  # `evaluate` may write them before a run with that filter does
+        for final in FINAL.values():  # `evaluate` may write them before a run with that filter
             for name in score_files(davis_set):
                 yield f"labels/{FOLDERS[final]}/{name}"
 
 
 def write_submission(path: Path, sequences: list[Sequence], labels: Path) -> Path:
-    """The zip that the DAVIS challenge takes: ``<sequence>/<frame>.png`` with the palette, nothing else.
+    """Write the zip file for the DAVIS challenge: ``<sequence>/<frame>.png`` with the palette, and nothing else.
 
-    The same masks make the same bytes.
+    The same masks always produce the same bytes.
 
     Raises:
         PipelineError: ``labels/<sequence>/<frame>.png`` is missing.
@@ -68,7 +72,7 @@ def write_submission(path: Path, sequences: list[Sequence], labels: Path) -> Pat
                 mask = labels / sequence.name / f"{frame.stem}.png"
                 if not mask.is_file():
                     raise PipelineError(f"{mask}: no such file; a submission needs a mask for every frame")
-                entry = zipfile.ZipInfo(f"{sequence.name}/{mask.name}")  # dated 1980
+                entry = zipfile.ZipInfo(f"{sequence.name}/{mask.name}")  # a fixed date, 1980
                 entry.external_attr = 0o644 << 16
                 archive.writestr(entry, mask.read_bytes())
     return path
@@ -82,7 +86,7 @@ def _submission(davis_set: str) -> str:
 
 
 def report_data(sequences: list[Sequence], result: RunResult, title: str) -> ReportData:
-    """What :func:`vos_pipeline.report.write_report` shows of a run."""
+    """Return the data of a run that :func:`vos_pipeline.report.write_report` shows."""
     final = result.final
     tables = [result.table()]
     if (scores := result.evaluations[final]) is not None:
@@ -105,7 +109,7 @@ def _sequence_report(sequence: Sequence, result: RunResult) -> SequenceReport:
 
 
 def _curves(sequence: Sequence, result: RunResult) -> dict[str, dict[str, list[float | None]]]:
-    """Means over objects for each frame; the first and the last frame are not scored."""
+    """Return J and F per stage and frame, means over objects. The first and the last frame are not scored."""
     curves: dict[str, dict[str, list[float | None]]] = {}
     for stage in result.stages:
         evaluation = result.evaluations[stage]

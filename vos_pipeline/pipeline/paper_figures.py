@@ -1,4 +1,4 @@
-"""What the paper reports: tables 1 to 4 of Cheng et al. 2017."""
+"""Results published in the paper: tables 1 to 4 of Cheng et al. 2017."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figures:
-    """Means over objects; None where the paper gives no figure."""
+    """Means over objects; None if the paper reports no value."""
 
     j_and_f: float | None  # the paper's "global mean"
     j: float
@@ -30,11 +30,11 @@ ABLATION = {
     "full": Figures(0.576, 0.540, 0.601, 0.611, 0.683),
 }
 
-# Table 3, seconds per frame and object, and what fine-tuning adds.
+# Table 3: seconds per frame and object, and the additional time of fine-tuning.
 SECONDS = {"foreground net": 0.3, "instance net": 0.3, "SPN": 0.08, "CRAF": 0.1}
 TUNING_SECONDS = 10.0
 
-# Table 4, DAVIS 2017 challenge set, trained on train + val. The full system came sixth.
+# Table 4, DAVIS 2017 challenge set, trained on train + val. The full system ranked sixth.
 CHALLENGE = {
     "-CRAF": Figures(None, 0.516, None, 0.579, None),
     "full": Figures(0.569, 0.536, None, 0.602, None),

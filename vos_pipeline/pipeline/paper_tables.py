@@ -1,7 +1,7 @@
-"""The paper's tables with our figures beside them: ablation, per-video against per-object, seconds, the challenge.
+"""Reproduce the tables of the paper: ablation, per-video against per-object nets, runtime, the challenge.
 
-Each table comes from runs of the pipeline under one folder, one run per variant. Runs and nets that are there
-already are reused, so one table after the other costs only what is new in it.
+Each table needs runs of the pipeline under one folder, one run per variant. Existing runs and nets are reused, so a
+further table computes only the missing ones.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from vos_pipeline.settings import MODELS, Preset
 from vos_pipeline.training import first_rank_first, join_process_group, process_rank
 
 FULL, WITHOUT_TUNING, CHALLENGE = "full", "without-ft", "challenge"
-RUNS = {  # of each table, the one that its report shows first
+RUNS = {  # per table; its report shows the first run
     "ablation": (FULL, WITHOUT_TUNING),
     "models": (FULL, *MODELS),
     "timing": (FULL,),
     "challenge": (CHALLENGE,),
 }
-VARIANTS = (FULL, WITHOUT_TUNING, *MODELS, CHALLENGE)  # folders under that of the tables
+VARIANTS = (FULL, WITHOUT_TUNING, *MODELS, CHALLENGE)  # folders in the folder of the tables
 FILES = ("ablation", "ablation-per-object", "models", "timing", "challenge")
 SUBMISSIONS = {
     CRAF: "submission.zip",
@@ -55,29 +55,29 @@ def make_table(
     overwrite: bool = False,
     train_sequences: list[Sequence] | None = None,
 ) -> None:
-    """Make one table, print it, and write it as CSV, markdown and a report.
+    """Make one table, print it, and write it as CSV, Markdown and a report.
 
     Args:
         name: one of ``vos_pipeline.settings.TABLES``.
-        data: a DAVIS root; its train set is what foreground nets are trained on unless given.
-        sequences: what to segment.
-        out: for ``<name>.csv``, ``<name>.md``, ``<name>.html`` and one run per variant; what is there is reused.
-            The challenge gets submissions as well, with and without CRAF.
+        data: DAVIS root. Its train set trains the foreground nets unless ``train_sequences`` is given.
+        sequences: sequences to segment.
+        out: folder for ``<name>.csv``, ``<name>.md``, ``<name>.html`` and one run per variant. Existing runs are
+            reused. The challenge table also writes submissions, with and without CRAF.
         preset: constants of the runs.
-        device: where to compute.
-        overwrite: remove what earlier tables left in ``out``, and make everything anew.
-        train_sequences: for the foreground nets.
+        device: device of the computation.
+        overwrite: delete the files of earlier tables in ``out``, and compute everything again.
+        train_sequences: sequences that train the foreground nets.
 
     Raises:
-        PipelineError: ``out`` holds files that are of no table, or runs with other constants or data.
+        PipelineError: ``out`` contains files that belong to no table, or runs with other constants or data.
     """
     variants = Variants(data, sequences, out, preset, join_process_group(device), train_sequences)
     with first_rank_first() as first:
         if first:
             _claim(out, overwrite, [Path(preset.chosen_refiner)])
-    runs = {variant: variants.run(variant) for variant in RUNS[name]}  # by all ranks together
+    runs = {variant: variants.run(variant) for variant in RUNS[name]}  # all ranks share the work
     if process_rank()[0] != 0:
-        return  # one rank tells what all of them did
+        return  # one rank reports for all
     what = _what_ours_are(variants)
     tables = {
         file: replace(table, title=f"{table.title}; ours: {what}")
@@ -94,7 +94,7 @@ def make_table(
 
 
 def _what_ours_are(variants: Variants) -> str:
-    """A few words for titles: sequences, preset, device."""
+    """Return a description of our runs for titles: sequences, preset, device."""
     names = [sequence.name for sequence in variants.sequences]
     of = ", ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} sequences"
     return f"{of}; preset {variants.preset.name} on {variants.device}"
@@ -110,10 +110,10 @@ def _write_tables(tables: Mapping[str, Table], out: Path) -> None:
 
 
 def _claim(out: Path, overwrite: bool, inputs: list[Path]) -> None:
-    """Claim the folder of all tables; what it holds is reused unless it is to be overwritten."""
+    """Claim the folder of all tables. Its contents are reused unless ``overwrite`` is set."""
     folder, runs = OutputFolder(out), [OutputFolder(out / name) for name in VARIANTS]
-    if overwrite and folder.work().get(KIND) == TABLES:  # else the runs are not ours
-        for run_folder in runs:  # before the note that says so
+    if overwrite and folder.work().get(KIND) == TABLES:  # otherwise the runs are not ours
+        for run_folder in runs:  # before the note that marks them as ours
             if run_folder.note.exists():
                 run_folder.claim(overwrite=True, inputs=inputs)
     folder.claim(resume=folder.note.exists(), overwrite=overwrite, inputs=inputs)
@@ -127,9 +127,9 @@ def _claim(out: Path, overwrite: bool, inputs: list[Path]) -> None:
 
 @dataclass(frozen=True)
 class Variants:
-    """Runs of the pipeline that differ in one thing, in folders side by side.
+    """Runs of the pipeline that differ in one setting, one folder each.
 
-    ``out/full`` is the run of ``preset`` itself; the others start from those of its nets that they share.
+    ``out/full`` is the run of ``preset``. The other runs start from the nets that they share with it.
     """
 
     data: Path
@@ -141,12 +141,12 @@ class Variants:
     results: Runs = field(default_factory=dict)  # by folder
 
     def run(self, variant: str) -> RunResult:
-        """The run of one variant; all but "full" and "challenge" need that of "full" to be there.
+        """Return the run of one variant. All except "full" and "challenge" require an existing run "full".
 
         Args:
-            variant: "full" or "challenge", the whole system; "without-ft", whose foreground net never sees the first
-                frames of the test videos; or one of ``vos_pipeline.settings.MODELS``, another way to tell the
-                objects of a video apart.
+            variant: "full" or "challenge", the whole system; "without-ft", with a foreground net that never sees the
+                first frames of the test videos; or one of ``vos_pipeline.settings.MODELS``, the ways to distinguish
+                the objects of a video.
         """
         if variant in (FULL, CHALLENGE, self.preset.model):
             return self._run(CHALLENGE if variant == CHALLENGE else FULL, self.preset)
@@ -157,7 +157,7 @@ class Variants:
         return self._run(variant, other, shared=net_files(other, self.sequences))
 
     def _run(self, name: str, preset: Preset, shared: Iterable[Path] = ()) -> RunResult:
-        """The run of a variant, which starts from those nets in ``shared`` that the full one has."""
+        """Run a variant, starting from the nets in ``shared`` that exist in the run "full"."""
         if name in self.results:
             return self.results[name]
         source = self.out / FULL / "nets"
@@ -185,7 +185,7 @@ class Variants:
 
 
 def ablation(runs: Runs) -> dict[str, Table]:
-    """Table 2: the whole system, and what is left of it without CRAF, the SPN, the fine-tuning."""
+    """Return table 2: the whole system, and the system without CRAF, without the SPN and without fine-tuning."""
     full = runs[FULL]
     stages = {
         "-CRAF-SPN-FT": (runs[WITHOUT_TUNING], INSTANCE),
@@ -205,7 +205,7 @@ def ablation(runs: Runs) -> dict[str, Table]:
 
 
 def models(runs: Runs) -> dict[str, Table]:
-    """Table 1: one net for all objects of a video against one net each, before SPN and CRAF."""
+    """Return table 1: one net for all objects of a video against one net per object, before SPN and CRAF."""
     stages = {model: (runs[model], INSTANCE) for model in MODELS}
     title = "Table 1, nets without SPN and CRAF"
     means = _means_table(title, stages, paper_figures.MODELS, "DAVIS 2017 validation set")
@@ -215,7 +215,7 @@ def models(runs: Runs) -> dict[str, Table]:
 
 
 def timing(runs: Runs) -> dict[str, Table]:
-    """Table 3: seconds per frame and object of every stage, and of fine-tuning."""
+    """Return table 3: seconds per frame and object of every stage and of fine-tuning."""
     seconds = runs[FULL].seconds
     ours = (seconds[FOREGROUND], seconds[INSTANCE] - seconds[FOREGROUND], seconds[SPN], seconds[CRAF])
     papers = paper_figures.SECONDS
@@ -229,7 +229,7 @@ def timing(runs: Runs) -> dict[str, Table]:
 
 
 def challenge(runs: Runs) -> dict[str, Table]:
-    """Table 4: the challenge with and without CRAF; our figures where the masks are known."""
+    """Return table 4: the challenge with and without CRAF. Our rows need sequences with ground truth."""
     run = runs[CHALLENGE]
     stages = {"-CRAF": (run, SPN), "full": (run, CRAF), "flow filter in place of CRAF": (run, FLOW)}
     title = "Table 4, challenge"
@@ -250,10 +250,10 @@ def _means_table(
     paper: Mapping[str, paper_figures.Figures],
     papers_set: str,
 ) -> Table:
-    """Our means, then the paper's, row by row in its order."""
+    """Return our means, then those of the paper, in the same order."""
     rows: list[tuple[Cell, ...]] = [(name, *_means(*of)) for name, of in stages.items()]
     rows += [(f"paper, {name}", *astuple(figures)) for name, figures in paper.items()]
-    return Table(f"{title}: means over objects; the paper's are of the {papers_set}", COLUMNS, rows)
+    return Table(f"{title}: means over objects; paper: {papers_set}", COLUMNS, rows)
 
 
 def _means(result: RunResult, stage: str) -> tuple[float | None, ...]:

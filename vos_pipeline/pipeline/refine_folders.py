@@ -1,4 +1,4 @@
-"""Which folders of frames, of masks and of results belong together when masks are refined."""
+"""Match the folders of frames, masks and results when masks are refined."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Folders = tuple[Path, Path, Path]  # of frames, of masks and of results
 
 
 def folders_to_refine(frames: Path, masks: Path, out: Path) -> list[Folders]:
-    """Folders of frames, of masks and of results: one of each, or as many as ``masks`` has folders of masks.
+    """Return folders of frames, masks and results: one of each, or one of each per folder of masks in ``masks``.
 
     Raises:
-        PipelineError: no masks, masks without frames, or results that would lie among the frames or masks.
+        PipelineError: no masks, masks without frames, or results that would be written among the frames or masks.
     """
     folders = _found(frames, masks, out)
     for found in folders:
@@ -44,12 +44,15 @@ def _found(frames: Path, masks: Path, out: Path) -> list[Folders]:
     if names:
         return [(frames / name, masks / name, out / name) for name in names]
     if has_score_arrays(masks):
-        return [(frames, masks, out)]  # whose frames are missing
-    raise PipelineError(f"{masks}: holds no masks and no folder of masks; it holds {listing(masks)}")
+        return [(frames, masks, out)]  # opening them reports the missing frames
+    raise PipelineError(f"{masks}: contains no masks and no folders of masks; it contains {listing(masks)}")
 
 
 def _is_one_sequence(frames: Path, masks: Path, others: list[Path]) -> bool:
-    """Whether ``masks`` has a folder per object: a sequence may have an object's name, but has frames of its own."""
+    """Return whether ``masks`` has one folder per object.
+
+    A sequence may be named like an object, but then its frames exist.
+    """
     return bool(mask_folders(masks)) and not any(_holds_images(frames / path.name) for path in others)
 
 
@@ -58,7 +61,7 @@ def _holds_images(folder: Path) -> bool:
 
 
 def _folders_of_masks(masks: Path, out: Path) -> list[Path]:
-    """Folders that hold masks, without that of the results and those that systems and archives leave behind."""
+    """Return folders that contain masks, except the results and the folders that systems and archives create."""
     return [
         path
         for path in sorted(masks.iterdir())
@@ -70,34 +73,39 @@ def _folders_of_masks(masks: Path, out: Path) -> list[Path]:
 
 
 def _has_frames(frames: Path, masks: Path) -> bool:
-    """Whether a folder of masks has its frames; False, and a line that says so, for files that may be no masks."""
+    """Return whether a folder of masks has its frames. False, with a warning, for files that may not be masks."""
     if frames.is_dir():
         return True
     if _are_masks(masks):
         hint = "; name the folder of an object by its label, 1 to 254" * _holds_images(frames.parent)
         raise PipelineError(f"{frames}: no such folder of frames for the masks in {masks}{hint}")
     if has_images(masks):
-        warn(f"{masks}: skipped, these pictures are no masks and have no frames")
+        warn(f"{masks}: skipped, these images are not masks and have no frames")
     else:
-        warn(f"{masks}: skipped, its files may be no masks, and there is no folder of frames {frames}")
+        warn(
+            f"{masks}: skipped, its files may not be masks, and the folder of frames {frames} does not exist"
+        )
     return False
 
 
 def _are_masks(folder: Path) -> bool:
-    """Whether all that is in the folder can be masks; numbers as names say little about what folders in it hold."""
+    """Return whether all images or arrays of the folder can be masks.
+
+    Folders in it are not considered: a number as a name says little about the contents.
+    """
     if has_images(folder):
         return all(is_mask(path) for path in list_images(folder))
     return has_score_arrays(folder) and all_hold_scores(folder)
 
 
 def _name_what_is_skipped(folders: Folders) -> None:
-    """A line for each folder of masks beside those of objects, which may be meant for one."""
+    """Warn of each folder of masks next to the folders of objects: it may be a misnamed object."""
     _, masks, results = folders
     if mask_folders(masks) == [masks]:
         return
     for path in _folders_of_masks(masks, results):
         if not is_object_name(path.name):
-            warn(f"{path}: skipped, a folder of one object must be named by its label, 1 to 254")
+            warn(f"{path}: skipped, the folder of an object must be named by its label, 1 to 254")
 
 
 def _refuse_to_replace_inputs(folders: list[Folders]) -> None:
@@ -109,5 +117,5 @@ def _refuse_to_replace_inputs(folders: list[Folders]) -> None:
         beside_objects = results.resolve().parent == masks.resolve() and mask_folders(masks) != [masks]
         if beside_objects and is_object_name(results.name):
             raise PipelineError(
-                f"{results}: the next run would take the results for masks of an object: give another --out"
+                f"{results}: the next run would read the results as masks of an object: give another --out"
             )

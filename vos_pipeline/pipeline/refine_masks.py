@@ -1,4 +1,4 @@
-"""Masks of any other segmentation tool, refined by the SPN and filtered over time."""
+"""Refine masks of any other segmentation tool with the SPN and a temporal filter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vos_pipeline.settings import FILTERS, CRAFParameters, FlowFilterParameters
 from vos_pipeline.temporal import TemporalFilter, make_filter
 from vos_pipeline.training import check_device, first_rank_first, join_process_group, my_share, wait_for_all
 
-STATE = ".refine.npz"  # in every folder of results: how far it is, and the filter's memory
+STATE = ".refine.npz"  # in every folder of results: the number of finished frames and the state of the filter
 CONSTANTS = {"craf": CRAFParameters, "flow": FlowFilterParameters}
 
 
@@ -41,32 +41,33 @@ def refine_masks(
     resume: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Refine the masks of one sequence, or of several in folders of their names.
+    """Refine the masks of one sequence, or of several sequences in one folder each.
 
-    Where ``masks`` itself holds pictures, it is one sequence. So it is where ``frames`` itself holds pictures, and
-    ``masks`` holds NPZ files of scores or a folder of scores per object. Otherwise each folder in it that holds such
-    masks is one, except ``out``, folders whose names begin with "@", "__" or ".", and folders without frames that hold
-    no masks. Ranks share the sequences out.
+    ``masks`` is one sequence if it contains images. It is also one sequence if ``frames`` contains images and ``masks``
+    contains NPZ files of scores or one folder of scores per object. Otherwise each folder in ``masks`` that contains
+    such masks is a sequence. Exceptions are ``out``, folders with names that begin with "@", "__" or ".", and folders
+    that have no frames and contain no masks. Under ``torchrun``, each rank refines a share of the sequences.
 
     Args:
-        frames: pictures, or one folder per sequence.
-        masks: masks of the same names and sizes, in as many folders, see :class:`vos_pipeline.data.CoarseSequence`.
-        out: for ``<frame>.png`` or ``<sequence>/<frame>.png``, indexed.
-        masks_hold: "labels", "scores", or "auto" to decide by the values of a folder's masks.
-        weights: of the refiner, see :func:`vos_pipeline.refiner.load_refiner`.
-        filter_name: one of :data:`vos_pipeline.settings.FILTERS`, which filters what the SPN gives.
-        tile: side of the refiner's tiles in pixels.
-        device: where the refiner computes.
-        resume: go on from what an earlier call with the same settings, frames and masks left in ``out``.
-        overwrite: remove the files that an earlier call left in ``out``, and no others.
+        frames: folder of frames, or of one folder per sequence.
+        masks: folder of masks with the names and sizes of the frames, or of one folder per sequence; see
+            :class:`vos_pipeline.data.CoarseSequence`.
+        out: folder for the indexed ``<frame>.png`` or ``<sequence>/<frame>.png``.
+        masks_hold: "labels", "scores", or "auto" to decide by the values of the masks of each folder.
+        weights: weights of the refiner, see :func:`vos_pipeline.refiner.load_refiner`.
+        filter_name: temporal filter for the output of the SPN, one of :data:`vos_pipeline.settings.FILTERS`.
+        tile: side of the tiles of the refiner in pixels. None refines whole frames.
+        device: device of the refiner.
+        resume: continue an earlier call with the same settings, frames and masks in ``out``.
+        overwrite: delete the files of an earlier call in ``out``, and no others.
 
     Raises:
-        PipelineError: masks that do not fit their frames (before any work is done), no such refiner, results that would
-            lie among the frames or masks, ``out`` holds results or other files and neither ``resume`` nor ``overwrite``
-            is given, or ``resume`` with other settings, frames or masks than before.
-        ValueError: no such filter.
+        PipelineError: masks that do not match their frames (before any work is done), an unknown refiner, results that
+            would be written among the frames or masks, ``out`` contains results or other files and neither ``resume``
+            nor ``overwrite`` is given, or ``resume`` with different settings, frames or masks.
+        ValueError: an unknown filter.
     """
-    if filter_name not in FILTERS:  # before the folder of results is claimed for it
+    if filter_name not in FILTERS:  # before the folder of results is claimed
         raise ValueError(f"filter_name must be one of {FILTERS}, got {filter_name!r}")
     check_device(device)  # before all masks are read
     jobs = [
@@ -109,11 +110,15 @@ class _Job:
     out: Path
 
     def result(self, t: int) -> Path:
-        """File of the refined mask of frame t."""
+        """Return the path of the refined mask of frame t."""
         return self.out / f"{self.coarse.sequence.frame_paths[t].stem}.png"
 
     def note(self, folder: OutputFolder) -> None:
-        """Note what is refined and where; PipelineError if the folder holds results of other frames or masks."""
+        """Note frames, masks and results in the folder.
+
+        Raises:
+            PipelineError: the folder contains results of other frames or masks.
+        """
         sequence, place = self.coarse.sequence, self.out.relative_to(folder.path)
         whose = "" if place == Path() else f" of {place}"
         folder.identify(f"video{whose}", sequence.frames_fingerprint())
@@ -128,10 +133,10 @@ class _Job:
 def _refine_sequence(
     job: _Job, refiner: nn.Module, filter_name: str, device: str, progress: tqdm[Any]
 ) -> None:
-    """Refines frame after frame, from behind the last frame that a run which was stopped finished.
+    """Refine frame by frame, starting after the last frame that an interrupted run finished.
 
-    The filter's memory of that frame is stored beside the results: labels alone would not do, since the regions of
-    several objects may overlap.
+    The state of the filter is stored with the results. Labels cannot replace it, because the regions of several
+    objects may overlap.
     """
     coarse = job.coarse
     over_time = make_filter(filter_name, coarse.sequence.read_frame(0), coarse.read(0) >= 0.5)
@@ -159,7 +164,7 @@ def _refine_sequence(
 
 
 class Removed:
-    """What a filter takes from a video's labels, in pixels. What it gives to another object is not counted."""
+    """Count the pixels that a filter removes from the labels of a video, except those it moves to another object."""
 
     MUCH = 0.05
 
@@ -168,7 +173,7 @@ class Removed:
         self.worst_frame, self.worst_share = 0, 0.0
 
     def count(self, t: int, before: np.ndarray, after: np.ndarray) -> None:
-        """One frame's labels before and after the filter."""
+        """Count one frame, given its labels before and after the filter."""
         marked, left = int(np.count_nonzero(before)), int(np.count_nonzero(after))
         self.marked, self.pixels = self.marked + marked, self.pixels + marked - left
         share = 1 - left / marked if marked else 0.0
@@ -177,20 +182,20 @@ class Removed:
 
     @property
     def share(self) -> float:
-        """Removed pixels over marked pixels, of all frames."""
+        """Removed pixels divided by labelled pixels, over all frames."""
         return self.pixels / max(self.marked, 1)
 
     def state(self) -> np.ndarray:
-        """The counts, for :meth:`restore`."""
+        """Return the counts, for :meth:`restore`."""
         return np.array([self.marked, self.pixels, self.worst_frame, self.worst_share], np.float64)
 
     def restore(self, state: np.ndarray) -> None:
-        """Go on from counts."""
+        """Continue from the counts of :meth:`state`."""
         self.marked, self.pixels, self.worst_frame = (int(value) for value in state[:3])
         self.worst_share = float(state[3])
 
 
-# --- what an interrupted run leaves -------------------------------------------------------------------------
+# --- state of an interrupted run ----------------------------------------------------------------------------
 
 
 def _save_state(job: _Job, done: int, over_time: TemporalFilter, removed: Removed) -> None:
@@ -200,7 +205,7 @@ def _save_state(job: _Job, done: int, over_time: TemporalFilter, removed: Remove
 
 
 def _load_state(job: _Job, over_time: TemporalFilter, removed: Removed) -> int:
-    """How many frames are done, the filter's memory restored; 0 to start from the first frame."""
+    """Restore the filter and return the number of finished frames; 0 means to start from the first frame."""
     path = job.out / STATE
     if not path.exists():
         return 0
@@ -209,7 +214,7 @@ def _load_state(job: _Job, over_time: TemporalFilter, removed: Removed) -> int:
             state = dict(file)
         done = int(state["done"])
         if not all(job.result(t).is_file() for t in range(done)):
-            return 0  # someone took results away: the filter needs the frames before
+            return 0  # results were deleted, and the filter needs all earlier frames
         over_time.restore(state)
         removed.restore(state["removed"])
     except (OSError, ValueError, KeyError, EOFError, TypeError, IndexError, BadZipFile, zlib.error) as error:

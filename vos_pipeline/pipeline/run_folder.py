@@ -1,4 +1,4 @@
-"""What a run leaves on disk: notes of what it is, nets, labels after every stage, seconds; and its result."""
+"""The folder of a run (notes that identify it, nets, labels after every stage, runtimes), and its result."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from vos_pipeline.pipeline.stage_names import FINAL, FLOW, FOLDERS, PARTS, STAGE
 from vos_pipeline.refiner import refiner_identity
 from vos_pipeline.settings import Preset
 
-# The SPN is noted by its weights; the filter chooses among stages that are made whichever it is. The flow filter's
-# constants have a note of their own: nets do not depend on them, and a run of a version without them can be resumed.
+# The note identifies the SPN by its weights. It omits the filter, which only selects one of the stages; all stages are
+# computed with any filter. The constants of the flow filter have a separate note: nets do not depend on them, and a run
+# of a version without them can be resumed.
 NOT_NOTED = ("refiner", "filter", "flow")
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left behind.
+    """The result of a run.
 
-    ``label_dirs[stage]`` holds <sequence>/<frame>.png; ``seconds[stage]`` is what that stage alone took, per
-    frame and object. ``seconds[FOREGROUND]`` is the foreground net's part of the nets' time, ``seconds[TUNING]`` the
-    time of tuning nets on first frames. ``final`` is the stage that the run's filter ends with.
+    ``label_dirs[stage]`` is the folder of <sequence>/<frame>.png. ``seconds[stage]`` is the runtime of that stage
+    alone, per frame and object. ``seconds[FOREGROUND]`` is the foreground net's part of the runtime of the nets, and
+    ``seconds[TUNING]`` is the time to tune nets on first frames. ``final`` is the last stage, which the filter of the
+    run selects.
     """
 
     label_dirs: dict[str, Path]
@@ -41,9 +43,9 @@ class RunResult:
 
     @cached_property
     def evaluations(self) -> dict[str, Evaluation | None]:
-        """Scores of the sequences that have all masks after every stage, None if there are none.
+        """Scores per stage of the sequences that have ground truth for every frame; None if no sequence has it.
 
-        They are computed when they are first asked for, so by one rank of several.
+        They are computed on first access, so that only one of several ranks computes them.
         """
         scored = [sequence for sequence in self.sequences if sequence.has_all_masks and len(sequence) > 2]
         return {
@@ -52,7 +54,7 @@ class RunResult:
         }
 
     def table(self) -> Table:
-        """One row per stage: J, F, J&F, seconds per frame and object; NaN where there is nothing to compare with."""
+        """Return a table with one row per stage: J, F, J&F (NaN without ground truth), seconds per frame and object."""
         rows: list[tuple[Cell, ...]] = []
         for stage in self.stages:
             evaluation = self.evaluations[stage]
@@ -70,10 +72,11 @@ class RunFolder:
         self.label_dirs = {stage: path / "labels" / folder for stage, folder in FOLDERS.items()}
 
     def open(self, preset: Preset, train_sequences: list[Sequence], sequences: list[Sequence]) -> None:
-        """Note what the run in this folder, which is claimed, is.
+        """Note in this claimed folder which run it contains.
 
         Raises:
-            PipelineError: the folder holds a run with another preset or other data, or a file in the run's way.
+            PipelineError: the folder contains a run with another preset or other data, or a file that the run would
+                replace.
         """
         folder = OutputFolder(self.path)
         folder.identify(KIND, SEGMENTATION)
@@ -83,7 +86,7 @@ class RunFolder:
         folder.identify("flow filter", asdict(preset.flow))
         folder.identify("training data", {s.name: s.fingerprint() for s in train_sequences})
         given = {sequence.name: sequence.first_fingerprint() for sequence in sequences}
-        if preset.joint:  # one net is tuned on the first frames of all of them
+        if preset.joint:  # one net is tuned on all first frames together
             folder.identify("set of first frames", given)
         for sequence in sequences:
             folder.identify(f"first frame or mask of {sequence.name}", given[sequence.name])
@@ -91,7 +94,7 @@ class RunFolder:
         folder.add(self._files(preset, sequences))
 
     def _files(self, preset: Preset, sequences: list[Sequence]) -> Iterator[Path]:
-        """All that the stages write, relative to the folder."""
+        """Yield all files that the stages write, relative to the folder."""
         for file in net_files(preset, sequences):
             yield self.nets.relative_to(self.path) / file
         for sequence in sequences:
@@ -105,26 +108,26 @@ class RunFolder:
                 yield folder / sequence.name / f"{frame.stem}.png"
 
     def write_labels(self, sequence: Sequence, t: int, labels: dict[str, np.ndarray]) -> None:
-        """Frame t after every stage."""
+        """Write the labels of frame t after every stage."""
         for stage, folder in self.label_dirs.items():
             write_labels(folder / sequence.name / f"{sequence.frame_paths[t].stem}.png", labels[stage])
 
     def finish(self, sequence: Sequence, seconds: dict[str, float]) -> None:
-        """Marks a sequence as done, all of whose labels are written, with the seconds of each of ``PARTS``."""
+        """Mark a sequence as done after all its labels are written, with the seconds of each of ``PARTS``."""
         counts = {"frames": len(sequence) - 1, "objects": len(sequence.object_ids)}
         write_json(self._seconds_file(sequence), {**counts, "seconds": seconds})
 
     def is_done(self, sequence: Sequence) -> bool:
-        """Whether all labels of the sequence are there."""
+        """Return whether all labels of the sequence exist."""
         files = (self._seconds_file(sequence), *self._label_files(sequence))
         return all(file.is_file() for file in files)
 
     def result(self, sequences: list[Sequence], preset: Preset) -> RunResult:
-        """Of sequences that are done."""
+        """Return the result of sequences that are done."""
         return RunResult(self.label_dirs, self._mean_seconds(sequences), sequences, FINAL[preset.filter])
 
     def _mean_seconds(self, sequences: list[Sequence]) -> dict[str, float]:
-        """Means over frames and objects."""
+        """Return the mean seconds per frame and object."""
         files = [self._read_seconds(sequence) for sequence in sequences]
         count = max(1, sum(frames * objects for frames, objects, _ in files))
         return {part: sum(seconds[part] for *_, seconds in files) / count for part in PARTS}

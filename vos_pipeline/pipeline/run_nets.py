@@ -1,4 +1,4 @@
-"""The nets of a run: each is trained once, into a file under ``nets/``, and loaded from there by whoever needs it."""
+"""The nets of a run. Each net is trained once, saved under ``nets/``, and loaded from there."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ TRAINED, TUNED = "foreground.pt", "first-frames.pt"
 
 @dataclass(frozen=True)
 class RunNets:
-    """The nets under one folder.
+    """The nets in one folder.
 
     ``foreground.pt`` is trained on the train set. With a joint preset, ``first-frames.pt`` is tuned on the first frames
-    of all sequences; otherwise each sequence has its own, ``<sequence>/foreground.pt``. The nets of its objects lie
-    beside that.
+    of all sequences. Otherwise one net per sequence is tuned, ``<sequence>/foreground.pt``. The nets of the objects are
+    in ``<sequence>/`` in both cases.
     """
 
     folder: Path
@@ -47,19 +47,19 @@ class RunNets:
     # --- training ---------------------------------------------------------------------------------------------
 
     def train_shared(self, train_sequences: list[Sequence], sequences: list[Sequence]) -> None:
-        """The foreground nets that all sequences share; as many ranks as share a batch evenly train them together."""
+        """Train the foreground nets that all sequences share, on as many ranks as divide the batch evenly."""
         preset, trained, tuned = self.preset, self._trained, self._tuned
         ranks = ranks_for_batch(preset.foreground.batch)
         if ranks and train_sequences and not is_finished(trained, preset.foreground):
             train_foreground(train_sequences, preset, trained, self.compute, resume=True, ranks=ranks)
-        wait_for_all()  # rank 0 has written it
+        wait_for_all()  # until rank 0 has written the net
         ranks = ranks_for_batch(preset.first_frames.batch)
         if ranks and preset.joint and not is_finished(tuned, preset.first_frames):
             tune_foreground(self._base(), sequences, preset, tuned, self.compute, resume=True, ranks=ranks)
         wait_for_all()
 
     def train_own(self, sequences: list[Sequence]) -> None:
-        """The nets of each sequence and object; ranks share them out."""
+        """Train the nets of each sequence and object. Each rank trains a share of them."""
         if not self.preset.joint:
             for sequence in my_share(sequences):
                 self._train_own_foreground(sequence)
@@ -83,7 +83,10 @@ class RunNets:
             train_instance(foreground, sequence, objects, self.preset, checkpoint, self.compute, resume=True)
 
     def tuning_seconds(self, sequence: Sequence, among: int) -> float:
-        """How long its nets took to tune on first frames, with its share of a net that ``among`` sequences share."""
+        """Return the seconds spent tuning the nets of a sequence on first frames.
+
+        The time of a net that ``among`` sequences share is divided by ``among``.
+        """
         shared = (
             training_seconds(self._tuned) / among
             if self.preset.joint
@@ -94,17 +97,17 @@ class RunNets:
     # --- loading ----------------------------------------------------------------------------------------------
 
     def foreground(self, sequence: Sequence) -> ForegroundNet:
-        """The foreground net of a sequence."""
+        """Load the foreground net of a sequence."""
         checkpoint = self._tuned if self.preset.joint else self._own(sequence)
         return load_foreground(checkpoint, self.preset, self.compute)
 
     def instances(self, sequence: Sequence, foreground: ForegroundNet) -> list[ForegroundNet]:
-        """The nets of its objects, one for each of :func:`vos_pipeline.nets.instance_jobs`."""
+        """Load the nets of the objects, one per entry of :func:`vos_pipeline.nets.instance_jobs`."""
         jobs = zip(instance_jobs(sequence, self.preset), self._instance_files(sequence), strict=True)
         return [load_instance(foreground, objects, file, self.compute) for objects, file in jobs]
 
     def _base(self) -> ForegroundNet:
-        """The net that is tuned on first frames: ``foreground.pt`` if it is there, else an untrained one."""
+        """Return the net to tune on first frames: ``foreground.pt`` if it exists, else an untrained net."""
         if self._trained.exists():
             return load_foreground(self._trained, self.preset, self.compute)
         return self.compute.place(initial_foreground(self.preset)).eval()
@@ -128,7 +131,7 @@ class RunNets:
 
 
 def net_files(preset: Preset, sequences: list[Sequence]) -> Iterator[Path]:
-    """The files that the nets of a run may take, relative to its folder of nets."""
+    """Yield all files that the nets of a run may use, relative to the folder of nets."""
     yield from (Path(TRAINED), Path(TUNED))
     for sequence in sequences:
         yield Path(sequence.name, TRAINED)

@@ -1,4 +1,4 @@
-"""Segment the objects of one video frame by frame, as the frames come."""
+"""Segment the objects of one video frame by frame, as frames arrive."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class VideoNets:
     """The nets that segment one video.
 
     Args:
-        foreground: tells foreground from background.
-        instances: one net for each of ``vos_pipeline.nets.instance_jobs``.
+        foreground: the net that separates foreground from background.
+        instances: one net per entry of ``vos_pipeline.nets.instance_jobs``.
         refiner: the SPN.
     """
 
@@ -50,36 +50,37 @@ class VideoNets:
 
 
 class Segmenter:
-    """Segments the objects of one video, given the mask of its first frame, one frame after the other.
+    """Segment the objects of one video frame by frame, given the mask of the first frame.
 
-    The nets are tuned on the first frame when the segmenter is made: about ten minutes on a CPU with preset "small".
-    Frames may come from anywhere, a file, a camera or an array, in the order of time.
+    The constructor tunes the nets on the first frame, which takes about ten minutes on a CPU with preset "small".
+    The frames may come from a file, a camera or an array. Pass them in temporal order.
 
     Args:
         first_frame: uint8 RGB (H, W, 3).
-        first_mask: integer or bool (H, W): 0 is background, each value from 1 to 254 an object, 255 void.
-        preset: "small", "demo" or "paper", or a :class:`vos_pipeline.settings.Preset`. Its ``filter`` chooses which
-            stage the labels come from.
-        device: "cpu", "cuda", "cuda:1", or "auto" for CUDA where there is a GPU.
-        foreground: the net to start from, ``foreground.pt`` of ``train foreground`` or of a run of the same preset.
-            None starts from ImageNet weights where the preset's backbone has any, else from random ones.
-        nets: the video's nets, if they are trained already; ``foreground`` and training are left out then.
+        first_mask: integer or bool (H, W). 0 is background, each value from 1 to 254 is an object, 255 is void.
+        preset: "small", "demo", "paper" or a :class:`vos_pipeline.settings.Preset`. ``filter`` of the preset selects
+            the stage that produces the labels.
+        device: "cpu", "cuda", "cuda:1", or "auto" for CUDA if a GPU is available.
+        foreground: file of the net to start from, ``foreground.pt`` of ``train foreground`` or of a run with the same
+            preset. None starts from ImageNet weights if they exist for the backbone of the preset, else from random
+            weights.
+        nets: trained nets of the video. They skip the tuning and override ``foreground``.
 
     Attributes:
-        object_ids: labels of the K objects, in the order of the scores' first dimension.
-        final: the stage that :meth:`step` takes the labels from.
-        seconds: what each stage took so far.
+        object_ids: labels of the K objects, in the order of the first dimension of the scores.
+        final: the stage that produces the labels of :meth:`step`.
+        seconds: total seconds of each stage so far.
 
     Raises:
-        ValueError: a frame or mask of another dtype or shape, no object in the mask.
-        vos_pipeline.errors.PipelineError: no such preset, device, refiner or net.
+        ValueError: a frame or mask with another dtype or shape, or no object in the mask.
+        vos_pipeline.errors.PipelineError: an unknown preset, device, refiner or net.
 
     Example:
         >>> segmenter = Segmenter(frames[0], first_mask)  # doctest: +SKIP
         >>> for frame in frames[1:]:  # doctest: +SKIP
         ...     labels = segmenter.step(frame)  # uint8 (H, W)
 
-    Source: Cheng et al. 2017, figure 2, with the flow filter in place of CRAF unless the preset says otherwise.
+    Source: Cheng et al. 2017, figure 2, with the flow filter instead of CRAF unless the preset selects another filter.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Segmenter:
         self.final = FINAL[self.preset.filter]
         with torch.random.fork_rng(
             devices=[]
-        ):  # new nets draw their weights; the caller's numbers stay their own
+        ):  # initialising new nets must not change the random state of the caller
             self.nets = nets or _tuned_nets(first, self.preset, self._compute, foreground)
         objects = np.stack([first_mask == k for k in self.object_ids])
         self._craf = ConnectedRegionFilter(objects, self.preset.craf)
@@ -108,23 +109,23 @@ class Segmenter:
         self.seconds = self._clock.seconds
 
     def step(self, frame: np.ndarray) -> np.ndarray:
-        """The labels of the next frame, uint8 (H, W), with the values of the first mask.
+        """Return the labels of the next frame, uint8 (H, W), with the values of the first mask.
 
         Args:
-            frame: uint8 RGB (H, W, 3), the one that follows the last frame in time.
+            frame: uint8 RGB (H, W, 3), the frame that follows the previous one in time.
         """
         return self.labels(self.step_scores(frame)[self.final])
 
     @torch.no_grad()
     def step_scores(self, frame: np.ndarray) -> dict[str, np.ndarray]:
-        """The scores of the next frame after every stage, in place of :meth:`step`.
+        """Return the scores of the next frame after every stage. Call it instead of :meth:`step`.
 
         Args:
-            frame: uint8 RGB (H, W, 3), the one that follows the last frame in time.
+            frame: uint8 RGB (H, W, 3), the frame that follows the previous one in time.
 
         Returns:
-            float32 (K, H, W) in [0, 1] for "instance nets", "+ SPN", "+ CRAF" and "+ flow filter"; each filter is given
-            the scores of the SPN. :meth:`labels` makes labels of any of them.
+            float32 (K, H, W) in [0, 1] for "instance nets", "+ SPN", "+ CRAF" and "+ flow filter". The input of both
+            filters is the scores of the SPN. :meth:`labels` converts the scores of any stage to labels.
         """
         check_frame("frame", frame, self.size)
         preset, compute, clock, nets = self.preset, self._compute, self._clock, self.nets
@@ -147,13 +148,15 @@ class Segmenter:
         return {INSTANCE: _array(scores), SPN: refined, CRAF: region, FLOW: followed}
 
     def labels(self, scores: np.ndarray) -> np.ndarray:
-        """uint8 (H, W): the object of the largest score, 0 where none reaches the preset's threshold.
+        """Return the labels of scores, uint8 (H, W).
+
+        A pixel gets the object with the largest score, or 0 if no score reaches the threshold of the preset.
 
         Args:
-            scores: (K, H, W), of any stage.
+            scores: (K, H, W), from any stage.
 
         Raises:
-            ValueError: scores of another shape.
+            ValueError: scores with another shape.
         """
         expected = (len(self.object_ids), *self.size)
         if scores.shape != expected:
@@ -166,8 +169,9 @@ class Segmenter:
 def _tuned_nets(
     first: MaskedVideo, preset: Preset, compute: Compute, foreground: str | Path | None
 ) -> VideoNets:
-    """Nets tuned on a first frame, which are kept in no file."""
-    refiner = load_refiner(preset.chosen_refiner, compute.device)  # before minutes of training
+    """Tune nets on a first frame, without writing them to files."""
+    # Before minutes of training, so that a damaged file fails at once.
+    refiner = load_refiner(preset.chosen_refiner, compute.device)
     if foreground is None:
         start = compute.place(initial_foreground(preset)).eval()
     else:
@@ -179,15 +183,15 @@ def _tuned_nets(
 
 
 def _given_foreground(path: Path, preset: Preset, compute: Compute) -> ForegroundNet:
-    """A net from a file of the caller's, which no message should tell them to delete."""
-    remedy = "give the foreground.pt that 'train foreground' or a run of the same preset left"
+    """Load a net from a file of the caller. Error messages must not advise deleting that file."""
+    remedy = "give the foreground.pt of 'train foreground' or of a run with the same preset"
     if not path.is_file():
         raise PipelineError(f"{path}: no such file; {remedy}")
     try:
         return load_foreground(path, preset, compute)
     except PipelineError as error:
         raise PipelineError(
-            f"{path}: is damaged or no foreground net of preset {preset.name}; {remedy}"
+            f"{path}: is damaged or is not a foreground net of preset {preset.name}; {remedy}"
         ) from error
 
 
@@ -196,7 +200,7 @@ def _array(scores: Tensor) -> np.ndarray:
 
 
 class _Clock:
-    """``with clock(stage):`` adds up the seconds of each stage."""
+    """Sum the seconds of each stage: ``with clock(stage): ...``."""
 
     def __init__(self, device: str) -> None:
         self.seconds = dict.fromkeys((FOREGROUND, INSTANCE, SPN, CRAF, FLOW), 0.0)
@@ -211,5 +215,5 @@ class _Clock:
         self.seconds[stage] += time.perf_counter() - start
 
     def _wait(self) -> None:
-        if self.device.startswith("cuda"):  # a GPU returns before it is done
+        if self.device.startswith("cuda"):  # CUDA calls return before the GPU has finished
             torch.cuda.synchronize(self.device)

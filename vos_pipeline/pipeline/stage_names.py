@@ -1,4 +1,4 @@
-"""The stages that a frame passes through: what each is called, and the folder of its labels."""
+"""Names of the stages of the pipeline, and the folders of their labels."""
 
 REPEATED, INSTANCE, SPN, CRAF, FLOW = STAGES = (
     "first mask repeated",
@@ -7,8 +7,8 @@ REPEATED, INSTANCE, SPN, CRAF, FLOW = STAGES = (
     "+ CRAF",
     "+ flow filter",
 )
-FOREGROUND = "foreground net"  # the first part of INSTANCE, timed on its own as well
+FOREGROUND = "foreground net"  # the first part of INSTANCE, also timed separately
 TUNING = "fine-tuning"  # of nets on first frames, before the stages
-PARTS = (TUNING, FOREGROUND, *STAGES)  # what is timed
+PARTS = (TUNING, FOREGROUND, *STAGES)  # all timed parts
 FOLDERS = {REPEATED: "first-mask", INSTANCE: "instance", SPN: "spn", CRAF: "craf", FLOW: "flow"}
 FINAL = {"none": SPN, "craf": CRAF, "flow": FLOW}  # the last stage with each of vos_pipeline.settings.FILTERS

@@ -1,4 +1,4 @@
-"""The whole pipeline: sequences in, label maps after every stage and their scores out."""
+"""Run the whole pipeline: from sequences to the labels and scores after every stage."""
 
 from __future__ import annotations
 
@@ -33,37 +33,38 @@ def run(
     train_sequences: list[Sequence] | None = None,
     copy_nets: Callable[[Path], None] | None = None,
 ) -> RunResult:
-    """Segment the sequences: nets, scores, SPN, CRAF and the flow filter, labels after each.
+    """Segment the sequences with nets, SPN, CRAF and the flow filter, and write the labels after each stage.
 
-    Everything lands in ``out``: ``labels/<stage>/<sequence>/<frame>.png``, ``nets/`` and ``seconds/``.
+    All files are written to ``out``: ``labels/<stage>/<sequence>/<frame>.png``, ``nets/`` and ``seconds/``.
 
-    Under ``torchrun`` the foreground net is trained by as many ranks as share its batch evenly (by the first one alone
-    where the batch is 1); then each rank takes its share of the objects to train nets for, and of the sequences to
-    segment.  From one foreground net, any number of ranks gives the labels that one process with as many threads as
-    a rank does, bit for bit. A foreground net that several ranks trained differs by the rounding of a sum over ranks.
+    Under ``torchrun``, as many ranks as divide the batch evenly train the foreground net (only the first rank if the
+    batch size is 1). Then each rank trains the nets for a share of the objects, and segments a share of the sequences.
+    Starting from the same foreground net, any number of ranks produces the same labels, bit for bit, as one process
+    with as many threads as a rank. A foreground net trained by several ranks differs by the rounding of a sum over
+    ranks.
 
     Args:
-        data_root: a DAVIS root; its train set is what the foreground net is trained on unless given.
-        sequences: what to segment; the first mask of each is given.
-        out: folder of the results.
-        preset: name or constants.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"`` for CUDA where there is a GPU.
-        resume: go on from what an earlier run with the same preset and the same data left in ``out``.
-        overwrite: remove the files that an earlier run left in ``out``, and no others.
-        train_sequences: for the foreground net; an empty list leaves it the first frames alone.
-        copy_nets: called with the folder of nets before any is trained, to put some there.
+        data_root: DAVIS root. Its train set trains the foreground net unless ``train_sequences`` is given.
+        sequences: sequences to segment, each with the mask of its first frame.
+        out: folder for the results.
+        preset: name of a preset, or its constants.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"`` for CUDA if a GPU is available.
+        resume: continue an earlier run with the same preset and data in ``out``.
+        overwrite: delete the files of an earlier run in ``out``, and no others.
+        train_sequences: sequences that train the foreground net. With an empty list, it learns only from first frames.
+        copy_nets: called with the folder of nets before training, to copy existing nets into it.
 
     Raises:
-        PipelineError: no sequence, an unknown preset, ``out`` holds a run or other files and neither ``resume`` nor
+        PipelineError: no sequence, an unknown preset, ``out`` contains a run or other files and neither ``resume`` nor
             ``overwrite`` is given, or ``resume`` in a folder of another run.
     """
     preset, folder = get_preset(preset), RunFolder(Path(out))
     if not sequences:
-        raise PipelineError("no sequence to segment: name at least one")
+        raise PipelineError("no sequence to segment: give at least one")
     if train_sequences is None:
         train_sequences = default_train_sequences(Path(data_root), exclude=sequences)
     device = join_process_group(device)
-    # Before hours of training, which a damaged file must not follow.
+    # Before hours of training, so that a damaged file fails at once.
     refiner = load_refiner(preset.chosen_refiner, device)
     if process_rank()[0] == 0:
         inputs = [path for sequence in sequences for path in sequence.files] + [Path(preset.chosen_refiner)]
@@ -73,10 +74,10 @@ def run(
             copy_nets(folder.nets)
     wait_for_all()
 
-    # What is there belongs to this run now: every stage goes on from it.
+    # All files in the folder belong to this run now, and every stage continues from them.
     nets = nets_of(folder, preset, device)
     todo = [sequence for sequence in sequences if not folder.is_done(sequence)]
-    wait_for_all()  # before anyone finishes a sequence that another has not looked for yet
+    wait_for_all()  # before a rank finishes a sequence that another rank has not checked yet
     if todo:
         nets.train_shared(train_sequences, sequences)
         nets.train_own(todo)
@@ -88,25 +89,25 @@ def run(
 
 
 def nets_of(folder: RunFolder, preset: Preset, device: str) -> RunNets:
-    """The nets of a run, for a device."""
+    """Return the nets of a run on a device."""
     return RunNets(folder.nets, preset, Compute(device, preset.precision, preset.compile))
 
 
 def default_train_sequences(root: Path, exclude: list[Sequence]) -> list[Sequence]:
-    """The train set of a DAVIS root (2017, else 2016) without the sequences under test; [] if it has none."""
+    """Return the train set of a DAVIS root (2017, else 2016) without ``exclude``; [] if it has no train set."""
     train = load_train_set(root) if has_train_set(root) else []
     if not train and process_rank()[0] == 0:
-        warn(f"{root}: has no train set, so the foreground net learns from first frames alone")
+        warn(f"{root}: has no train set, so the foreground net learns only from first frames")
     return without(train, exclude)
 
 
 def refined_scores(
     out: Path, sequence: Sequence, preset: Preset, device: str = "cpu"
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The scores that the filters were given in a run that is done, computed once more from its nets.
+    """Recompute the scores after the SPN, the input of the filters, from the nets of a finished run.
 
     Yields:
-        (t, scores): the number of every frame but the first, float32 (K, H, W).
+        (t, scores) for every frame except the first: the frame number and float32 (K, H, W).
     """
     nets = nets_of(RunFolder(out), preset, device)
     segmenter = _segmenter(sequence, nets, load_refiner(preset.chosen_refiner, device))
@@ -117,7 +118,7 @@ def refined_scores(
 def _segment(
     sequence: Sequence, nets: RunNets, refiner: nn.Module, folder: RunFolder, tuning_seconds: float
 ) -> None:
-    """Write the sequence's labels after every stage, last the file that marks it as done."""
+    """Write the labels of a sequence after every stage, then the file that marks the sequence as done."""
     first = sequence.read_mask(0)
     segmenter = _segmenter(sequence, nets, refiner)
     folder.write_labels(sequence, 0, dict.fromkeys(STAGES, first))

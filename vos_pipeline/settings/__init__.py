@@ -1,4 +1,4 @@
-"""Every constant of the pipeline and of its trainings; free of torch, so that the command line starts at once."""
+"""All constants of the pipeline and of its trainings. Does not import torch, so that the command line starts fast."""
 
 from vos_pipeline.settings.augmentation import Affine, Augmentation
 from vos_pipeline.settings.craf import CRAFParameters

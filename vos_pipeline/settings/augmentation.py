@@ -1,4 +1,4 @@
-"""How one training frame becomes many: the ranges that random transforms are drawn from."""
+"""Data augmentation: the ranges of the random transforms of a training frame."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Affine:
-    """Ranges of a random transform (the defaults are the authors', paper section 3.3).
+    """Ranges of a random transform. The defaults are those of the authors (paper, section 3.3).
 
-    ``shift`` is a share of the frame's size, ``rotation`` degrees, ``scale`` s draws a factor log-uniformly
-    from [1 / (1 + s), 1 + s], ``flip`` is the chance of a mirror image, ``bend`` the amplitude of a smooth
-    displacement as a share of the frame's size (0: purely affine, as in the paper).
+    Args:
+        shift: largest shift as a fraction of the frame size.
+        rotation: largest rotation in degrees.
+        scale: a value s draws the scale factor log-uniformly from [1 / (1 + s), 1 + s].
+        flip: probability of a mirror image.
+        bend: amplitude of a smooth displacement as a fraction of the frame size; 0 is purely affine, as in the paper.
     """
 
     shift: float = 0.1
@@ -23,12 +26,12 @@ class Affine:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How one training frame becomes many."""
+    """The transforms that produce training samples from one frame."""
 
-    frame: Affine = field(default_factory=Affine)  # the whole frame moves
+    frame: Affine = field(default_factory=Affine)  # transform of the whole frame
     color: float = 0.0  # strength of the colour jitter
-    compose: float = 0.0  # share of samples that move each object over the inpainted background
-    object: Affine = field(default_factory=Affine)  # what an object does in such a sample
-    near: float = 0.0  # ... small ones may grow further, until they span this share of the frame
-    drop: float = 0.0  # chance that an object is missing from such a sample
-    samples: int | None = None  # different samples that are made of a frame, None for no limit
+    compose: float = 0.0  # fraction of samples that move each object over the inpainted background
+    object: Affine = field(default_factory=Affine)  # transform of an object in such a sample
+    near: float = 0.0  # small objects may grow further, up to this fraction of the frame
+    drop: float = 0.0  # probability that an object is missing from such a sample
+    samples: int | None = None  # number of different samples per frame; None: no limit

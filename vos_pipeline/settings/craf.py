@@ -1,4 +1,4 @@
-"""The constants of CRAF, the connected region-aware filter: the paper's four, and what it leaves open."""
+"""Constants of CRAF, the connected region-aware filter: four from the paper, and choices that the paper leaves open."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CRAFParameters:
-    """The constants of the filter. The first four are the paper's (section 4.2); the others settle what it leaves open.
+    """Constants of CRAF.
+
+    The first four are from the paper (section 4.2). The others are choices that the paper leaves open.
 
     Args:
-        alpha: step 1 selects a region larger than alpha times the object's largest one.
-        beta: step 2 removes a region of which more than beta is covered.
-        gamma: step 3 looks for another region if less than gamma of the reference area is left.
-        delta: the Jaccard index with the previous region that such another region must exceed.
-        connectivity: 8 or 4 neighbours make a region.
-        threshold: pixels with a score of at least this belong to the object.
-        small_best: what step 1 selects where the region of the largest Jaccard index is not larger than alpha times
-            the largest: "next" (the best of those that are), "largest" (the largest region) or "none" (no region,
-            which leaves the object to step 3).
-        mutual_cover: two regions that cover each other: "jaccard" leaves the overlap to the object whose
-            previous region fits better (to both if they tie; scores decide then), "both" takes it from both,
-            the literal reading of step 2.
-        gamma_reference: what gamma is relative to: "previous_area" (the object's region in the previous
-            frame) or "selected_area" (its region of step 1, before step 2 took something away).
-        previous: the object's region in the previous frame is "filtered" (what the filter kept of the object) or
-            "labelled" (what the object got of it once labels were decided, as in the authors' script, if
-            ``threshold`` is also that of the labels).
+        alpha: step 1 selects a region larger than alpha times the largest region of the object.
+        beta: step 2 removes a region if more than this fraction of it is covered.
+        gamma: step 3 searches for another region if less than this fraction of the reference area remains.
+        delta: that region must exceed this Jaccard index with the previous region.
+        connectivity: number of neighbours of a pixel in a region, 8 or 4.
+        threshold: minimum score of the pixels of an object.
+        small_best: selection of step 1 if the region with the largest Jaccard index is not larger than alpha times the
+            largest region. "next": the best of the regions that are larger. "largest": the largest region. "none": no
+            region, so that step 3 handles the object.
+        mutual_cover: treatment of two regions that cover each other. "jaccard" assigns the overlap to the object with
+            the better matching previous region (on a tie to both, and the scores decide). "both" removes it from both
+            objects, the literal reading of step 2.
+        gamma_reference: reference area of gamma. "previous_area": the region of the object in the previous frame.
+            "selected_area": the region that step 1 selected, before step 2 removed parts of it.
+        previous: region of the object in the previous frame. "filtered": the region that the filter kept.
+            "labelled": the part of it that received the label of the object, as in the authors' script if
+            ``threshold`` is also the threshold of the labels.
     """
 
     alpha: float = 0.2

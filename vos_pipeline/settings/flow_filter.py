@@ -1,4 +1,4 @@
-"""The constants of the flow filter."""
+"""Constants of the flow filter."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FlowFilterParameters:
-    """The constants of :class:`vos_pipeline.temporal.FlowFilter`, whose docstring gives the equations.
+    """Constants of :class:`vos_pipeline.temporal.FlowFilter`. The docstring of that class gives the equations.
+
+    The carried mask of an object is its last known mask, moved by optical flow. The usual area of an object is a
+    running mean of its areas.
 
     Args:
-        threshold: a pixel belongs to the object of the largest score if that is at least this.
-        connectivity: 8 or 4 neighbors make a region.
-        reach: how far from an object's carried mask its regions may lie, in square roots of its usual area.
-        growth: how much the reach grows per frame in which the object is missing, in the same unit.
-        missing: an object whose area is below this share of its usual area is partly missing, and wholly at area 0.
-        own: a region is covered by its own object's carried mask from this share of its pixels on.
-        other: a region may go to another object whose carried mask covers at least this share of its pixels.
-        complete: an object needs no further region once its covered ones have this share of its usual area.
-        found: an object that would lose all of its regions keeps the largest if that has this share of its usual area.
-        rate: weight of the newest frame in the running mean that is the usual area.
-        side: the shorter side, in pixels, at which optical flow and carried masks are computed, or the frame's own if
-            that is shorter.
+        threshold: a pixel belongs to the object with the largest score if that score is at least this value.
+        connectivity: number of neighbours of a pixel in a region, 8 or 4.
+        reach: largest distance of a region from the carried mask of its object, in square roots of the usual area.
+        growth: increase of the reach per frame in which the object is missing, in the same unit.
+        missing: an object is partly missing if its area is below this fraction of its usual area, and wholly missing
+            if its area is 0.
+        own: a region is covered if the carried mask of its object contains at least this fraction of its pixels.
+        other: a region may be assigned to another object if the carried mask of that object contains at least this
+            fraction of its pixels.
+        complete: an object needs no further region if its covered regions have this fraction of its usual area.
+        found: an object that would lose all its regions keeps the largest one if it has this fraction of the usual
+            area.
+        rate: weight of the newest frame in the running mean.
+        side: shorter side, in pixels, of the frames for optical flow and carried masks. Smaller frames keep their size.
     """
 
     threshold: float = 0.5

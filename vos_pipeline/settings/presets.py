@@ -1,4 +1,4 @@
-"""Every constant of the pipeline in one place: ``paper``, ``small`` (a CPU) and ``demo`` (minutes)."""
+"""Presets, the constants of the pipeline: ``paper``, ``small`` (for a CPU) and ``demo`` (runs in minutes)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from vos_pipeline.settings.craf import CRAFParameters
 from vos_pipeline.settings.flow_filter import FlowFilterParameters
 from vos_pipeline.settings.schedule import PRECISIONS, NetSchedule, check_choice
 
-MODELS = ("per-video", "per-object")  # section 5.2, table 1
-FILTERS = ("none", "craf", "flow")  # over time; section 4.2 has the second
-TABLES = ("models", "ablation", "timing", "challenge")  # of the paper: 1 to 4
+MODELS = ("per-video", "per-object")  # paper, section 5.2, table 1
+FILTERS = ("none", "craf", "flow")  # temporal filters; "craf" is section 4.2 of the paper
+TABLES = ("models", "ablation", "timing", "challenge")  # tables 1 to 4 of the paper
 
 
 @dataclass(frozen=True)
 class Preset:
     """The constants of one pipeline.
 
-    ``height`` is the height at which the nets see a frame (None: the frame's own); scores are brought back
-    to the frame's size before the SPN.  ``joint`` fine-tunes one foreground net on the first frames of all
-    test sequences in place of one net per sequence.  ``model`` says what tells the K objects of a video apart
-    (paper, section 5.2): "per-object", K nets of two channels, or "per-video", one net of K + 1 channels.
-    ``refiner`` is None where the user has to choose one.
+    ``height`` is the height of the frames that the nets process (None: full size). Scores are resized to the frame size
+    before the SPN. ``joint`` fine-tunes one foreground net on the first frames of all test sequences instead of one net
+    per sequence. ``model`` selects how the K objects of a video are distinguished (paper, section 5.2): "per-object",
+    K nets with two channels, or "per-video", one net with K + 1 channels. ``refiner`` is None if the user must choose
+    one.
     """
 
     name: str
@@ -37,32 +37,34 @@ class Preset:
     instance_augmentation: Augmentation
     joint: bool = True
     model: str = "per-object"
-    pretrained: bool = True  # section 3.1: features start from ImageNet weights, where the backbone has any
+    pretrained: bool = True  # section 3.1: start from ImageNet weights if the backbone has any
     foreground_threshold: float = 0.5  # section 3.2: scores outside the foreground are zero
-    score_threshold: float = 0.5  # section 5.2: background where no object's score reaches it
+    score_threshold: float = 0.5  # section 5.2: background if no score reaches it
     flip_test: bool = False  # average the scores of a frame and its mirror image
     refiner: str | None = "lite"  # a name or a file, for spn.SPNRefiner.from_pretrained
-    filter: str = (
-        "flow"  # what filters the scores over time, last: "none", "craf" (section 4.2) or "flow" (ours)
-    )
+    filter: str = "flow"  # temporal filter, the last stage: "none", "craf" (section 4.2) or "flow" (ours)
     craf: CRAFParameters = field(default_factory=CRAFParameters)
     flow: FlowFilterParameters = field(default_factory=FlowFilterParameters)
-    precision: str = "float32"  # of the nets' arithmetic; weights, loss and updates are float32 throughout
-    compile: bool = False  # torch.compile for training: pays off after some hundred steps
+    precision: str = "float32"  # precision of the nets; weights, loss and updates are always float32
+    compile: bool = False  # torch.compile for training; worthwhile from a few hundred steps
     seed: int = 0
 
     @property
     def chosen_refiner(self) -> str:
-        """``refiner``; PipelineError where none is chosen."""
+        """``refiner``.
+
+        Raises:
+            PipelineError: no refiner is chosen.
+        """
         if self.refiner is None:
             raise PipelineError(
-                f"preset {self.name} needs an SPN: give --refiner FILE, the spn.safetensors that "
-                "'spn-vos train spn --preset paper --voc VOC --out SPN' writes, or --refiner lite, which is shipped"
+                f"preset {self.name} needs an SPN: give --refiner FILE, the spn.safetensors written by "
+                "'spn-vos train spn --preset paper --voc VOC --out SPN', or --refiner lite, which is included"
             )
         return self.refiner
 
     def shortened(self, factor: int) -> Preset:
-        """The preset with every training divided by ``factor``, at least one step each: to try it out."""
+        """Return the preset for a quick trial: the steps of every training divided by ``factor``, rounded up."""
 
         def divided(schedule: NetSchedule) -> NetSchedule:
             steps, halve_every = (-(-number // factor) for number in (schedule.steps, schedule.halve_every))
@@ -82,12 +84,12 @@ class Preset:
         check_choice("filter", self.filter, FILTERS)
 
 
-# Section 3.3 makes 1000 samples of a frame by shift, rotation and flip. It gives no ranges: those of the
-# authors' script are +-10 % of the frame, +-5 degrees, +-5 % of the size, one in two mirrored.
+# Section 3.3 makes 1000 samples of a frame by shift, rotation and flip, without ranges. The authors' script uses
+# +-10 % of the frame, +-5 degrees, +-5 % of the size, and mirrors every second sample on average.
 _PAPER_AUGMENTATION = Augmentation(Affine(shift=0.1, rotation=5.0, scale=0.05, flip=0.5), samples=1000)
 
-# Section 3.3: stochastic gradient descent, one image at a time, rates and numbers of steps. Section 3.1, eq. (1): the
-# loss, summed over the pixels. Momentum and weight decay are not given: docs/differences.md.
+# Section 3.3: stochastic gradient descent with batch size 1, learning rates and numbers of steps. Section 3.1, eq. (1):
+# the loss, summed over the pixels. The paper does not give momentum and weight decay: see docs/differences.md.
 _PAPER_SCHEDULE = NetSchedule(
     steps=30_000,
     batch=1,
@@ -112,23 +114,23 @@ _PAPER = Preset(
     instance=replace(_PAPER_SCHEDULE, decay="halve", halve_every=10_000),
     instance_augmentation=_PAPER_AUGMENTATION,
     joint=True,  # section 3.2: the first frames of all test videos
-    model="per-object",  # section 5.2, the better of the two in table 1
-    refiner=None,  # section 4.1: what `train spn --preset paper` leaves behind
+    model="per-object",  # section 5.2, the better model in table 1
+    refiner=None,  # section 4.1: the output of `train spn --preset paper`
     filter="craf",
-    # Step 2 as it is printed. The authors' script looks at the labels of the previous frame.
+    # Step 2 as printed in the paper. The authors' script uses the labels of the previous frame.
     craf=CRAFParameters(mutual_cover="both", previous="labelled"),
 )
 
-# The small net starts from random weights: it needs larger steps, a milder balance (it can not make up for what
-# eq. (1) overstates) and transforms that show it objects at the sizes and places they will have later. Once it
-# knows what objects are, smaller steps keep more of that.
+# The small net starts from random weights. It needs larger learning rates, a weaker balance (it cannot compensate for
+# the overweighted class of eq. (1)) and transforms that move objects to their later sizes and positions. After it has
+# learned to recognise objects, smaller learning rates preserve more of what it learned.
 _WIDE = Affine(shift=0.15, rotation=15.0, scale=0.5, flip=0.5, bend=0.03)
 _FREE = replace(_WIDE, shift=0.3, scale=1.5)
 _SMALL_SCHEDULE = NetSchedule(
     steps=2000,
     batch=4,
     learning_rate=3e-3,
-    warmup=50,  # the first steps of AdamW know no second moments yet
+    warmup=50,  # AdamW has no estimate of the second moments in the first steps
     balance=0.5,
     average=0.98,
 )
@@ -161,7 +163,11 @@ PRESETS = {preset.name: preset for preset in (_PAPER, _SMALL, _DEMO)}
 
 
 def get_preset(preset: str | Preset) -> Preset:
-    """The preset of that name (a Preset passes through); PipelineError names the known ones."""
+    """Return the preset with this name; a ``Preset`` is returned unchanged.
+
+    Raises:
+        PipelineError: no preset has this name.
+    """
     if isinstance(preset, Preset):
         return preset
     if preset not in PRESETS:

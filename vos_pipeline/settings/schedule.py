@@ -1,4 +1,4 @@
-"""How long and how fast one net is trained."""
+"""Training schedules: steps, batch size, optimizer and learning rate."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ REDUCTIONS = ("mean", "sum")
 class Schedule:
     """Steps, batch size, optimizer and learning rate of one training.
 
-    The rate rises linearly over ``warmup`` steps. Then ``decay`` lowers it: "cosine" to ``floor`` times the rate,
-    "halve" every ``halve_every`` steps, "poly" as (1 - step / steps) to the ``power``, "constant" not at all.
+    The learning rate rises linearly over ``warmup`` steps. Then ``decay`` lowers it: "cosine" to ``floor`` times the
+    rate, "halve" by half every ``halve_every`` steps, "poly" as (1 - step / steps) ** ``power``, "constant" not at all.
 
     Raises:
-        PipelineError: a name is not known, or "halve" comes without ``halve_every``.
+        PipelineError: an unknown name, or "halve" without ``halve_every``.
     """
 
     steps: int
-    batch: int  # images per step, of all ranks together
+    batch: int  # images per step, over all ranks
     learning_rate: float
     optimizer: str = "adamw"  # one of OPTIMIZERS
-    momentum: float = 0.9  # of "sgd"
+    momentum: float = 0.9  # for "sgd"
     weight_decay: float = 1e-4
     warmup: int = 0
     decay: str = "cosine"  # one of DECAYS
     floor: float = 0.0
     halve_every: int = 0
-    power: float = 1.0  # of "poly"
+    power: float = 1.0  # for "poly"
     clip: float | None = None  # largest norm of all gradients together
-    average: float = 0.0  # decay of an exponential moving average of the weights, 0 for none
+    average: float = 0.0  # decay of the exponential moving average of the weights; 0: no average
     checkpoint_every: int = 200
 
     def __post_init__(self) -> None:
@@ -46,7 +46,7 @@ class Schedule:
             raise PipelineError(f"decay 'halve' needs halve_every >= 1, got {self.halve_every}")
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
+        """Return the learning rate of a step. Steps count from 0."""
         rate = self.learning_rate * min(1.0, (step + 1) / max(self.warmup, 1))
         if self.decay == "halve":
             return rate * 0.5 ** (step // self.halve_every)
@@ -60,11 +60,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class NetSchedule(Schedule):
-    """The schedule of a foreground or instance net, and its loss: eq. (1) of the paper and what softens it."""
+    """Schedule and loss of a foreground or instance net. The loss is eq. (1) of the paper, or a milder form."""
 
-    head_factor: float = 1.0  # the head learns that many times as fast: it must tell apart what looked alike
-    reduction: str = "mean"  # of the loss, eq. (1): "mean" or, as in the paper, "sum"
-    balance: float = 1.0  # of the loss: 1 is eq. (1), 0 plain cross-entropy
+    head_factor: float = 1.0  # factor of the learning rate of the head, which must separate similar objects
+    reduction: str = "mean"  # of the loss, eq. (1): "mean", or "sum" as in the paper
+    balance: float = 1.0  # class balance of the loss: 1 is eq. (1), 0 is plain cross-entropy
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,6 +72,10 @@ class NetSchedule(Schedule):
 
 
 def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """PipelineError if a setting has none of the allowed values, which it names."""
+    """Check a setting.
+
+    Raises:
+        PipelineError: the value is not one of the allowed ones.
+    """
     if value not in allowed:
         raise PipelineError(f"unknown {name} {value!r}: choose one of {', '.join(allowed)}")

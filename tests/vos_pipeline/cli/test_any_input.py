@@ -1,6 +1,6 @@
-"""Whatever is given to a command: an exit code, one line for a failure, and no file of the user's changed or lost.
+"""Commands with arbitrary input: a valid exit code, one line per failure, and no file of the user changed or lost.
 
-Each example starts from inputs that work, spoils some of them, and calls one command with drawn options, once or twice.
+Each example copies valid inputs, damages some of them, and calls one command with random options, once or twice.
 """
 
 import os
@@ -25,15 +25,15 @@ from vos_pipeline.data import read_labels, write_video
 from vos_pipeline.pipeline import stages
 from vos_pipeline.settings import PRESETS
 
-SECONDS = 600  # after which a command is taken to hang, on whatever machine
-# Of the slow ones, and of masks of several kinds.
+SECONDS = 600  # time limit of a command on any machine
+# For slow commands, and for `refine`, which reads several kinds of masks.
 EXAMPLES = {"demo": 15, "tables": 40, "refine": 100, "export": 40}
 USUAL_EXAMPLES = 70
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Nets of two steps, no SPN, a demo of few frames."""
+    """Shorten everything: nets of two training steps, no SPN, a demo of a few frames."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "tiny", tiny.TINY)
         patch.setattr(stages, "load_refiner", lambda name, device: tiny.Unrefined())
@@ -47,7 +47,7 @@ def quick():
 
 @pytest.fixture(scope="module")
 def one_export():
-    """A model made once: an export takes seconds."""
+    """Export the model only once, because an export takes seconds."""
     program = spn.onnx.export_refiner(tiny_refiner().eval())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spn.onnx, "export_refiner", lambda refiner, opset_version: program)
@@ -56,7 +56,7 @@ def one_export():
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    """Inputs that work, to be copied for each example."""
+    """Valid inputs, copied for each example."""
     folder = tmp_path_factory.mktemp("inputs")
     tiny.write_root(folder / "davis")
     for kind, name in (("JPEGImages", "frames"), ("Annotations", "masks")):
@@ -71,7 +71,7 @@ def inputs(tmp_path_factory):
 
 
 def write_scores(folder):
-    """The masks as scores: arrays, and a folder for each object."""
+    """Write the masks as scores: as arrays, and as one folder per object."""
     for path in sorted((folder / "masks").iterdir()):
         scores = np.stack([read_labels(path) == k for k in (1, 2)]) * np.uint8(255)
         (folder / "arrays").mkdir(exist_ok=True)
@@ -81,7 +81,7 @@ def write_scores(folder):
             Image.fromarray(scores[k - 1]).save(folder / f"objects/{k}/{path.name}")
 
 
-# --- spoiling -----------------------------------------------------------------------------------------------
+# --- damaged inputs -----------------------------------------------------------------------------------------
 
 STEMS = st.sampled_from(
     [
@@ -138,7 +138,7 @@ def write_picture(path, mode, size, values):
         image = image.convert(mode)
     try:
         image.save(path, None if path.suffix.lower() in Image.registered_extensions() else "PNG")
-    except OSError:  # the format knows no such mode
+    except OSError:  # the format does not support the mode
         image.convert("L").save(path, "PNG")
 
 
@@ -191,7 +191,7 @@ def replace(path, kind):
         path.mkdir()
 
 
-# How a file is spoiled, and what that takes.
+# Ways to damage a file, and their arguments.
 NAMED = st.tuples(STEMS, SUFFIXES).map(lambda parts: "".join(parts) or "x")
 SHARES = st.sampled_from([0, 0.1, 0.5, 0.9, 0.99])
 ENCODINGS = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "latin-1"])
@@ -208,7 +208,7 @@ SPOILING = st.one_of(
 
 
 def spoil(folder, read, place, spoiling):
-    """Spoil one of the files that a command reads."""
+    """Damage one of the files that a command reads."""
     how, *values = spoiling
     files = [path for name in read for path in (folder / name, *(folder / name).rglob("*"))]
     files = [path for path in sorted(files) if path.is_file() and not path.is_symlink()]
@@ -221,11 +221,11 @@ def spoil(folder, read, place, spoiling):
 
 
 def usually(good, *odd):
-    """Nine times of ten a good word: what lies behind a wrong one is not reached."""
+    """Draw a valid word nine times out of ten, because a wrong word ends the command early."""
     return st.sampled_from([good] * 9 * len(odd) + list(odd))
 
 
-# Paths are relative to the folder of inputs.
+# Paths relative to the folder of inputs.
 ODD = ["davis", "frames", "masks", "clip.mp4", "none", "frames/00000.jpg", "", "masks/00000.png", "."]
 OUT = st.sampled_from(
     ["../out"] * 12
@@ -271,7 +271,7 @@ def numeric(option, good):
 
 
 def arguments(*parts):
-    """Parts are words, or strategies of a word or of a list of words."""
+    """Return a strategy of command lines. Parts are words, or strategies of a word or a list of words."""
     drawn = [part if isinstance(part, st.SearchStrategy) else st.just(part) for part in parts]
     flat = st.tuples(*drawn).map(
         lambda parts: [w for p in parts for w in (p if isinstance(p, list) else [p])]
@@ -375,7 +375,7 @@ COMMANDS = {
 }
 
 
-# What each command reads.
+# The inputs of each command.
 READ = {
     "demo": (),
     "davis": ("davis",),
@@ -387,7 +387,7 @@ READ = {
     "train-spn": ("frames", "masks"),
     "evaluate": ("davis/Annotations", "davis/ImageSets", "all-masks"),
 }
-# Names that commands write as well.
+# The user's files, with names that commands also write.
 THEIRS = (
     *(
         "nets/foreground.pt",
@@ -409,7 +409,7 @@ THEIRS = (
 )
 
 
-# --- what must hold -----------------------------------------------------------------------------------------
+# --- checks -------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -427,7 +427,7 @@ def bounded_time():
 
 
 def contents(folder):
-    """Everything in a folder: files with their bytes, links with their targets, kinds of the rest."""
+    """Return the contents of a folder: bytes of files, targets of links, kinds of other entries."""
     found = {}
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -442,7 +442,7 @@ def contents(folder):
 
 
 def call(argv, capsys):
-    """The exit code of a command, after checking what it says."""
+    """Run a command, check its messages, and return its exit code."""
     capsys.readouterr()
     with bounded_time():
         code = cli.main(argv)
@@ -455,7 +455,7 @@ def call(argv, capsys):
 
 
 def results_of(argv, inputs):
-    """The folder that a command may write into."""
+    """Return the folder that a command may write to."""
     option = {"evaluate": "--results", "export": "--onnx"}.get(argv[0], "--out")
     place = Path(os.path.realpath(inputs / argv[argv.index(option) + 1]))
     return place.parent if argv[0] == "export" else place
@@ -477,7 +477,7 @@ def test_any_input(command, inputs, request, capsys):
     )
     def check(argv, spoilings, leave, again):
         example = repr((argv, spoilings, leave, again))
-        if example in seen:  # hypothesis draws some more than once
+        if example in seen:  # hypothesis draws some examples more than once
             return
         seen.add(example)
         with tempfile.TemporaryDirectory() as name:

@@ -1,6 +1,6 @@
-"""Whatever is wrong with the input: one clear line, exit code 1, before any work is done.
+"""Invalid input: one clear line and exit code 1 before any work is done.
 
-What only looks odd (ids with gaps, many objects, objects that appear later) must simply work.
+Unusual but valid input (ids with gaps, many objects, objects that appear later) must work.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ def write_sequence_masks(root, masks, name="pair"):
         write_labels(root / f"Annotations/480p/{name}/{t:05d}.png", labels)
 
 
-# --- input that can not be used: noticed before any work ---------------------------------------------------
+# --- invalid input, reported before any work ----------------------------------------------------------------
 
 
 def remove_frame(root):
@@ -92,10 +92,10 @@ def test_bad_input_stops_before_any_work(fails, tiny_root, tmp_path, spoil, why)
         assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_may_not_be_read(fails, tiny_root, tmp_path, monkeypatch):
+def test_a_folder_without_read_permission_is_named(fails, tiny_root, tmp_path, monkeypatch):
     listdir, folder = os.listdir, tiny_root / "JPEGImages/480p/pair"
 
-    def refuse(path):  # permissions do not stop tiny_root, who runs many tests
+    def refuse(path):  # permissions do not stop the superuser, who often runs the tests
         if Path(path) == folder:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return listdir(path)
@@ -107,7 +107,7 @@ def test_a_folder_that_may_not_be_read(fails, tiny_root, tmp_path, monkeypatch):
     assert why in fails(segment)
 
 
-def test_segmenting_one_frame_makes_no_sense(fails, tiny_root, tmp_path):
+def test_segmenting_one_frame_is_refused(fails, tiny_root, tmp_path):
     frames = tiny_root / "JPEGImages/480p/pair"
     for t in range(1, tiny.FRAMES):
         (frames / f"{t:05d}.jpg").unlink()
@@ -132,7 +132,7 @@ def test_segmenting_one_frame_makes_no_sense(fails, tiny_root, tmp_path):
         ({"2017/train": "ghost"}, "JPEGImages/480p/ghost: no such folder"),
     ],
 )
-def test_training_data_that_are_none(fails, tiny_root, tmp_path, lists, why):
+def test_invalid_training_data_is_named(fails, tiny_root, tmp_path, lists, why):
     root = tmp_path / "nowhere"
     for name, text in (lists or {}).items():
         (root / "ImageSets" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ def test_training_data_that_are_none(fails, tiny_root, tmp_path, lists, why):
 
 
 @pytest.mark.parametrize("option", ["--out", "--train-data", "--mask"])
-def test_a_name_that_is_not_utf_8_is_noticed_at_once(fails, tmp_path, option):
+def test_a_name_that_is_not_utf_8_is_a_usage_error(fails, tmp_path, option):
     given = {"--out": tmp_path / "out", "--mask": tmp_path / "m.png", option: os.fsdecode(b"caf\xe9")}
     argv = ["segment", tmp_path / "clip", *(word for pair in given.items() for word in pair)]
     assert f"argument {option}: must be a name in UTF-8, got caf\\xe9: rename it" in fails(argv, code=2)
@@ -160,7 +160,7 @@ def test_a_video_that_is_cut_short(fails, tmp_path):
     assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["run.json"]
 
 
-# --- input that is odd but good -----------------------------------------------------------------------------
+# --- unusual but valid input --------------------------------------------------------------------------------
 
 
 def test_ids_with_gaps(tiny_root, tmp_path, capsys):
@@ -179,7 +179,7 @@ def test_ids_with_gaps(tiny_root, tmp_path, capsys):
     )
 
 
-def test_an_object_that_the_first_frame_lacks_is_not_asked_for(tiny_root, tmp_path):
+def test_an_object_missing_from_the_first_frame_is_not_required(tiny_root, tmp_path):
     (pair,) = load_davis(tiny_root, sequences=["pair"])
     truth = [pair.read_mask(t) for t in range(len(pair))]
     truth[0][truth[0] == 2] = 0
@@ -215,7 +215,7 @@ def test_many_objects(tiny_root, tmp_path, monkeypatch, model, count):
     np.testing.assert_array_equal(read_labels(tmp_path / "out/labels/flow/pair/00000.png"), labels)
 
 
-# --- results that can not be scored -------------------------------------------------------------------------
+# --- results that cannot be scored --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command line: usage, exit codes, one line for an error."""
+"""Command line: help, usage errors, exit codes, errors in one line."""
 
 import errno
 import re
@@ -48,12 +48,12 @@ def test_help_names_every_command_and_option(capsys, command, words):
     assert set(re.findall(r"--[\w-]+", usage)) == options
 
 
-def test_help_says_what_is_taken_by_default(capsys):
+def test_help_shows_the_defaults(capsys):
     assert cli.main(["train", "spn", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "side of the crops, for VOC 256 (lite: 160, paper: 256)" in text
-    assert "extra weight near outlines, for VOC 0 (lite: 3.0, paper: 0.0)" in text
-    assert "(lite: lite, paper: vgg16)" in text
+    assert "side of the crops; 256 with --voc (default: 160; 256 with preset paper)" in text
+    assert "extra weight near boundaries; 0 with --voc (default: 3.0; 0.0 with preset paper)" in text
+    assert "guidance network (default: lite; vgg16 with preset paper)" in text
     assert cli.main(["demo", "--help"]) == 0
     assert "paper, small, demo (default: demo)" in capsys.readouterr().out
 
@@ -70,7 +70,7 @@ def test_help_says_what_is_taken_by_default(capsys):
         ["evaluate", "--data", "x"],
     ],
 )
-def test_wrong_usage_is_2(fails, argv):
+def test_wrong_usage_exits_with_2(fails, argv):
     assert re.fullmatch(r"error: .* \(spn-vos.* --help lists the options\)\n", fails(argv, code=2))
 
 
@@ -90,7 +90,7 @@ def test_help_and_evaluate_do_not_import_torch(clips_root, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-def test_the_module_passes_its_exit_code_on():
+def test_the_module_returns_the_exit_code():
     for argv, code in ((["--help"], 0), (["evaluate", "--data", "/none", "--results", "/none"], 1), ([], 2)):
         result = subprocess.run([sys.executable, "-m", "vos_pipeline", *argv], capture_output=True, text=True)
         assert result.returncode == code, result.stderr
@@ -122,12 +122,12 @@ DAVIS = ["davis", "--data", "d", "--out", "OUT"]
         ([*TRAIN, "--boundary-weight", "-1"], "argument --boundary-weight: must be a number >= 0, got '-1'"),
         (
             [*TRAIN, "--init", "none.pt"],
-            "argument --init: must be 'lite' or a file that exists, got 'none.pt'",
+            "argument --init: must be 'lite' or an existing file, got 'none.pt'",
         ),
-        ([*TRAIN, "--fcn", "none.pt"], "argument --fcn: must be 'coco' or a file that exists, got 'none.pt'"),
+        ([*TRAIN, "--fcn", "none.pt"], "argument --fcn: must be 'coco' or an existing file, got 'none.pt'"),
         (
             [*TRAIN, "--vgg-weights", "x"],
-            "argument --vgg-weights: must be 'imagenet', 'none' or a file that exists",
+            "argument --vgg-weights: must be 'imagenet', 'none' or an existing file",
         ),
         ([*TRAIN, "--guidance", "x"], "argument --guidance: invalid choice: 'x'"),
         (
@@ -136,7 +136,7 @@ DAVIS = ["davis", "--data", "d", "--out", "OUT"]
         ),
         (
             [*REFINE, "--refiner", "large"],
-            "argument --refiner/--weights: must be 'lite' or a file that exists, got 'large'",
+            "argument --refiner/--weights: must be 'lite' or an existing file, got 'large'",
         ),
         ([*DAVIS, "--preset", "huge"], "argument --preset: invalid choice: 'huge' (choose from "),
         *(
@@ -162,7 +162,7 @@ DAVIS = ["davis", "--data", "d", "--out", "OUT"]
             ["tables", "timing", "--data", "d", "--out", "OUT", "--set", "a/b/c"],
             "argument --set/--sets: must be SET or YEAR/SET such as val or 2016/val, got 'a/b/c'",
         ),
-        ([*DAVIS, "--refiner", "none.pt"], "argument --refiner: must be 'lite' or a file that exists"),
+        ([*DAVIS, "--refiner", "none.pt"], "argument --refiner: must be 'lite' or an existing file"),
         ([*DAVIS, "--shorten", "0"], "argument --shorten: must be a whole number from 1"),
     ],
 )
@@ -218,7 +218,7 @@ def test_a_bad_device_is_one_line(fails, clips_root, tmp_path):
         ),
     ],
 )
-def test_what_goes_wrong_in_a_run_is_one_line(monkeypatch, fails, clips_root, tmp_path, raised, why):
+def test_an_error_in_a_run_is_one_line(monkeypatch, fails, clips_root, tmp_path, raised, why):
     def run(*args, **options):
         raise raised
 
@@ -235,7 +235,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch, clips_root, tmp_path):
         cli.main(["davis", "--data", str(clips_root), "--out", str(tmp_path)])
 
 
-def test_a_device_that_is_not_there(fails, clips_root, tmp_path, monkeypatch):
+def test_a_missing_device_is_named(fails, clips_root, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     why = fails(["davis", "--data", clips_root, "--out", tmp_path / "out", "--device", "cuda:7"])
@@ -263,14 +263,14 @@ def test_without_the_extra_one_line_names_it(tmp_path, module, command):
     code = WITHOUT.format(module=module, argv=command.split())
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 1
-    # What a command does not need, it does not miss.
+    # A command does not report a module that it does not need.
     assert re.fullmatch(
         rf"error: ({module}\S* is not installed: pip install 'spatial-propagation\[vos\]' .*|x: .*)\n",
         result.stderr,
     )
 
 
-def test_a_module_of_ours_that_is_missing_is_a_defect(monkeypatch, clips_root, tmp_path):
+def test_a_missing_module_of_the_package_is_a_defect(monkeypatch, clips_root, tmp_path):
     def run(*args, **options):
         raise ModuleNotFoundError("No module named 'vos_pipeline.none'", name="vos_pipeline.none")
 

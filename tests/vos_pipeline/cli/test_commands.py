@@ -1,4 +1,4 @@
-"""What the commands ask of the pipeline and leave behind."""
+"""The calls that commands make to the pipeline, and the files that they write."""
 
 import errno
 import zipfile
@@ -92,23 +92,23 @@ def test_davis(fake_run, clips_root, tmp_path, capsys):
     assert call.resume and call.train_sequences is None
     text = capsys.readouterr().out
     assert_outputs(tmp_path, call.sequences, text)
-    final = tmp_path / "labels/craf"  # the preset ends with it
+    final = tmp_path / "labels/craf"  # the last stage of the preset
     assert "submission-val.zip" in text and "global_results-val.csv" in text
     assert (final / "global_results-val.csv").read_text().startswith("J&F-Mean,")
     assert "val-01_3," in (final / "per-sequence_results-val.csv").read_text()
-    # What was printed is what the files say.
+    # The printed scores are those in the files.
     mean = (final / "global_results-val.csv").read_text().splitlines()[1].split(",")
     assert text.splitlines()[4].split()[-4:] == [mean[1], mean[4], mean[0], "0.250"]
 
 
-def test_the_papers_preset_needs_an_spn_to_be_chosen(fake_run, fails, clips_root, tmp_path):
+def test_the_paper_preset_requires_an_spn(fake_run, fails, clips_root, tmp_path):
     why = fails(["davis", "--data", clips_root, "--out", tmp_path / "out", "--preset", "paper"])
     assert "preset paper needs an SPN" in why and "train spn --preset paper" in why
     assert not fake_run and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("command", ["davis", "tables timing", "refine", "segment"])
-def test_no_option_removes_the_refiner_that_is_to_be_used(fails, clips_root, tmp_path, command):
+def test_overwrite_keeps_the_refiner_in_use(fails, clips_root, tmp_path, command):
     file = tmp_path / "spn" / "spn.safetensors"
     file.parent.mkdir()
     tiny_refiner().save_pretrained(file)
@@ -126,7 +126,7 @@ def test_no_option_removes_the_refiner_that_is_to_be_used(fails, clips_root, tmp
     assert file.is_file()
 
 
-def test_a_damaged_refiner_is_told_of_before_an_older_run_is_removed(fails, clips_root, tmp_path):
+def test_a_damaged_refiner_is_reported_before_an_older_run_is_removed(fails, clips_root, tmp_path):
     folder, bad = OutputFolder(tmp_path / "out"), tmp_path / "bad.safetensors"
     folder.claim()
     folder.add(["report.html"])
@@ -136,7 +136,7 @@ def test_a_damaged_refiner_is_told_of_before_an_older_run_is_removed(fails, clip
     assert (tmp_path / "out/report.html").read_text() == "mine"
 
 
-def test_evaluate_is_done_by_one_rank(clips_root, tmp_path, monkeypatch, capsys):
+def test_only_one_rank_evaluates(clips_root, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
     assert cli.main(["evaluate", "--data", str(clips_root), "--results", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())
@@ -151,14 +151,14 @@ def test_options_change_the_preset_and_the_data(fake_run, clips_root, tmp_path, 
     (call,) = fake_run
     assert (call.preset.precision, call.preset.compile) == ("bfloat16", True)
     assert [s.steps for s in (call.preset.foreground, call.preset.instance)] == [286, 86]  # 2000 / 7, 600 / 7
-    assert [s.name for s in call.train_sequences] == ["train-00", "val-00"]  # not the one under test
+    assert [s.name for s in call.train_sequences] == ["train-00", "val-00"]  # without the sequence under test
     why = fails([*argv, "--train-sets", "val", "--overwrite"])
-    assert "--train-sets val: hold no sequence that is not under test" in why
+    assert "--train-sets val: all sequences are under test: give other sets" in why
     why = fails(["segment", tmp_path, "--mask", tmp_path, "--out", tmp_path / "x", "--train-sets", "val"])
-    assert "--train-sets are sets of a DAVIS root: give it as --train-data ROOT" in why
+    assert "--train-sets selects sets of a DAVIS root: give the root as --train-data ROOT" in why
 
 
-def test_davis_without_masks_to_compare_with(fake_run, clips_root, tmp_path, capsys):
+def test_davis_without_ground_truth(fake_run, clips_root, tmp_path, capsys):
     copy = tmp_path / "test-set"
     make_clips(copy, clips=1, frames=4, size=(64, 96))
     for path in (copy / "Annotations/480p/val-00").glob("0000[1-9].png"):
@@ -166,11 +166,11 @@ def test_davis_without_masks_to_compare_with(fake_run, clips_root, tmp_path, cap
     assert cli.main(["davis", "--data", str(copy), "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[-4:] == ["-", "-", "-", "0.250"]
     assert not list((tmp_path / "out").rglob("*.csv"))
-    assert (tmp_path / "out/submission-val.zip").is_file()  # a test set is what they are made for
+    assert (tmp_path / "out/submission-val.zip").is_file()  # submissions are meant for test sets
     assert "<svg" not in (tmp_path / "out/report.html").read_text()
 
 
-def test_the_submission_holds_palette_masks_and_nothing_else(fake_run, clips_root, tmp_path):
+def test_the_submission_contains_only_palette_masks(fake_run, clips_root, tmp_path):
     argv = ["davis", "--data", str(clips_root), "--out", str(tmp_path)]
     assert cli.main(argv) == 0
     path, sequences = tmp_path / "submission-val.zip", load_davis(clips_root)
@@ -188,7 +188,7 @@ def test_the_submission_holds_palette_masks_and_nothing_else(fake_run, clips_roo
     assert path.read_bytes() == before
 
 
-def test_a_submission_lacks_no_mask(fake_run, fails, clips_root, tmp_path, monkeypatch):
+def test_a_submission_requires_every_mask(fake_run, fails, clips_root, tmp_path, monkeypatch):
     run = pipeline.run
 
     def leave_one_out(*args, **options):
@@ -209,7 +209,7 @@ def test_segment_a_folder(fake_run, clips_root, tmp_path, capsys):
     assert cli.main([str(a) for a in argv]) == 0
     (call,) = fake_run
     assert call.sequences[0].name == "val-00" and len(call.sequences[0]) == 5
-    assert call.train_sequences == []  # nothing to train on but the first frame
+    assert call.train_sequences == []  # only the first frame is available for training
     assert_outputs(tmp_path, call.sequences, capsys.readouterr().out)
     assert frame_rate(tmp_path / "overlays/val-00.mp4") == 24
     assert not list(tmp_path.rglob("*.zip"))
@@ -239,7 +239,7 @@ def test_segment_a_video(fake_run, clips_root, tmp_path, capsys):
     assert cli.main([str(a) for a in argv]) == 0
     assert_outputs(tmp_path / "out", fake_run[0].sequences, capsys.readouterr().out)
     assert frame_rate(tmp_path / "out/overlays/holiday.mp4") == pytest.approx(12.5)
-    # The frames that were segmented are those of the video.
+    # The segmented frames are those of the video.
     seen = fake_run[0].sequences[0]
     for t in range(len(clip)):
         assert np.abs(seen.read_frame(t).astype(int) - read_image(clip.frame_paths[t])).mean() < 15
@@ -257,7 +257,9 @@ def test_train_foreground_joins_the_ranks(clips_root, tmp_path, monkeypatch, cap
     monkeypatch.setattr(nets, "train_foreground", lambda *args, **options: computes.append(args[3]))
     assert cli.main(["train", "foreground", "--data", str(clips_root), "--out", str(tmp_path)]) == 0
     assert computes[0].device == "auto:3" and capsys.readouterr().out == ""
-    monkeypatch.setattr(training, "ranks_for_batch", lambda batch: None)  # a rank that is left over
+    monkeypatch.setattr(
+        training, "ranks_for_batch", lambda batch: None
+    )  # a rank without a share of the batch
     argv = ["train", "foreground", "--data", str(clips_root), "--out", str(tmp_path), "--resume"]
     assert cli.main(argv) == 0 and len(computes) == 1
 
@@ -270,11 +272,11 @@ def test_train_foreground(clips_root, tmp_path, monkeypatch, capsys):
     (sequences, preset, checkpoint, compute), options = calls[0]
     assert [s.name for s in sequences] == ["train-00"] and preset.name == "demo"
     assert checkpoint == tmp_path / "foreground.pt" and str(checkpoint) in capsys.readouterr().out
-    assert options == {"resume": True, "ranks": training.Ranks()}  # in a folder that was claimed
+    assert options == {"resume": True, "ranks": training.Ranks()}  # the folder was claimed
     assert compute.device == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def test_evaluate_writes_nothing_among_the_masks_to_score_against(clips_root, capsys):
+def test_evaluate_writes_nothing_among_the_ground_truth(clips_root, capsys):
     before = files_in(clips_root)
     truth = clips_root / "JPEGImages/../Annotations/480p"
     assert cli.main(["evaluate", "--data", str(clips_root), "--results", str(truth)]) == 0
@@ -295,11 +297,11 @@ def test_evaluate(clips_root, tmp_path, capsys, fails, monkeypatch):
     def refuse(path):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    # Permissions do not stop the superuser, as whom many tests run.
+    # Permissions do not stop the superuser, who often runs the tests.
     monkeypatch.setattr(scores, "replacing", refuse)
     assert cli.main(["evaluate", "--data", str(clips_root), "--results", str(tmp_path)]) == 1
     shown = capsys.readouterr()
-    assert shown.out == text  # what was computed is not lost
+    assert shown.out == text  # the scores are still printed
     assert shown.err.splitlines()[-1] == f"error: {tmp_path}/global_results-val.csv: permission denied"
 
     (tmp_path / "val-00/00002.png").unlink()

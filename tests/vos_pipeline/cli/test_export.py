@@ -1,4 +1,4 @@
-"""The command export: what it writes and says, and when it writes nothing."""
+"""Command export: the written model, the messages, and the cases in which nothing is written."""
 
 import sys
 
@@ -31,12 +31,12 @@ def program(checkpoint):
 
 @pytest.fixture
 def export(checkpoint, program, monkeypatch, tmp_path):
-    """Arguments of the command; an export takes seconds, so all tests share one."""
+    """Arguments of the command. All tests share one export, because it takes seconds."""
     monkeypatch.setattr(spn.onnx, "export_refiner", lambda *_, **options: program)
     return ["export", "--refiner", str(checkpoint), "--onnx", str(tmp_path / "model.onnx")]
 
 
-def test_a_model_that_gives_the_masks_of_torch(export, checkpoint, tmp_path, capsys):
+def test_the_model_reproduces_the_masks_of_torch(export, checkpoint, tmp_path, capsys):
     assert cli.main(export) == 0
     (file,) = tmp_path.iterdir()
     lines = capsys.readouterr().out.splitlines()
@@ -67,7 +67,7 @@ def test_options_reach_the_exporter(export, program, monkeypatch):
     assert seen == {"opset_version": 19}
 
 
-def test_only_a_model_of_its_own_is_replaced_and_only_if_asked(export, fails, tmp_path):
+def test_overwrite_replaces_only_an_exported_model(export, fails, tmp_path):
     file = tmp_path / "model.onnx"
     foreign = onnx.helper.make_model(onnx.helper.make_graph([], "none", [], []))
     for content in (b"mine", foreign.SerializeToString()):
@@ -95,7 +95,7 @@ def test_without_onnxruntime_nothing_is_compared(export, monkeypatch, capsys):
     assert "not compared with torch: onnxruntime is not installed" in capsys.readouterr().out
 
 
-def test_a_model_that_gives_other_masks_is_not_written(export, fails, monkeypatch, tmp_path):
+def test_a_model_with_other_masks_is_not_written(export, fails, monkeypatch, tmp_path):
     other = tiny_refiner().eval()
     with torch.no_grad():
         other.propagation.slope.add_(1)

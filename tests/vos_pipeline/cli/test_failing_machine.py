@@ -1,4 +1,4 @@
-"""A machine that fails, or a user who stops it: one clear line, exit code 1, and finished work is kept."""
+"""System failures and interruptions: one clear line, exit code 1, and finished work is kept."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ def davis(root, out, *options):
     return [str(a) for a in ("davis", "--data", root, "--out", out, "--preset", "tiny", *options)]
 
 
-def test_a_full_disk_keeps_what_is_finished(fails, tiny_root, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_finished_work(fails, tiny_root, tmp_path, monkeypatch):
     assert cli.main(davis(tiny_root, tmp_path / "unbroken")) == 0
 
     @contextmanager
@@ -51,7 +51,7 @@ def test_a_full_disk_keeps_what_is_finished(fails, tiny_root, tmp_path, monkeypa
     assert files_in(out / "labels") == files_in(tmp_path / "unbroken/labels")
 
 
-# Shells let what they start in the background ignore Ctrl-C, and the tests' own children with it.
+# Background processes of a shell ignore Ctrl-C, and so would the child processes of these tests.
 PROGRAM = """
 import dataclasses, signal, sys, time, tiny, torch
 from vos_pipeline.pipeline import stages
@@ -91,7 +91,7 @@ def wait_for(path, process):
 
 
 def last_line(process):
-    """The last line on stderr of a process that must end with 1, without a traceback."""
+    """Return the last line on stderr of a process that must exit with 1 and without a traceback."""
     _, text = process.communicate()
     assert process.returncode == 1 and "Traceback" not in text, text
     return text.splitlines()[-1]
@@ -124,14 +124,16 @@ def test_ctrl_c_while_training(tiny_root, tmp_path):
     arguments[arguments.index("tiny")] = "long"
     process = start(arguments)
     wait_for(out / "nets/single/foreground.pt", process)
-    time.sleep(0.5)  # its progress bar is closed: an interruption amid that leaves the line unfinished
+    time.sleep(
+        0.5
+    )  # until the progress bar is closed; an interruption before that leaves its line unfinished
     process.send_signal(signal.SIGINT)
     assert last_line(process) == INTERRUPTED
 
 
 @pytest.mark.slow
-def test_a_write_that_fails_half_way_leaves_no_half_file(tiny_root, tmp_path):
-    # As on a full disk, only that the system's reason is another: no file may become longer than this.
+def test_a_failed_write_leaves_no_partial_file(tiny_root, tmp_path):
+    # Like a full disk, but with another error: no file may grow beyond this size.
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
     process = start(davis(tiny_root, tmp_path / "out"), before=limit)
     assert last_line(process) == f"error: {tmp_path}/out/nets/foreground.pt: file too large"

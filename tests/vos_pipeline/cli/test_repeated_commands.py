@@ -1,4 +1,4 @@
-"""A command given twice: nothing that the first one made, and nothing of the user's, is lost or taken for new."""
+"""Repeated commands: no result of the first command and no file of the user is lost or mistaken for new results."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_a_finished_command_resumes_to_the_same_files(tiny_root, tmp_path, comma
     assert kept and all(files_in(out)[path] == before[path] for path in kept)
 
 
-def test_the_filter_may_change_after_its_labels_were_scored(tiny_root, tmp_path):
+def test_the_filter_may_change_after_evaluate(tiny_root, tmp_path):
     out = tmp_path / "out"
     succeeds(davis(tiny_root, out))
     labels = {path: data for path, data in files_in(out).items() if path.suffix in (".png", ".pt")}
@@ -84,8 +84,8 @@ def test_the_filter_may_change_after_its_labels_were_scored(tiny_root, tmp_path)
 
 @pytest.mark.parametrize("other", [segment, train_foreground, train_spn, refine])
 @COMMANDS
-def test_another_command_does_not_go_on(tiny_root, tmp_path, fails, command, other):
-    if other is command or {other, command} == {segment, davis}:  # both segment
+def test_resume_refuses_the_results_of_another_command(tiny_root, tmp_path, fails, command, other):
+    if other is command or {other, command} == {segment, davis}:  # both write segmentations
         return
     out = tmp_path / "out"
     succeeds(command(tiny_root, out))
@@ -97,7 +97,7 @@ def test_another_command_does_not_go_on(tiny_root, tmp_path, fails, command, oth
 
 
 @COMMANDS
-def test_files_of_the_users_are_kept_and_refused(tiny_root, tmp_path, fails, command):
+def test_files_of_the_user_are_kept_and_reported(tiny_root, tmp_path, fails, command):
     out = tmp_path / "out"
     for name in ("nets/thesis.pt", "seconds/notes.txt", "labels/mine.png", "thesis.tex"):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def test_files_of_the_users_are_kept_and_refused(tiny_root, tmp_path, fails, com
 
 
 @COMMANDS
-def test_inputs_change_in_no_case(tiny_root, tmp_path, command):
+def test_inputs_never_change(tiny_root, tmp_path, command):
     argv = command(tiny_root, tmp_path / "out")
     before = files_in(tiny_root)
     for leave in ((), ("--resume",), ("--overwrite",)):
@@ -146,7 +146,7 @@ def test_the_demo_is_repeated_on_request(short_demo, tmp_path, fails):
     assert all(after[name] == content for name, content in before.items() if name.suffix in (".png", ".jpg"))
 
 
-def test_the_demos_clips_replace_no_file_of_the_users(short_demo, tmp_path, fails):
+def test_the_clips_of_the_demo_replace_no_file_of_the_user(short_demo, tmp_path, fails):
     mine = tmp_path / "clips/JPEGImages/480p/val-00/00000.jpg"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
@@ -164,7 +164,7 @@ def video(path, color):
     write_video(path, frames)
 
 
-def test_files_beside_the_frames_of_a_video_are_kept(tiny_root, tmp_path):
+def test_other_files_among_the_frames_of_a_video_are_kept(tiny_root, tmp_path):
     labels = np.zeros((48, 64), np.uint8)
     labels[8:28, 8:28] = 1
     write_video(tmp_path / "clip.mp4", [100 * np.stack([labels] * 3, axis=-1)] * 3)
@@ -189,13 +189,13 @@ def test_another_video_of_the_same_name(tiny_root, tmp_path, fails):
     why = fails(["segment", tmp_path / "b/clip.mp4", *argv, "--resume"])
     assert "out holds another run (different first frame or mask of clip)" in why
     succeeds(["segment", tmp_path / "a/clip.mp4", *argv, "--resume"])
-    # Its decoded frames go when it is replaced, and those of the other video come.
+    # --overwrite replaces the decoded frames with those of the other video.
     succeeds(["segment", tmp_path / "b/clip.mp4", *argv, "--overwrite"])
     (frames,) = (tmp_path / "out/frames").iterdir()
     assert read_image(frames / "00000.jpg")[10, 10].argmax() == 1
 
 
-def test_a_mask_that_does_not_fit_the_video_leaves_the_folder_free(tiny_root, tmp_path, fails):
+def test_a_mask_of_another_video_does_not_claim_the_folder(tiny_root, tmp_path, fails):
     video(tmp_path / "clip.mp4", (200, 0, 0))
     write_labels(tmp_path / "small.png", np.ones((20, 32), np.uint8))
     argv = ["segment", tmp_path / "clip.mp4", "--out", tmp_path / "out", "--preset", "tiny", "--mask"]
@@ -212,7 +212,7 @@ def test_other_training_videos(tiny_root, tmp_path, fails):
 
 
 @pytest.mark.parametrize("kind", ["images", "masks"])
-def test_other_training_pictures(tmp_path, fails, kind):
+def test_other_training_images(tmp_path, fails, kind):
     argv = train_spn(tmp_path, tmp_path / "out")
     succeeds(argv)
     path = tmp_path / kind / "0.png"

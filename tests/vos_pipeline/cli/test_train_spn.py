@@ -1,4 +1,4 @@
-"""The train spn command: what its options make of it."""
+"""Command train spn: the effects of its options."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ def test_command_trains_on_folders_from_given_weights(tmp_path):
 
 def test_masks_are_checked_before_training(tmp_path, fails):
     images, masks = masked_folder(tmp_path, count=12)
-    Image.new("RGB", (60, 40), "red").save(masks / "9.png")  # one that only the validation would read
+    Image.new("RGB", (60, 40), "red").save(masks / "9.png")  # a mask that only the validation reads
     why = fails(["train", "spn", "--out", tmp_path / "out", "--images", images, "--masks", masks])
     assert f"{masks / '9.png'}: a mask must be" in why
     assert not (tmp_path / "out").exists()
@@ -43,12 +43,12 @@ def test_masks_are_checked_before_training(tmp_path, fails):
         (("--images", "x", "--masks", "y", "--voc", "z"), "--voc and --images are two training sets"),
         (
             ("--preset", "paper"),
-            "needs the paper's pictures: give --voc FOLDER --download, or --images and --masks",
+            "needs the paper's images: give --voc FOLDER --download, or --images and --masks",
         ),
         (("--convex",), "convex (--convex) is for the direct form, got 'embedded': add --form direct"),
     ],
 )
-def test_options_that_do_not_fit(tmp_path, fails, options, says):
+def test_conflicting_options(tmp_path, fails, options, says):
     assert says in fails(["train", "spn", "--out", tmp_path, *options])
 
 
@@ -63,7 +63,7 @@ def test_the_papers_crops_and_loss_are_the_default_for_voc():
     assert given == replace(SPN_PRESETS["lite"], size=128, boundary_weight=2)
 
 
-def test_what_is_given_beside_a_preset_comes_first():
+def test_options_override_the_preset():
     assert of("--preset", "paper", "--voc", "y") == of("--preset", "paper") == SPN_PRESETS["paper"]
     options = {"guidance": "lite", "steps": 3, "batch": 2, "size": 64, "learning_rate": 0.5, "seed": 7}
     options |= {"boundary_weight": 1.5, "precision": "bfloat16", "checkpoint_every": 4}
@@ -73,7 +73,7 @@ def test_what_is_given_beside_a_preset_comes_first():
     assert of("--form", "direct", *words) == replace(SPN_PRESETS["lite"], **options, form="direct")
 
 
-def test_the_network_of_given_weights_is_what_is_noted(tmp_path, fails):
+def test_the_note_names_the_network_of_the_initial_weights(tmp_path, fails):
     images, masks = masked_folder(tmp_path)
     tiny_refiner().save_pretrained(tmp_path / "start.safetensors")
     options = ["--images", images, "--masks", masks, "--init", tmp_path / "start.safetensors"]
@@ -83,4 +83,4 @@ def test_the_network_of_given_weights_is_what_is_noted(tmp_path, fails):
     assert (settings["guidance"], settings["form"], settings["convex"]) == ("lite", "embedded", False)
     assert settings["optimizer"] == "sgd"
     why = fails(["train", "spn", *options, "--guidance", "vgg16", "--out", tmp_path / "other"])
-    assert "--guidance vgg16: the refiner of --init has guidance lite: leave out one of the two" in why
+    assert "--guidance vgg16: the refiner of --init has guidance lite: omit one of the two options" in why

@@ -1,4 +1,4 @@
-"""The paper's tables with our figures beside them."""
+"""Tables of the paper, next to our results."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ def root(tmp_path, monkeypatch):
 
 
 def make(table, root, out, *options):
-    """Make a table as the command line does, or return why it failed."""
+    """Make a table with the command line; return the exit code."""
     options = ("--sets", "2017/val", "2016/val", "--preset", "tiny", *options)
     return cli.main(["tables", table, "--data", str(root), "--out", str(out), *options])
 
@@ -40,7 +40,7 @@ def read(path):
 
 
 def trained(monkeypatch):
-    """Files of the nets that are trained from here on."""
+    """Record the files of the nets trained from now on."""
     files = []
 
     def noting(train, checkpoint_at):
@@ -64,7 +64,7 @@ def test_ablation_has_our_rows_and_then_the_papers(root, tmp_path, capsys):
     variants = ["-CRAF-SPN-FT", "-CRAF-SPN", "-CRAF", "full"]
     ours = [*variants, "flow filter in place of CRAF", "first mask repeated"]
     assert [row[0] for row in rows] == [*ours, *(f"paper, {v}" for v in variants)]
-    # 18 columns wide, moved by 6 and 12: J = 12 / 24 and 6 / 30; the last frame is left out. 0.5 is not above 0.5.
+    # 18 columns wide, moved by 6 and 12: J = 12 / 24 and 6 / 30. The last frame is not scored. Recall counts J > 0.5.
     assert float(rows[5][2]) == pytest.approx((12 / 24 + 6 / 30) / 2) and float(rows[5][3]) == 0
     for row in rows[:6]:
         assert float(row[1]) == pytest.approx((float(row[2]) + float(row[4])) / 2)
@@ -80,7 +80,7 @@ def test_ablation_has_our_rows_and_then_the_papers(root, tmp_path, capsys):
 
 
 def test_the_papers_figures_agree_with_one_another():
-    """They are copied by hand: a global mean is that of J and F, and the tables repeat one another."""
+    """The figures are copied by hand. A global mean must be the mean of J and F, and the tables must agree."""
     tables = (paper_figures.MODELS, paper_figures.ABLATION, paper_figures.CHALLENGE)
     for figures in (figures for table in tables for figures in table.values()):
         if figures.j_and_f is not None:
@@ -92,7 +92,7 @@ def test_the_papers_figures_agree_with_one_another():
     assert list(paper_figures.CHALLENGE_RANKING) == sorted(paper_figures.CHALLENGE_RANKING, reverse=True)
 
 
-def test_without_fine_tuning_the_shared_foreground_net_is_used_as_it_is(root, tmp_path, monkeypatch):
+def test_without_fine_tuning_the_shared_foreground_net_is_unchanged(root, tmp_path, monkeypatch):
     names = trained(monkeypatch)
     make("ablation", root, tmp_path / "out")
     nets = [name.split("out/")[1] for name in names]
@@ -128,18 +128,18 @@ def test_timing_adds_up(root, tmp_path):
     assert sum(seconds[:4]) == pytest.approx(seconds[4])
 
 
-def test_fine_tuning_is_that_of_all_nets_per_frame_and_object(root, tmp_path):
+def test_fine_tuning_time_includes_all_nets_per_frame_and_object(root, tmp_path):
     make("timing", root, tmp_path / "out")
     nets = tmp_path / "out" / "full" / "nets"
     files = ("pair/foreground.pt", "pair/per-video.pt", "single/foreground.pt", "single/object-1.pt")
     total = sum(load_checkpoint(nets / file)["seconds"] for file in files)
     seconds = {row[0]: row[1] for row in read(tmp_path / "out" / "timing.csv")}
-    # Three frames after the first one, of two objects and of one.
+    # Three frames after the first one, with two objects and with one.
     assert float(seconds["fine-tuning"]) == pytest.approx(total / (3 * 2 + 3 * 1))
 
 
-def test_the_challenge_gets_submissions_with_and_without_craf(root, tmp_path, capsys):
-    """Trained on train and val: the sequences under test are left out."""
+def test_the_challenge_writes_submissions_with_and_without_craf(root, tmp_path, capsys):
+    """The nets are trained on train and val, without the sequences under test."""
     assert make("challenge", root, tmp_path / "out", "--train-sets", "2016/train", "2016/val") == 0
     assert "submission-without-craf.zip" in capsys.readouterr().out
     run = tmp_path / "out" / "challenge"
@@ -165,7 +165,7 @@ def test_the_challenge_gets_submissions_with_and_without_craf(root, tmp_path, ca
     ]
 
 
-def test_a_table_is_made_again_without_a_run(root, tmp_path, monkeypatch):
+def test_a_table_reuses_existing_runs(root, tmp_path, monkeypatch):
     make("ablation", root, tmp_path / "out")
     before = (tmp_path / "out" / "ablation.csv").read_bytes()
 
@@ -183,7 +183,7 @@ def test_other_constants_in_the_same_folder_are_refused(root, tmp_path, capsys):
     assert "another --out" in capsys.readouterr().err
 
 
-def test_without_masks_there_is_a_dash(root, tmp_path):
+def test_missing_scores_are_shown_as_a_dash(root, tmp_path):
     for t in range(1, 4):
         (root / "Annotations" / "480p" / "single" / f"{t:05d}.png").unlink()
     make("ablation", root, tmp_path / "out", "--sequences", "single")
@@ -202,7 +202,7 @@ def test_wrong_options(root, tmp_path, options, says, capsys):
     assert says in capsys.readouterr().err
 
 
-def test_tables_replace_no_file_of_the_users(root, tmp_path, capsys):
+def test_tables_replace_no_file_of_the_user(root, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
     (out / "timing.csv").write_text("mine")
@@ -213,30 +213,30 @@ def test_tables_replace_no_file_of_the_users(root, tmp_path, capsys):
     assert files_in(out)[Path("timing.csv")] == b"mine"
 
 
-def test_tables_are_made_anew_on_request(root, tmp_path, monkeypatch):
+def test_overwrite_makes_tables_again(root, tmp_path, monkeypatch):
     out = tmp_path / "out"
     make("models", root, out)
     make("timing", root, out)
     (out / "full/nets/mine.pt").write_text("mine")
     names = trained(monkeypatch)
-    assert make("timing", root, out, "--resume") == 0 and not names  # as without it
+    assert make("timing", root, out, "--resume") == 0 and not names  # --resume is the default
     assert make("timing", root, out, "--overwrite") == 0
     assert {Path(name).parts[-3] for name in names if "pair" in name} == {"nets"}
     assert sorted(path.name for path in out.iterdir()) == [
         *("full", "per-object", "run.json", "timing.csv", "timing.html", "timing.md")
     ]
-    # Of the variants that were not made again no file is left but the note.
+    # Variants that were not computed again keep only the note.
     assert [path.name for path in (out / "per-object").iterdir()] == ["run.json"]
     assert (out / "full/nets/mine.pt").read_text() == "mine"
 
 
-def test_tables_remove_no_run_that_is_not_theirs(root, tmp_path, capsys):
+def test_tables_keep_runs_of_other_commands(root, tmp_path, capsys):
     out = tmp_path / "out"
     options = ["--data", str(root), "--preset", "tiny", "--year", "2016"]
     assert cli.main(["davis", *options, "--out", str(out / "full")]) == 0
     before = {path: content for path, content in files_in(out).items() if path.name != "run.json"}
     assert make("timing", root, out) == 1
-    assert make("timing", root, out, "--overwrite") == 0  # "to write beside them", as the error said
+    assert make("timing", root, out, "--overwrite") == 0  # as the error message suggested
     after = files_in(out)
     assert "out holds files that are of no run (full)" in capsys.readouterr().err
     assert {path: after.get(path) for path in before} == before
@@ -244,7 +244,7 @@ def test_tables_remove_no_run_that_is_not_theirs(root, tmp_path, capsys):
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_rank_makes_the_same_runs(root, tmp_path, monkeypatch, table):
-    """A run that one rank makes alone waits for the others for ever."""
+    """A run that only one rank starts waits for the other ranks forever."""
     runs = {0: [], 1: []}
     for rank, names in runs.items():
         with monkeypatch.context() as patch:
@@ -263,5 +263,5 @@ def test_every_rank_makes_the_same_runs(root, tmp_path, monkeypatch, table):
     assert not list((tmp_path / "rank1").glob("*.html"))
 
 
-def test_each_table_that_can_be_asked_for_can_be_made():
+def test_every_table_option_has_a_maker():
     assert set(paper_tables.MAKERS) == set(paper_tables.RUNS) == set(TABLES)

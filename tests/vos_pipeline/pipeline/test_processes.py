@@ -1,4 +1,4 @@
-"""Runs that are killed, and runs of several processes: the same labels as one that nobody disturbs."""
+"""Killed runs and runs of several processes produce the same labels as an uninterrupted run of one process."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from vos_pipeline import __main__ as cli
 from vos_pipeline.pipeline import STAGES, stages
 from vos_pipeline.training.checkpoint import load_checkpoint
 
-# One thread for each, and the same packages as here, installed or not.
+# One thread per process, and the same import path as this process.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
@@ -63,14 +63,14 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(root, tmp_path_factory):
-    """What one process leaves behind, from a foreground net of random weights."""
+    """The results of one process that starts from a foreground net with random weights."""
     out = tmp_path_factory.mktemp("undisturbed")
     run_here(root, out, "--steps", STEPS)
     assert len(labels(out)) == len(STAGES) * 2 * tiny.FRAMES
     return out
 
 
-def test_killed_in_the_middle_of_training_it_resumes_to_the_same_labels(root, undisturbed, tmp_path):
+def test_a_run_killed_during_training_resumes_to_the_same_labels(root, undisturbed, tmp_path):
     out = tmp_path / "out"
     process = start(root, out, "--steps", STEPS)
     checkpoint = out / "nets" / "pair" / "object-2.pt"
@@ -92,7 +92,7 @@ def joint(batch):
 
 @pytest.fixture(scope="module")
 def two_ranks(root, tmp_path_factory):
-    """Runs of two ranks: per object, and with shared nets on batches of 2 and 1. To start ranks takes longest."""
+    """Runs of two ranks: per object, and with shared nets on batches of 2 and 1. They share one slow start."""
     out = tmp_path_factory.mktemp("two")
     runs = [("per-object", ("--steps", STEPS)), ("batch-2", joint(2)), ("batch-1", joint(1))]
     arguments = [word for name, options in runs for word in (root, out / name, *options, "then")]
@@ -107,7 +107,7 @@ def test_two_ranks_write_the_labels_of_one_process(two_ranks, undisturbed):
 
 @pytest.mark.parametrize("batch", [2, 1])
 def test_two_ranks_train_shared_nets_on_the_batches_of_one_process(root, two_ranks, tmp_path, batch):
-    """A batch of 2 is shared, and the nets differ by rounding; a batch of 1 is the first rank's, to the last bit."""
+    """Ranks share a batch of 2, so nets differ by rounding. The first rank alone trains a batch of 1, bit for bit."""
     two = two_ranks / f"batch-{batch}"
     run_here(root, tmp_path, *joint(batch))
     tolerance = {"rtol": 1e-3, "atol": 1e-4} if batch == 2 else {"rtol": 0, "atol": 0}

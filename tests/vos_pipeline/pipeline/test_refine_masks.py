@@ -1,4 +1,4 @@
-"""The refine command: masks of any other tool in, refined masks out."""
+"""Command refine: refines masks of any other tool."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def with_false_alarm(labels):
 
 
 def drifting_squares(root, frames=6):
-    """Two objects that move and, smoothed, overlap; then a false alarm where the first object began."""
+    """Two moving objects that overlap after smoothing, and later a false region at the start of the first object."""
     for t in range(frames):
         labels = np.zeros((40, 64), np.uint8)
         labels[10:24, 6 + 7 * t : 20 + 7 * t], labels[16:34, 18 + 7 * t : 30 + 7 * t] = 1, 2
@@ -46,7 +46,7 @@ def drifting_squares(root, frames=6):
     return root / "frames", root / "masks"
 
 
-# --- what comes out -------------------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------------------
 
 
 def test_a_folder(identity_refiner, clips_root, tmp_path):
@@ -68,7 +68,7 @@ def test_a_folder(identity_refiner, clips_root, tmp_path):
     assert results(tmp_path / "default") == results(tmp_path / "flow")
 
 
-def test_an_unknown_filter_leaves_the_folder_free(identity_refiner, tmp_path):
+def test_an_unknown_filter_does_not_claim_the_folder(identity_refiner, tmp_path):
     frames, masks = drifting_squares(tmp_path, frames=2)
     with pytest.raises(ValueError, match=r"filter_name must be one of .*'flow'.*, got 'median'"):
         refine_masks(frames, masks, tmp_path / "out", filter_name="median")
@@ -76,7 +76,7 @@ def test_an_unknown_filter_leaves_the_folder_free(identity_refiner, tmp_path):
 
 
 @pytest.mark.parametrize(("height", "said"), [(6, True), (1, False)])
-def test_what_a_filter_removes_is_said_when_it_is_much(identity_refiner, tmp_path, capsys, height, said):
+def test_a_filter_that_removes_much_is_reported(identity_refiner, tmp_path, capsys, height, said):
     frames, masks = drifting_squares(tmp_path, frames=3)
     labels = read_labels(masks / "2.png")
     labels[40 - height :, :14] = 1  # far from the first object
@@ -96,8 +96,8 @@ def test_what_a_filter_removes_is_said_when_it_is_much(identity_refiner, tmp_pat
     assert removed_of(capsys) == []
 
 
-def test_true_masks_pass(identity_refiner, clips_root, tmp_path, capsys):
-    """Objects that cross and fall into pieces; CRAF loses the pieces."""
+def test_correct_masks_are_unchanged(identity_refiner, clips_root, tmp_path, capsys):
+    """Objects cross and split into several regions; CRAF loses some of the regions."""
     changed = {"flow": [], "craf": []}
     for clip in load_davis(clips_root):
         frames, masks = clip.frame_paths[0].parent, clip.mask_paths[0].parent
@@ -118,7 +118,7 @@ def test_many_sequences_and_late_objects(identity_refiner, clips_root, tmp_path)
         for t, path in enumerate(clip.mask_paths):
             labels = clip.read_mask(t)
             if t == 0:
-                labels[labels == 2] = 0  # the tool finds the second object later
+                labels[labels == 2] = 0  # the tool detects the second object later
             write_labels(masks / clip.name / path.name, labels)
     assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
     for clip in load_davis(clips_root):
@@ -140,7 +140,7 @@ def grey(path, values):
 
 
 def refined(tmp_path, masks, *options):
-    """Labels that come out for grey masks."""
+    """Return the refined labels of grey masks."""
     for t, mask in enumerate(masks):
         write_image(tmp_path / f"frames/{t}.png", np.zeros((*np.shape(mask), 3), np.uint8))
         grey(tmp_path / f"masks/{t}.png", mask)
@@ -160,19 +160,19 @@ def test_grey_labels(identity_refiner, tmp_path):
 
 
 def test_scores_are_probabilities_times_255(identity_refiner, tmp_path):
-    """One value that is no label makes scores of the whole folder, frames of 0 and 255 included."""
+    """One value that is not a label makes all masks of the folder scores, even masks of 0 and 255."""
     assert refined(tmp_path, [[[0, 127], [128, 255]], [[0, 20], [255, 0]]]) == [
         [[0, 0], [1, 1]],
         [[0, 0], [1, 0]],
     ]
 
 
-def test_the_kind_can_be_told(identity_refiner, tmp_path):
+def test_masks_hold_selects_the_kind(identity_refiner, tmp_path):
     assert refined(tmp_path, [[[0, 20], [40, 50]]], "--masks-hold", "scores") == [[[0, 0], [0, 0]]]
     assert refined(tmp_path, [[[0, 20], [128, 200]]], "--masks-hold", "labels") == [[[0, 20], [128, 200]]]
 
 
-def test_scores_reach_the_refiner_as_they_are(monkeypatch, tmp_path):
+def test_scores_reach_the_refiner_unchanged(monkeypatch, tmp_path):
     seen = []
 
     class Seeing(torch.nn.Module):
@@ -185,8 +185,8 @@ def test_scores_reach_the_refiner_as_they_are(monkeypatch, tmp_path):
     assert torch.equal(seen[0], torch.tensor([[[[0, 0.2], [0.4, 1]]]]))
 
 
-def test_an_object_that_grey_labels_lack_in_one_frame(identity_refiner, tmp_path):
-    """There, 255 is void as in the other frames, not the object."""
+def test_an_object_missing_from_one_frame_of_grey_labels(identity_refiner, tmp_path):
+    """In that frame, 255 is void as in the other frames, and not the object."""
     assert refined(tmp_path, [[[1, 255], [0, 1]], [[0, 255], [255, 0]]]) == [
         [[1, 0], [0, 1]],
         [[0, 0], [0, 0]],
@@ -267,7 +267,7 @@ def overlay(folder):
     Image.new("RGB", (64, 40), "red").save(folder / "0.png")
 
 
-def test_folders_without_masks_are_no_sequences(identity_refiner, tmp_path, capsys):
+def test_folders_without_masks_are_not_sequences(identity_refiner, tmp_path, capsys):
     frames, masks = two_sequences(tmp_path)
     for name in ("@eaDir", "__MACOSX", ".thumbnails"):
         write_labels(masks / name / "0.png", np.ones((40, 64), np.uint8))
@@ -278,10 +278,10 @@ def test_folders_without_masks_are_no_sequences(identity_refiner, tmp_path, caps
     assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "run.json"]
     skipped = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
-    assert skipped == [f"warning: {masks / 'vis'}: skipped, these pictures are no masks and have no frames"]
+    assert skipped == [f"warning: {masks / 'vis'}: skipped, these images are not masks and have no frames"]
 
 
-def test_folders_beside_masks_are_left_alone(identity_refiner, tmp_path):
+def test_folders_next_to_masks_are_ignored(identity_refiner, tmp_path):
     frames, masks = drifting_squares(tmp_path, frames=1)
     overlay(masks / "vis")
     write_labels(masks / "older/0.png", np.ones((40, 64), np.uint8))
@@ -290,7 +290,7 @@ def test_folders_beside_masks_are_left_alone(identity_refiner, tmp_path):
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_results_among_the_masks_are_no_sequence(identity_refiner, tmp_path, linked):
+def test_results_among_the_masks_are_not_a_sequence(identity_refiner, tmp_path, linked):
     frames, masks = two_sequences(tmp_path)
     out = masks / "refined"
     write_labels(out / "left.png", np.ones((40, 64), np.uint8))
@@ -300,7 +300,7 @@ def test_results_among_the_masks_are_no_sequence(identity_refiner, tmp_path, lin
     for leave in (
         "--overwrite",
         "--resume",
-    ):  # beside the picture that lies there, which is none of the run's
+    ):  # left.png is in the folder, but does not belong to the run
         assert cli.main(refine(frames, masks, out, leave)) == 0
     assert read_labels(masks / "refined/left.png").all()
     assert (masks / "refined/a/0.png").is_file() and (masks / "refined/b/0.png").is_file()
@@ -314,16 +314,16 @@ def test_masks_without_frames_are_named(identity_refiner, tmp_path, fails):
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_but_other_folders(identity_refiner, tmp_path, fails):
+def test_a_folder_without_masks_is_named(identity_refiner, tmp_path, fails):
     overlay(tmp_path / "masks/vis")
     (tmp_path / "masks/notes.txt").write_text("no picture")
     message = fails(refine(tmp_path / "frames", tmp_path / "masks", tmp_path / "out"))
-    assert "masks: holds no masks and no folder of masks; it holds notes.txt, vis" in message
+    assert "masks: contains no masks and no folders of masks; it contains notes.txt, vis" in message
 
 
 @pytest.mark.parametrize("kind", ["frames", "masks"])
 @pytest.mark.parametrize("several", [False, True])
-def test_results_never_replace_what_goes_in(identity_refiner, tmp_path, fails, kind, several):
+def test_results_never_replace_frames_or_masks(identity_refiner, tmp_path, fails, kind, several):
     frames, masks = two_sequences(tmp_path) if several else drifting_squares(tmp_path, frames=1)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
     message = fails(refine(frames, masks, tmp_path / kind))
@@ -335,7 +335,7 @@ def test_results_never_replace_what_goes_in(identity_refiner, tmp_path, fails, k
 
 
 class Smoothing(torch.nn.Module):
-    """Scores of neighbours overlap; stops at a chosen call, as Ctrl-C would."""
+    """Smooth the scores, so that neighbouring objects overlap, and stop at a chosen call like Ctrl-C."""
 
     def __init__(self, stop_at=None):
         super().__init__()
@@ -354,7 +354,7 @@ def use(monkeypatch, refiner):
 
 
 def removed_of(capsys):
-    """What the command says that its filter removed."""
+    """Return the warning of the command about removed pixels."""
     return [
         line.partition(": ")[2].partition(": ")[2]
         for line in capsys.readouterr().err.splitlines()
@@ -392,7 +392,7 @@ def test_a_finished_run_resumes_without_work(monkeypatch, tmp_path):
         assert refiner.calls == expected
 
 
-def test_overwriting_makes_everything_anew(monkeypatch, tmp_path, fails):
+def test_overwrite_computes_everything_again(monkeypatch, tmp_path, fails):
     frames, masks = drifting_squares(tmp_path)
     refiner = use(monkeypatch, Smoothing())
     assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
@@ -407,7 +407,7 @@ def test_overwriting_makes_everything_anew(monkeypatch, tmp_path, fails):
     assert refiner.calls == 11
     assert sorted(results(tmp_path / "out")) == [
         f"{t}.png" for t in range(5)
-    ]  # none of the longer video is left
+    ]  # no file of the longer video remains
 
 
 def other_frame(frames, masks):
@@ -495,7 +495,7 @@ def test_a_damaged_state_is_named(identity_refiner, tmp_path, fails, content):
     assert "out/.refine.npz: is damaged" in why and "delete it and run again with --resume" in why
 
 
-def test_a_result_that_is_gone_is_made_again(monkeypatch, tmp_path):
+def test_a_deleted_result_is_computed_again(monkeypatch, tmp_path):
     frames, masks = drifting_squares(tmp_path)
     use(monkeypatch, Smoothing())
     assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
@@ -513,7 +513,7 @@ def test_resuming_with_other_settings_is_refused(identity_refiner, tmp_path, fai
         assert "out holds another run (different settings)" in message
 
 
-def test_results_hold_nothing_but_masks_and_notes(identity_refiner, tmp_path):
+def test_the_results_are_only_masks_and_notes(identity_refiner, tmp_path):
     frames, masks = drifting_squares(tmp_path, frames=2)
     assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
@@ -564,7 +564,7 @@ def test_no_folder_of_masks(identity_refiner, tmp_path, fails):
     assert "no such folder of masks" in fails(refine(tmp_path, tmp_path / "masks", tmp_path / "out"))
 
 
-def test_weights_that_are_none(tmp_path, fails):
+def test_a_file_without_weights_is_named(tmp_path, fails):
     frames, masks = drifting_squares(tmp_path, frames=1)
     (tmp_path / "large").write_text("no weights")
     argv = refine(frames, masks, tmp_path / "out", "--weights", tmp_path / "large")

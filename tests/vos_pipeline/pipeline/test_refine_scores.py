@@ -1,4 +1,4 @@
-"""The refine command on soft scores of several objects: which folders hold them, and what comes out."""
+"""Command refine with soft scores of several objects: folders that contain them, and results."""
 
 import json
 
@@ -17,7 +17,7 @@ FRAMES = 3
 
 
 class Seeing(torch.nn.Module):
-    """Gives back what it gets, and keeps it."""
+    """Return the input, and record it."""
 
     def __init__(self):
         super().__init__()
@@ -47,7 +47,7 @@ def write_frames(folder):
 
 
 def scores(t, shift=0):
-    """Bytes of two objects, whose outlines are soft and overlap."""
+    """Scores of two objects as bytes, with soft boundaries that overlap."""
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     first = 255 - 40 * np.hypot(rows - 4, columns - 4 - t)
     second = 230 - 30 * np.hypot(rows - 6, columns - 7 - t + shift)
@@ -76,7 +76,7 @@ KINDS = pytest.mark.parametrize("kind", WRITE)
 
 
 def labels(t, ids=(1, 2)):
-    """What follows: the object of the largest score from one half on."""
+    """The expected labels: the object with the largest score, if that is at least one half."""
     values = scores(t)
     return np.where(values.max(0) >= 128, np.array(ids)[values.argmax(0)], 0)
 
@@ -87,7 +87,7 @@ def check_results(folder, ids=(1, 2)):
         np.testing.assert_array_equal(read_labels(folder / f"{t}.png"), labels(t, ids))
 
 
-# --- what comes out -----------------------------------------------------------------------------------------
+# --- results ------------------------------------------------------------------------------------------------
 
 
 @KINDS
@@ -122,7 +122,7 @@ def test_floats_and_frames_of_any_order(tmp_path):
 def test_several_sequences_of_several_kinds(tmp_path, kind):
     for name in ("a", "b", "1"):
         write_frames(tmp_path / "frames" / name)
-    for name in ("a", "1"):  # sequence 1 has frames of its own, and objects
+    for name in ("a", "1"):  # sequence 1 has its own frames, and objects
         WRITE[kind](tmp_path / "masks" / name)
     for t in range(FRAMES):
         write_labels(tmp_path / f"masks/b/{t}.png", labels(t).astype(np.uint8))
@@ -131,7 +131,7 @@ def test_several_sequences_of_several_kinds(tmp_path, kind):
         check_results(tmp_path / "out" / name)
 
 
-# --- which folders are what ---------------------------------------------------------------------------------
+# --- roles of folders ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("picture_among_sequences", [False, True])
@@ -158,7 +158,7 @@ def test_results_among_the_masks(tmp_path, capsys, kind):
 
 
 @pytest.mark.parametrize("sequence", ["", "a"])
-def test_folders_beside_those_of_objects_are_named(tmp_path, capsys, sequence):
+def test_folders_next_to_object_folders_are_named(tmp_path, capsys, sequence):
     write_frames(tmp_path / "frames" / sequence)
     masks = tmp_path / "masks" / sequence
     write_folders(masks)
@@ -169,12 +169,12 @@ def test_folders_beside_those_of_objects_are_named(tmp_path, capsys, sequence):
     check_results(tmp_path / "out" / sequence)
     skipped = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
     assert skipped == [
-        f"warning: {masks / 'person'}: skipped, a folder of one object must be named by its label, 1 to 254"
+        f"warning: {masks / 'person'}: skipped, the folder of an object must be named by its label, 1 to 254"
     ]
 
 
-def test_folders_beside_masks_are_left_alone(tmp_path):
-    """Those of pictures as well as of archives."""
+def test_folders_next_to_masks_are_ignored(tmp_path):
+    """Both next to images and next to archives."""
     for name, write in WRITE.items():
         root = tmp_path / name
         write_frames(root / "frames")
@@ -188,7 +188,7 @@ def test_folders_beside_masks_are_left_alone(tmp_path):
         check_results(root / "out", ids=(3, 4))
 
 
-def test_an_archive_beside_sequences_is_none(tmp_path):
+def test_an_archive_next_to_sequences_is_ignored(tmp_path):
     write_frames(tmp_path / "frames/a")
     write_folders(tmp_path / "masks/a")
     np.savez(tmp_path / "masks/statistics.npz", mean=0.5)
@@ -197,7 +197,7 @@ def test_an_archive_beside_sequences_is_none(tmp_path):
 
 
 def test_results_can_be_refined_again(tmp_path):
-    """The state beside them is no archive of scores."""
+    """The state file next to the results is not read as scores."""
     write_frames(tmp_path / "frames")
     write_arrays(tmp_path / "masks")
     assert cli.main(refine(tmp_path, "--no-craf")) == 0
@@ -220,8 +220,8 @@ def test_folders_without_frames(tmp_path, fails, capsys):
     for name in ("features", "older"):
         frames = tmp_path / "frames" / name
         assert (
-            f"warning: {tmp_path / 'masks' / name}: skipped, its files may be no masks, "
-            f"and there is no folder of frames {frames}" in said
+            f"warning: {tmp_path / 'masks' / name}: skipped, its files may not be masks, "
+            f"and the folder of frames {frames} does not exist" in said
         )
     write_arrays(tmp_path / "masks/b")
     message = fails(refine(tmp_path, out="other"))
@@ -229,7 +229,7 @@ def test_folders_without_frames(tmp_path, fails, capsys):
     assert not (tmp_path / "other").exists()
 
 
-def test_folders_named_as_things_are(tmp_path, fails):
+def test_object_folders_with_other_names_are_refused(tmp_path, fails):
     write_frames(tmp_path / "frames")
     write_folders(tmp_path / "masks", ids=("cat", "dog"))
     message = fails(refine(tmp_path))
@@ -259,8 +259,8 @@ def damage(masks):
 @KINDS
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("spoil", [lose_a_frame, damage])
-def test_errors_come_before_any_work(tmp_path, refiner, fails, kind, several, spoil):
-    """Also those of the last sequence."""
+def test_errors_are_reported_before_any_work(tmp_path, refiner, fails, kind, several, spoil):
+    """Errors of the last sequence, too."""
     for name in ("a", "b") if several else ("",):
         write_frames(tmp_path / "frames" / name)
         WRITE[kind](tmp_path / "masks" / name)
@@ -271,7 +271,7 @@ def test_errors_come_before_any_work(tmp_path, refiner, fails, kind, several, sp
 
 
 @KINDS
-def test_scores_are_no_labels(tmp_path, fails, kind):
+def test_scores_are_refused_as_labels(tmp_path, fails, kind):
     write_frames(tmp_path / "frames")
     WRITE[kind](tmp_path / "masks")
     message = fails(refine(tmp_path, "--masks-hold", "labels"))
@@ -298,18 +298,18 @@ def test_results_never_replace_scores(tmp_path, fails, sequence, leave):
     assert files_in(tmp_path) == before
 
 
-def test_results_are_no_object(tmp_path, fails):
+def test_results_in_the_folder_of_an_object_are_refused(tmp_path, fails):
     write_frames(tmp_path / "frames")
     write_folders(tmp_path / "masks")
-    assert "the next run would take the results for masks of an object" in fails(
+    assert "the next run would read the results as masks of an object" in fails(
         refine(tmp_path, out="masks/3")
     )
     assert not (tmp_path / "masks/3").exists()
 
 
 @pytest.mark.parametrize("linked", ["folder", "files"])
-def test_overwriting_keeps_what_is_linked(tmp_path, fails, linked):
-    """Results of a sequence, linked as the masks of an object in another."""
+def test_overwrite_keeps_linked_results(tmp_path, fails, linked):
+    """The results of one sequence are linked as the masks of an object in another sequence."""
     for name in ("a", "b"):
         write_frames(tmp_path / "frames" / name)
     write_folders(tmp_path / "masks/a", ids=(4,))
@@ -360,7 +360,7 @@ def test_resuming_with_other_masks_is_refused(tmp_path, refiner, fails, kind, ch
 
 
 @KINDS
-def test_what_is_noted(tmp_path, kind):
+def test_the_note_records_ids_and_scores(tmp_path, kind):
     write_frames(tmp_path / "frames/a")
     WRITE[kind](tmp_path / "masks/a", ids=(2, 4))
     assert cli.main(refine(tmp_path)) == 0

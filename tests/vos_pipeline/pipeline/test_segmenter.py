@@ -1,4 +1,4 @@
-"""One video frame by frame: the labels of the commands, scores of every stage, arguments that are wrong."""
+"""Segmenter: the labels of the commands, the scores of every stage, invalid arguments."""
 
 import copy
 import dataclasses
@@ -42,7 +42,7 @@ def a_net(sequence, preset=TINY, **options):
 @pytest.mark.parametrize(
     ("chosen", "model"), [("none", "per-video"), ("craf", "per-object"), ("flow", "per-object")]
 )
-def test_labels_are_those_of_a_run(tmp_path, pair, chosen, model):
+def test_labels_equal_those_of_a_run(tmp_path, pair, chosen, model):
     preset = dataclasses.replace(TINY, filter=chosen, model=model)
     result = pipeline.run(tmp_path, [pair], tmp_path / "out", preset=preset, train_sequences=[])
     one = a_net(pair, preset)
@@ -80,7 +80,7 @@ def test_labels_have_the_values_of_the_first_mask(pair, change, ids):
     assert set(np.unique(one.step(pair.read_frame(1)))) <= {0, *ids}
 
 
-def test_goes_on_from_a_trained_foreground_net(tmp_path, pair):
+def test_starts_from_a_trained_foreground_net(tmp_path, pair):
     train = load_davis(tmp_path / "davis", "2016", "train")
     pipeline.run(tmp_path, [pair], tmp_path / "out", preset=TINY, train_sequences=train)
     net = tmp_path / "out" / "nets" / "foreground.pt"
@@ -89,25 +89,25 @@ def test_goes_on_from_a_trained_foreground_net(tmp_path, pair):
     assert all(torch.equal(weights[name], value) for name, value in load_checkpoint(net)["average"].items())
 
 
-def test_a_foreground_file_that_is_of_no_use_is_named(tmp_path, pair):
+def test_an_invalid_foreground_file_is_named(tmp_path, pair):
     damaged, other = tmp_path / "damaged.pt", tmp_path / "other.pt"
     damaged.write_bytes(b"no net")
     torch.save({"average": {"weight": torch.ones(1)}}, other)
     for path, why in (
         (tmp_path / "none.pt", "no such file"),
         (tmp_path, "no such file"),
-        (damaged, "is damaged or no foreground net of preset tiny"),
-        (other, "is damaged or no foreground net of preset tiny"),
+        (damaged, "is damaged or is not a foreground net of preset tiny"),
+        (other, "is damaged or is not a foreground net of preset tiny"),
     ):
         with pytest.raises(PipelineError) as raised:
             a_net(pair, foreground=path)
         message = str(raised.value)
-        assert message.startswith(f"{path}: {why}; give the foreground.pt that ")
-        assert "delete" not in message  # it is the caller's
+        assert message.startswith(f"{path}: {why}; give the foreground.pt of ")
+        assert "delete" not in message  # the file belongs to the caller
 
 
 @pytest.mark.parametrize("device", ["gpu", "mps", "", None, "cuda:", torch.device("cpu")])
-def test_a_device_that_is_no_device_is_named(device):
+def test_an_unknown_device_is_named(device):
     with pytest.raises(PipelineError, match="device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got "):
         Segmenter(FRAME, MASK, TINY, device)
 
@@ -115,7 +115,7 @@ def test_a_device_that_is_no_device_is_named(device):
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["deepcopy", "pickle"]
 )
-def test_a_copy_goes_on_by_itself(pair, copied):
+def test_a_copy_continues_independently(pair, copied):
     one = a_net(pair)
     frames = frames_of(pair)
     one.step(frames[1])
@@ -124,14 +124,14 @@ def test_a_copy_goes_on_by_itself(pair, copied):
     assert all(np.array_equal(other.step(f), e) for f, e in zip(frames[2:], expected, strict=True))
 
 
-def test_nets_that_are_given_are_not_trained(pair, monkeypatch):
+def test_given_nets_are_not_trained(pair, monkeypatch):
     nets = a_net(pair).nets
     monkeypatch.setattr(segmenter, "train_instance", None)
     assert isinstance(nets, VideoNets)
     assert a_net(pair, nets=nets).nets is nets
 
 
-def test_what_the_caller_has_is_left_alone(pair):
+def test_the_state_of_the_caller_is_unchanged(pair):
     frame, mask, state = pair.read_frame(0), pair.read_mask(0), torch.get_rng_state()
     before = frame.copy(), mask.copy()
     Segmenter(frame, mask, TINY, "cpu").step(frame)
@@ -139,7 +139,7 @@ def test_what_the_caller_has_is_left_alone(pair):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_package_offers_it():
+def test_the_package_exports_the_segmenter():
     assert vos_pipeline.Segmenter is Segmenter
 
 
@@ -174,7 +174,7 @@ def test_a_frame_of_another_size_is_named(pair):
         ValueError, match=r"frame must be uint8 RGB \(H, W, 3\) = \(40, 64, 3\), got uint8 \(20, 32, 3\)"
     ):
         one.step(pair.read_frame(1)[::2, ::2])
-    assert one.step(pair.read_frame(1)).shape == (40, 64)  # it goes on
+    assert one.step(pair.read_frame(1)).shape == (40, 64)  # the segmenter is still usable
 
 
 def test_scores_of_another_shape_are_named(pair):

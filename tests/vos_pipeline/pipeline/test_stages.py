@@ -1,4 +1,4 @@
-"""The pipeline: labels after every stage, runs that go on, seconds and scores."""
+"""Pipeline: labels after every stage, resumed runs, runtimes and scores."""
 
 import dataclasses
 import json
@@ -61,7 +61,7 @@ def test_table_has_the_scores_of_every_stage(root, tmp_path):
         "+ CRAF",
         "+ flow filter",
     ]
-    # 18 columns wide, moved by 6 and 12: J = 12 / 24 and 6 / 30; the last frame is left out.
+    # 18 columns wide, moved by 6 and 12: J = 12 / 24 and 6 / 30. The last frame is not scored.
     _, j, f, both, seconds = rows[0]
     assert j == pytest.approx((12 / 24 + 6 / 30) / 2)
     assert both == pytest.approx((j + f) / 2)
@@ -91,7 +91,7 @@ def test_seconds_are_means_over_frames_and_objects(root, tmp_path):
 
 
 @pytest.mark.parametrize("joint", [True, False])
-def test_refined_scores_are_what_the_filters_were_given(root, tmp_path, joint):
+def test_refined_scores_equal_the_input_of_the_filters(root, tmp_path, joint):
     preset = dataclasses.replace(TINY, joint=joint)
     result = run(root, tmp_path / "out", preset=preset)
     (sequence,) = load_davis(root, "2017", "val")
@@ -107,7 +107,7 @@ def test_refined_scores_are_what_the_filters_were_given(root, tmp_path, joint):
     assert seen == list(range(1, FRAMES))
 
 
-def test_a_net_that_is_missing_is_not_replaced_by_an_untrained_one(root, tmp_path):
+def test_a_missing_net_is_not_replaced_by_an_untrained_one(root, tmp_path):
     run(root, tmp_path / "out")
     net = tmp_path / "out" / "nets" / "pair" / "per-video.pt"
     net.unlink()
@@ -115,10 +115,10 @@ def test_a_net_that_is_missing_is_not_replaced_by_an_untrained_one(root, tmp_pat
     with pytest.raises(PipelineError, match=r"per-video\.pt: does not exist: run again with --resume"):
         next(pipeline.refined_scores(tmp_path / "out", sequence, TINY))
     assert not net.exists()
-    run(root, tmp_path / "out", resume=True).table()  # what is done needs no nets
+    run(root, tmp_path / "out", resume=True).table()  # finished sequences need no nets
 
 
-def test_scores_are_computed_by_the_rank_that_asks_for_them(root, tmp_path, monkeypatch):
+def test_scores_are_computed_by_the_rank_that_reads_them(root, tmp_path, monkeypatch):
     scored = []
     real = run_folder.score_sequences
     monkeypatch.setattr(run_folder, "score_sequences", lambda *args: scored.append(1) or real(*args))
@@ -134,7 +134,7 @@ def test_a_preset_without_a_refiner_is_refused_before_any_work(root, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_without_masks_there_are_no_scores(root, tmp_path):
+def test_without_ground_truth_there_are_no_scores(root, tmp_path):
     for t in range(1, FRAMES):
         (root / "Annotations" / "480p" / "pair" / f"{t:05d}.png").unlink()
     result = run(root, tmp_path / "out", train_sequences=[])
@@ -143,7 +143,7 @@ def test_without_masks_there_are_no_scores(root, tmp_path):
 
 
 @pytest.mark.parametrize("joint", [True, False])
-def test_first_frames_are_learned_from_what_the_train_set_taught(root, tmp_path, joint):
+def test_first_frames_are_tuned_from_the_trained_net(root, tmp_path, joint):
     untuned = dataclasses.replace(
         TINY, joint=joint, first_frames=dataclasses.replace(TINY.first_frames, steps=0)
     )
@@ -175,7 +175,7 @@ def test_a_run_of_a_version_without_the_flow_filter_is_resumed_from_its_nets(roo
 
 @pytest.mark.parametrize("stage", ["foreground", "first_frames", "instance"])
 @pytest.mark.parametrize("joint", [True, False])
-def test_a_stage_of_no_steps(root, tmp_path, stage, joint):
+def test_a_training_of_zero_steps(root, tmp_path, stage, joint):
     none = dataclasses.replace(TINY.instance, steps=0)
     result = run(root, tmp_path / "out", preset=dataclasses.replace(TINY, joint=joint, **{stage: none}))
     assert all(0 <= value <= 1 for value in result.evaluations["+ CRAF"].summary().values() if value >= 0)
@@ -193,7 +193,7 @@ def test_the_run_learns_from_the_train_set_without_the_sequences_under_test(root
     assert list(work["training data"]) == ["single"]
 
 
-def test_resume_does_nothing_twice(root, tmp_path, monkeypatch):
+def test_resume_repeats_no_work(root, tmp_path, monkeypatch):
     before = run(root, tmp_path / "out")
 
     def never(*args, **kwargs):
@@ -278,18 +278,18 @@ def test_resume_refuses_other_data_under_the_same_names(root, tmp_path, spoil, p
     assert files_in(tmp_path / "out") == before
 
 
-def test_resume_takes_masks_that_are_stored_in_another_way(root, tmp_path):
-    """And masks that became known later: what the run gives does not depend on them."""
+def test_resume_accepts_masks_in_another_format(root, tmp_path):
+    """Masks that become available later are accepted too, because the results do not depend on them."""
     (pair,) = load_davis(root, "2017", "val")
     pair.mask_paths[3].unlink()
     run(root, tmp_path / "out", train_sequences=[])
     labels = pair.read_mask(0)
-    Image.fromarray(labels).save(pair.mask_paths[0])  # grey in place of a palette
+    Image.fromarray(labels).save(pair.mask_paths[0])  # grey instead of a palette
     write_labels(pair.mask_paths[3], labels)
     run(root, tmp_path / "out", train_sequences=[], resume=True)
 
 
-def test_a_run_is_not_replaced_unasked(root, tmp_path):
+def test_a_run_is_replaced_only_on_request(root, tmp_path):
     run(root, tmp_path / "out")
     before = files_in(tmp_path / "out")
     with pytest.raises(PipelineError, match="holds a run: --resume goes on with it, --overwrite replaces it"):
@@ -297,7 +297,7 @@ def test_a_run_is_not_replaced_unasked(root, tmp_path):
     assert files_in(tmp_path / "out") == before
 
 
-def test_overwriting_removes_what_the_run_wrote_and_nothing_else(root, tmp_path):
+def test_overwrite_removes_only_the_files_of_the_run(root, tmp_path):
     (pair,) = load_davis(root, "2017", "val")
     lengthen(pair)
     run(root, tmp_path / "out")
@@ -312,7 +312,7 @@ def test_overwriting_removes_what_the_run_wrote_and_nothing_else(root, tmp_path)
     preset = dataclasses.replace(TINY, seed=1)
     run(root, tmp_path / "out", preset=preset, overwrite=True)
     assert all(path.read_text() == "mine" for path in theirs)
-    assert not list((tmp_path / "out").rglob("00004.png"))  # no labels of the longer clip are left
+    assert not list((tmp_path / "out").rglob("00004.png"))  # no labels of the longer clip remain
 
     run(root, tmp_path / "fresh", preset=preset)
     for path in theirs:
@@ -324,7 +324,7 @@ def test_overwriting_removes_what_the_run_wrote_and_nothing_else(root, tmp_path)
     assert all(kept[name] == fresh[name] for name in kept if name.suffix == ".png")
 
 
-def test_a_users_folder_of_nets_is_not_touched(root, tmp_path):
+def test_a_folder_of_nets_of_the_user_is_unchanged(root, tmp_path):
     mine = tmp_path / "out/nets/foreground.pt"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
@@ -336,7 +336,7 @@ def test_a_users_folder_of_nets_is_not_touched(root, tmp_path):
     assert mine.read_text() == "mine"
 
 
-def test_a_sequence_whose_labels_are_gone_is_segmented_again(root, tmp_path):
+def test_a_sequence_with_deleted_labels_is_segmented_again(root, tmp_path):
     result = run(root, tmp_path / "out")
     before = files_in(tmp_path / "out")
     (result.label_dirs["+ SPN"] / "pair/00002.png").unlink()
@@ -359,7 +359,7 @@ def test_a_damaged_file_of_a_run_is_named(root, tmp_path, file, content):
     run(root, tmp_path / "out")
     path = tmp_path / "out" / file
     path.write_text(content)
-    (tmp_path / "out/labels/craf/pair/00003.png").unlink()  # so that the nets are needed
+    (tmp_path / "out/labels/craf/pair/00003.png").unlink()  # so that the run needs the nets
     with pytest.raises(PipelineError, match=rf"{path}\b.*: (move|delete) ") as error:
         run(root, tmp_path / "out", resume=True)
     one_line(error)
@@ -376,12 +376,12 @@ def test_damaged_seconds_are_named(root, tmp_path, content):
     run(root, tmp_path / "out", resume=True)
 
 
-def test_a_joint_foreground_and_a_net_an_object(root, tmp_path):
+def test_a_joint_foreground_net_and_one_net_per_object(root, tmp_path):
     run(root, tmp_path / "out", preset=dataclasses.replace(TINY, joint=True, model="per-object"))
     nets = sorted(str(path.relative_to(tmp_path / "out" / "nets")) for path in tmp_path.rglob("*.pt"))
     assert nets == ["first-frames.pt", "foreground.pt", "pair/object-1.pt", "pair/object-2.pt"]
 
 
-def test_nothing_to_do(root, tmp_path):
+def test_no_sequence_is_refused(root, tmp_path):
     with pytest.raises(PipelineError, match="no sequence"):
         pipeline.run(root, [], tmp_path / "out", preset=TINY)

@@ -1,4 +1,4 @@
-"""The flow filter's constants."""
+"""Constants of the flow filter."""
 
 import dataclasses
 import math
@@ -28,7 +28,7 @@ def test_a_bad_constant_is_named(name, values, says):
             FlowFilterParameters(**{name: value})
 
 
-def test_the_ends_of_each_range_are_allowed():
+def test_the_limits_of_each_range_are_allowed():
     for name in INCLUSIVE:
         for value in (0, 1):
             assert getattr(FlowFilterParameters(**{name: value}), name) == value

@@ -25,14 +25,14 @@ def test_cosine_rates_after_a_warm_up():
     assert rates == sorted(rates, reverse=True) and rates[-1] < 1e-4
 
 
-def test_the_refiners_rate_ends_at_a_hundredth():
+def test_the_rate_of_the_refiner_ends_at_one_hundredth():
     schedule = SPNTraining()
     assert schedule.rate(99) == pytest.approx(2e-3, rel=1e-3)
     assert schedule.rate(49) == pytest.approx(1e-3, rel=1e-3)
     assert schedule.rate(8_999) == pytest.approx(2e-5, rel=1e-3)
 
 
-def test_poly_rates_fall_as_a_power_of_what_is_left():
+def test_poly_rates_are_a_power_of_the_remaining_steps():
     schedule = Schedule(steps=100, batch=1, learning_rate=2.0, decay="poly", power=0.5)
     assert [schedule.rate(step) for step in (0, 75, 99)] == pytest.approx([2.0, 1.0, 0.2])
     assert dataclasses.replace(schedule, power=1.0).rate(75) == pytest.approx(0.5)
@@ -53,12 +53,12 @@ def test_poly_rates_fall_as_a_power_of_what_is_left():
         (SPNTraining, {"convex": True}, "is for the direct form, got 'embedded': add --form direct"),
     ],
 )
-def test_a_schedule_refuses_what_it_does_not_know(kind, options, says):
+def test_invalid_names_and_values_are_refused(kind, options, says):
     with pytest.raises(PipelineError, match=says):
         kind(**{"steps": 1, "batch": 1, "learning_rate": 1.0, **options})
 
 
-def test_the_papers_refiner():
+def test_the_refiner_of_the_paper():
     paper = SPN_PRESETS["paper"]
     assert (paper.guidance, paper.form, paper.convex, paper.size) == ("vgg16", "direct", False, 256)
     assert (paper.optimizer, paper.momentum, paper.decay, paper.power) == ("sgd", 0.9, "poly", 0.5)
@@ -67,7 +67,7 @@ def test_the_papers_refiner():
     assert SPN_PRESETS["lite"] == SPNTraining() and SPNTraining().scratch_factor == 1
 
 
-def test_the_small_presets_constants():
+def test_the_constants_of_the_small_preset():
     small = get_preset("small")
     schedules = (small.foreground, small.first_frames, small.instance)
     assert [s.steps for s in schedules] == [2000, 300, 600]
@@ -86,12 +86,12 @@ def test_unknown_preset():
 @pytest.mark.parametrize(
     ("field", "value"), [("model", "per-pixel"), ("precision", "float8")], ids=["model", "precision"]
 )
-def test_a_preset_names_its_choices(field, value):
+def test_an_unknown_choice_is_refused(field, value):
     with pytest.raises(PipelineError, match=f"unknown {field} '{value}': choose one of"):
         dataclasses.replace(PAPER, **{field: value})
 
 
-def test_the_papers_constants():
+def test_the_constants_of_the_paper():
     foreground, instance = PAPER.foreground, PAPER.instance
     assert (foreground.steps, instance.steps, instance.halve_every) == (100_000, 30_000, 10_000)
     assert {s.learning_rate for s in (foreground, PAPER.first_frames, instance)} == {1e-8}
