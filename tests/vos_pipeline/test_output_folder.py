@@ -46,7 +46,7 @@ def test_a_folder_with_files_is_not(tmp_path):
     before = files_in(tmp_path)
     refuses(
         OutputFolder(tmp_path).claim,
-        r"holds files that are of no run \(a, b, c, \.\.\.\): give a new or empty",
+        r"holds files that belong to no run \(a, b, c, \.\.\.\): choose a new or empty",
     )
     assert files_in(tmp_path) == before
 
@@ -56,19 +56,19 @@ def test_a_file_is_no_folder(tmp_path):
     for leave in ({}, {"resume": True}, {"overwrite": True}):
         refuses(
             lambda leave=leave: OutputFolder(tmp_path / "out").claim(**leave),
-            "is a file; give a folder as --out",
+            "is a file; choose a folder for --out",
         )
     assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_a_link_to_nothing_is_no_folder(tmp_path):
     (tmp_path / "out").symlink_to("nowhere")
-    refuses(OutputFolder(tmp_path / "out").claim, "is a link to nothing; give a folder as --out")
+    refuses(OutputFolder(tmp_path / "out").claim, "is a broken link; choose a folder for --out")
 
 
 def test_work_is_not_replaced_unasked(worked):
     before = files_in(worked.path)
-    refuses(worked.claim, "holds a run: --resume goes on with it, --overwrite replaces it")
+    refuses(worked.claim, "holds a run: pass --resume to continue it, --overwrite to replace it")
     assert files_in(worked.path) == before
 
 
@@ -149,8 +149,8 @@ def test_a_file_of_the_users_is_in_the_way(tmp_path, file):
     folder = OutputFolder(tmp_path)
     folder.claim(overwrite=True)
     first = file.split("/")[0]
-    refuses(lambda: folder.add([file]), f"{first}: is in the way and not of this run")
-    refuses(lambda: folder.add([], ["events.*"]), "events.1: is in the way")
+    refuses(lambda: folder.add([file]), f"{first}: exists already and does not belong to this run")
+    refuses(lambda: folder.add([], ["events.*"]), "events.1: exists already")
     assert str(file) not in (tmp_path / NOTE).read_text()
 
 
@@ -186,6 +186,6 @@ def test_a_damaged_note_is_named_and_nothing_removed(tmp_path, content):
     for leave in ({}, {"resume": True}, {"overwrite": True}):
         refuses(
             lambda leave=leave: OutputFolder(tmp_path / "out").claim(**leave),
-            rf"{NOTE}: is (damaged|no note)",
+            rf"{NOTE}: is (damaged|not the record)",
         )
     assert (tmp_path / "x").read_text() == "mine"

@@ -188,8 +188,8 @@ def test_damage_of_one_file_is_not_told_of_the_next(tmp_path, capsys):
     ("content", "why"),
     [
         (b"", "is empty (0 bytes)"),
-        (b"hello\n" * 100, "can not be decoded as a video"),
-        (b"\0" * 5000, "can not be decoded as a video"),
+        (b"hello\n" * 100, "cannot be decoded as a video"),
+        (b"\0" * 5000, "cannot be decoded as a video"),
     ],
 )
 def test_what_is_no_video_is_named(tmp_path, content, why):
@@ -201,7 +201,7 @@ def test_what_is_no_video_is_named(tmp_path, content, why):
 
 def test_text_is_not_drawn(tmp_path):
     (tmp_path / "notes.txt").write_text("hello world\n" * 100)
-    assert "notes.txt: holds no video but text" in refusal(tmp_path / "notes.txt")
+    assert "notes.txt: contains only text, no video" in refusal(tmp_path / "notes.txt")
 
 
 def test_an_unknown_codec_is_named(tmp_path):
@@ -229,7 +229,7 @@ def test_a_video_without_its_index(tmp_path):
 
 
 def test_sound_alone_is_no_video(tmp_path):
-    assert "holds no video but audio" in refusal(files.write_sound(tmp_path / "talk.m4a"))
+    assert "contains only audio, no video" in refusal(files.write_sound(tmp_path / "talk.m4a"))
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3])
@@ -320,7 +320,9 @@ def test_a_file_in_the_place_of_a_frame_is_not_replaced(tmp_path):
     first, *_, note = decoding.decoded_files(decoding.decode_video(video, tmp_path / "work"))
     note.unlink()
     first.write_text("mine")
-    with pytest.raises(PipelineError, match="is in the way of a frame of the video: move it") as error:
+    with pytest.raises(
+        PipelineError, match="exists already and is not a frame of this video; move it"
+    ) as error:
         decoding.decode_video(video, tmp_path / "work")
     assert str(first) in one_line(error) and first.read_text() == "mine"
     first.rename(tmp_path / "moved")

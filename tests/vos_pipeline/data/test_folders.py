@@ -68,7 +68,9 @@ def test_what_systems_leave_behind_is_no_picture(tmp_path):
 def test_two_pictures_of_one_result_are_named(tmp_path, other):
     for name in ("00000.jpg", "00000.k.jpg", "00001.jpg", other.split("/")[-1]):
         Image.fromarray(BLACK).save(tmp_path / name)
-    with pytest.raises(PipelineError, match=r"would have one result, 00000\.png; keep one of them") as error:
+    with pytest.raises(
+        PipelineError, match=r"would have the same result file, 00000\.png; keep one of them"
+    ) as error:
         data.list_images(tmp_path)
     assert "00000.jpg" in one_line(error) and other.split("/")[-1] in str(error.value)
 
@@ -121,6 +123,6 @@ def test_a_listing_can_be_printed(tmp_path, latin):
     root = make_root(tmp_path, names=("alpha",))
     (root / "JPEGImages/480p" / LATIN).mkdir()
     (root / "ImageSets/2017/val.txt").write_text("café\n")
-    with pytest.raises(PipelineError, match=r"café: no such folder; .* holds alpha, caf\\xe9") as error:
+    with pytest.raises(PipelineError, match=r"café: no such folder; .* contains alpha, caf\\xe9") as error:
         data.load_davis(root)
     one_line(error).encode()

@@ -22,7 +22,7 @@ def test_missing_and_damaged_files_are_named(tmp_path, read):
     with pytest.raises(PipelineError, match=r"none\.png: no such file"):
         read(tmp_path / "none.png")
     (tmp_path / "junk.png").write_bytes(b"not a picture")
-    with pytest.raises(PipelineError, match=r"junk\.png: can not be read"):
+    with pytest.raises(PipelineError, match=r"junk\.png: cannot be read"):
         read(tmp_path / "junk.png")
     rng = np.random.default_rng(0)
     write_labels(tmp_path / "cut.png", rng.integers(0, 255, (60, 60), dtype=np.uint8))
@@ -56,7 +56,7 @@ def test_a_truncated_jpeg_is_named(tmp_path):
 
 def test_16_bit_frames_are_refused(tmp_path):
     Image.fromarray(np.zeros((5, 6), np.uint16)).save(tmp_path / "f.png")
-    with pytest.raises(PipelineError, match="8 bits a channel"):
+    with pytest.raises(PipelineError, match="8 bits per channel"):
         read_image(tmp_path / "f.png")
 
 
@@ -82,7 +82,7 @@ def test_whatever_was_cut_off_is_noticed_without_decoding_whole_files(tmp_path, 
     whole = path.read_bytes()
     path.write_bytes(whole[: int(left * len(whole))])
     with pytest.raises(
-        PipelineError, match=r"f\.(jpg|png): (is damaged or cut short|can not be read)"
+        PipelineError, match=r"f\.(jpg|png): (is damaged or cut short|cannot be read)"
     ) as error:
         image_size(path)
     one_line(error)
@@ -172,7 +172,7 @@ def test_pages_and_animations_are_refused(tmp_path, suffix, read):
     path = tmp_path / f"f.{suffix}"
     pages = [Image.fromarray(np.roll(corners(), 5 * k, 1)) for k in range(3)]
     pages[0].save(path, save_all=True, append_images=pages[1:])
-    with pytest.raises(PipelineError, match=rf"f\.{suffix}: holds 3 pictures") as error:
+    with pytest.raises(PipelineError, match=rf"f\.{suffix}: contains 3 images") as error:
         read(path)
     one_line(error)
     pages[0].save(path, save_all=True)

@@ -111,7 +111,7 @@ def test_void_beside_high_grey_values_is_ambiguous(tmp_path):
             folder.read(path)
         assert one_line(error) == (
             f"{folder.paths[1]}: grey masks with the values 1, 100 and 255 are ambiguous, because 255 means void "
-            "beside other labels; save one index per object (1, 2, ...) in indexed PNGs, or 0 and 255 alone"
+            "if other labels occur; save one index per object (1, 2, ...) in indexed PNGs, or only 0 and 255"
         )
 
 
@@ -225,7 +225,9 @@ def test_several_objects_in_a_jpeg_are_refused(tmp_path, values, radius, quality
     cv2.circle(mask, (90, 120), 50, values[0], -1)
     cv2.circle(mask, (230, 120), radius, values[1], -1)
     folder = folder_of(tmp_path, mask, suffix="jpg", quality=quality)
-    with pytest.raises(PipelineError, match=r"00000\.jpg: this format changes labels .* \d+ values") as error:
+    with pytest.raises(
+        PipelineError, match=r"00000\.jpg: this lossy format .* changes labels, .* \d+ values"
+    ) as error:
         folder.read(folder.paths[0])
     one_line(error)
 
@@ -241,11 +243,11 @@ def test_labels_that_were_resized_with_interpolation(tmp_path, capsys):
     low.read(low.paths[0])
     assert (
         f"{low.paths[0]}: " in (told := capsys.readouterr().err)
-        and "occur in outlines alone; if these masks" in told
+        and "occur only along boundaries, but each value is read as an object; if these masks" in told
     )
     high = folder_of(tmp_path / "high", resized(100, 200))
     with pytest.raises(
-        PipelineError, match=r"of the \d+ grey values occur in outlines alone, so they are no labels"
+        PipelineError, match=r"of the \d+ grey values occur only along boundaries, so they are not labels"
     ) as error:
         high.read(high.paths[0])
     one_line(error)
@@ -332,7 +334,7 @@ def test_a_sequence_decides_over_all_its_masks(tmp_path, palette):
 
 def test_a_first_mask_of_void_alone_is_called_that(tmp_path):
     paths = folder_of(tmp_path, labels_with(0, 255), labels_with(1, 255), palette=True).paths
-    with pytest.raises(PipelineError, match=r"00000\.png: the first mask holds only void \(255 "):
+    with pytest.raises(PipelineError, match=r"00000\.png: the first mask contains only void \(255, "):
         _ = Sequence("x", paths, paths).object_ids
 
 
@@ -357,7 +359,7 @@ def test_a_background_that_a_sorted_palette_moved_is_told_once(tmp_path, capsys,
     for path in paths:
         assert np.array_equal(folder.read(path), labels_with(1, 2))  # an index is a label all the same
     told = capsys.readouterr().err
-    assert told.count("warning: ") == 1 and f"{paths[0]}: index 0 is taken as background" in told
+    assert told.count("warning: ") == 1 and f"{paths[0]}: index 0 is read as background" in told
     assert f"index {colours.index(BLACK)} is" in told
 
 
@@ -384,4 +386,4 @@ def test_a_first_mask_without_background_is_told(tmp_path, capsys):
     (sequence,) = load_davis(root)
     told = capsys.readouterr().err
     assert sequence.object_ids == (1, 2) and told.count("warning: ") == 1
-    assert f"{first}: marks every pixel as an object (1, 2), since none is 0" in told
+    assert f"{first}: marks every pixel as an object (1, 2), because no pixel is 0" in told

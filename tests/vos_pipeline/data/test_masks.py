@@ -115,13 +115,13 @@ def test_a_transparent_palette_changes_no_index(tmp_path, transparency):
 @pytest.mark.parametrize(
     ("image", "kind"),
     [
-        (stacked(LABELS, LABELS, alpha(0)), "a RGB colour image"),
-        (stacked(LABELS, 2 * LABELS, LABELS, alpha()), "a RGBA colour image"),
-        (stacked(LABELS, LABELS, LABELS, LABELS), "a RGBA image of varying transparency"),
-        (stacked(LABELS, LABELS), "a LA image of varying transparency"),
+        (stacked(LABELS, LABELS, alpha(0)), "a colour image (RGB)"),
+        (stacked(LABELS, 2 * LABELS, LABELS, alpha()), "a colour image (RGBA)"),
+        (stacked(LABELS, LABELS, LABELS, LABELS), "an image of varying transparency (RGBA)"),
+        (stacked(LABELS, LABELS), "an image of varying transparency (LA)"),
         (Image.fromarray(LABELS.astype(np.uint16)), "a 16-bit image"),
         (Image.fromarray(LABELS.astype(np.float32)), "a 16-bit image"),
-        (Image.new("CMYK", (30, 20)), "a CMYK colour image"),
+        (Image.new("CMYK", (30, 20)), "a colour image (CMYK)"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.mode,
 )
@@ -147,7 +147,7 @@ def test_equal_channels_of_16_bits_are_refused(tmp_path):
 def test_files_of_several_pictures_are_refused(tmp_path, suffix):
     path = tmp_path / f"m.{suffix}"
     indexed().save(path, save_all=True, append_images=[indexed(labels_with(3))])
-    with pytest.raises(PipelineError, match=r"m\.\w+: .* got a file of 2 pictures"):
+    with pytest.raises(PipelineError, match=r"m\.\w+: .* got a file of 2 images"):
         read_labels(path)
 
 

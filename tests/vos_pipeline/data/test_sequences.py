@@ -50,7 +50,7 @@ def test_a_mask_that_is_missing_among_others_is_told(tmp_path, capsys):
 
 
 def test_layout_errors_list_what_exists(tmp_path):
-    with pytest.raises(PipelineError, match="is no DAVIS root"):
+    with pytest.raises(PipelineError, match="is not a DAVIS root"):
         data.load_davis(tmp_path)
     with pytest.raises(PipelineError, match="does not exist"):
         data.load_davis(tmp_path / "nowhere")
@@ -58,7 +58,7 @@ def test_layout_errors_list_what_exists(tmp_path):
     with pytest.raises(PipelineError, match=r"test-dev\.txt: no such set; this root has 2017/val"):
         data.load_davis(root, set_name="test-dev")
     (root / "ImageSets/2017/val.txt").write_text("alpha\nghost\n")
-    with pytest.raises(PipelineError, match=r"ghost: no such folder; .* holds alpha, beta"):
+    with pytest.raises(PipelineError, match=r"ghost: no such folder; .* contains alpha, beta"):
         data.load_davis(root)
     (root / "ImageSets/2017/val.txt").write_text("\n")
     with pytest.raises(PipelineError, match="lists no sequence"):
@@ -94,7 +94,7 @@ def test_sizes_are_checked_at_once(tmp_path, which):
 def test_files_cut_short_are_named_at_once(tmp_path, which):
     path = make_root(tmp_path) / which
     path.write_bytes(path.read_bytes()[: -path.stat().st_size // 5])
-    with pytest.raises(PipelineError, match=re.escape(which) + ": (is damaged or cut|can not be read)"):
+    with pytest.raises(PipelineError, match=re.escape(which) + ": (is damaged or cut|cannot be read)"):
         data.load_davis(tmp_path)
 
 
@@ -136,7 +136,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
         return listdir(folder)
 
     monkeypatch.setattr(os, "listdir", refuse)
-    with pytest.raises(PipelineError, match=r"480p/alpha: can not be read as a folder \(Permission denied\)"):
+    with pytest.raises(PipelineError, match=r"480p/alpha: cannot be read as a folder \(Permission denied\)"):
         data.load_davis(root)
 
 
@@ -196,21 +196,25 @@ def test_names_go_before_numbers(tmp_path):
     }
     assert begins == {"2": "2", "a2": "a2", "1": "a1"}
     (tmp_path / "clip/b1.png").write_bytes((tmp_path / "clip/a1.png").read_bytes())
-    with pytest.raises(PipelineError, match="clip: 2 frames have the number 1, which --first-frame asks for"):
+    with pytest.raises(
+        PipelineError, match="clip: 2 frames have the number 1; --first-frame must select one frame"
+    ):
         data.load_frames(tmp_path / "clip", tmp_path / "m.png", first_frame="1")
 
 
 @pytest.mark.parametrize("name", ["7", "00007.png", "00004.jpg", "five"])
 def test_an_unknown_first_frame_is_an_error(clip, name):
-    with pytest.raises(PipelineError, match="clip: no frame is called") as error:
+    with pytest.raises(PipelineError, match="clip: no frame has the name or number") as error:
         data.load_frames(clip, mask_of(clip, "m.png"), first_frame=name)
     assert one_line(error).endswith(
-        f"{name}, which --first-frame asks for; the first is 00003, the last 00006"
+        f"{name}; --first-frame must select one frame, and the frames are 00003 to 00006"
     )
 
 
 def test_a_video_that_begins_at_its_last_frame(clip):
-    with pytest.raises(PipelineError, match="clip: begins at its last frame, 6; there is nothing to segment"):
+    with pytest.raises(
+        PipelineError, match="clip: --first-frame 6 is the last frame; there is nothing to segment"
+    ):
         data.load_frames(clip, mask_of(clip, "m.png"), first_frame="6")
 
 
@@ -218,10 +222,10 @@ def test_a_video_that_begins_at_its_last_frame(clip):
 def test_a_mask_named_as_another_frame_is_an_error(clip, name):
     mask = mask_of(clip, name)
     with pytest.raises(
-        PipelineError, match="is named as frame 00005, but the video begins at 00003"
+        PipelineError, match="has the name of frame 00005, but the video begins at 00003"
     ) as error:
         data.load_frames(clip, mask)
-    assert "give --first-frame 00005 to begin there, or --first-frame 00003 if this" in one_line(error)
+    assert "pass --first-frame 00005 to begin there, or --first-frame 00003 if the mask" in one_line(error)
     for first, length in (("5", 2), ("00003", 4)):  # who says so knows better
         assert len(data.load_frames(clip, mask, first_frame=first)) == length
 
@@ -236,7 +240,7 @@ def test_a_mask_among_the_frames_is_an_error(clip, name):
     mask = clip / name
     write_labels(mask, labels_with(1))
     for first in (None, "00004"):
-        with pytest.raises(PipelineError, match="this mask lies among the frames") as error:
+        with pytest.raises(PipelineError, match="this mask is in the folder of the frames") as error:
             data.load_frames(clip.parent / "masks/../clip", mask, first_frame=first)
         assert "--first-frame" in one_line(error)
 
@@ -246,10 +250,10 @@ def test_wrong_folders_and_masks(tmp_path):
     with pytest.raises(PipelineError, match="no such file or folder"):
         data.load_frames(tmp_path / "none", tmp_path / "first.png")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PipelineError, match=r"empty: holds no \.jpg, .* files"):
+    with pytest.raises(PipelineError, match=r"empty: contains no \.jpg, .* files"):
         data.load_frames(tmp_path / "empty", tmp_path / "first.png")
     write_image(tmp_path / "clip/0.png", np.zeros((20, 30, 3), np.uint8))
-    with pytest.raises(PipelineError, match=r"clip: holds one frame; .* there is nothing to segment"):
+    with pytest.raises(PipelineError, match=r"clip: contains only one frame, .* there is nothing to segment"):
         data.load_frames(tmp_path / "clip", tmp_path / "first.png")
     write_image(tmp_path / "clip/1.png", np.zeros((20, 30, 3), np.uint8))
     with pytest.raises(PipelineError, match=r"first\.png: is 30x10"):
@@ -261,5 +265,5 @@ def test_wrong_folders_and_masks(tmp_path):
 def test_two_frames_of_one_name_are_named(tmp_path):
     for name in ("0.png", "1.png", "1.jpg"):
         write_image(tmp_path / name, np.zeros((20, 30, 3), np.uint8))
-    with pytest.raises(PipelineError, match=r"1\.jpg and 1\.png would have one result, 1\.png"):
+    with pytest.raises(PipelineError, match=r"1\.jpg and 1\.png would have the same result file, 1\.png"):
         data.list_images(tmp_path)

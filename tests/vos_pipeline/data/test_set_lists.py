@@ -44,7 +44,7 @@ def test_a_list_in_any_form(root, content):
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "/alpha", "a\\b", "al\0pha"])
 def test_a_name_that_is_no_folder_is_named_with_its_place(root, name):
-    with pytest.raises(PipelineError, match=r"2017/val\.txt, line 2: '.*' is no plain name") as error:
+    with pytest.raises(PipelineError, match=r"2017/val\.txt, line 2: '.*' is not a plain name") as error:
         listed(root, f"alpha\n{name}\n".encode())
     one_line(error)
     (root / "ImageSets/2017/val.txt").write_text("alpha\n")
@@ -52,16 +52,16 @@ def test_a_name_that_is_no_folder_is_named_with_its_place(root, name):
         lambda: data.load_davis(root, sequences=["alpha", name]),
         lambda: data.load_sets(root, ["2017/val"], [name]),
     ):
-        with pytest.raises(PipelineError, match=r"--sequences: '.*' is no plain name"):
+        with pytest.raises(PipelineError, match=r"--sequences: '.*' is not a plain name"):
             call()
-    with pytest.raises(PipelineError, match=r"year: '.*' is no plain name"):
+    with pytest.raises(PipelineError, match=r"year: '.*' is not a plain name"):
         data.load_davis(root, year=name)
-    with pytest.raises(PipelineError, match=r"set: '.*' is no plain name"):
+    with pytest.raises(PipelineError, match=r"set: '.*' is not a plain name"):
         data.load_davis(root, set_name=name)
 
 
 def test_an_empty_name_is_none(root):
-    with pytest.raises(PipelineError, match=r"--sequences: '' is no plain name"):
+    with pytest.raises(PipelineError, match=r"--sequences: '' is not a plain name"):
         data.load_davis(root, sequences=[""])
 
 
@@ -122,7 +122,7 @@ def test_a_root_without_a_train_set(root, tmp_path):
     assert not data.has_train_set(root) and not data.has_train_set(tmp_path / "nowhere")
     with pytest.raises(PipelineError, match=r"2017/train\.txt: no such set; this root has 2017/val"):
         data.load_train_set(root)
-    with pytest.raises(PipelineError, match="nowhere: is no DAVIS root"):
+    with pytest.raises(PipelineError, match="nowhere: is not a DAVIS root"):
         data.load_train_set(tmp_path / "nowhere")
     listed(root, b"alpha", "2017", "train")
     (root / "ImageSets/2017/train.txt").write_text("# nothing yet\n")

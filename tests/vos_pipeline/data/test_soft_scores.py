@@ -91,15 +91,18 @@ def test_frames_may_list_their_objects_in_any_order(frames, masks):
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        (SCORES[0], "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (6, 8)"),
-        (SCORES[None], "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (1, 2, 6, 8)"),
-        (SCORES[:0], "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (0, 6, 8)"),
+        (SCORES[0], "(objects, 6, 8), with 1 to 254 objects, to match 0.png (8x6), got (6, 8)"),
+        (SCORES[None], "(objects, 6, 8), with 1 to 254 objects, to match 0.png (8x6), got (1, 2, 6, 8)"),
+        (SCORES[:0], "(objects, 6, 8), with 1 to 254 objects, to match 0.png (8x6), got (0, 6, 8)"),
         (
             np.zeros((255, *SIZE), np.float16),
-            "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (255, 6, 8)",
+            "(objects, 6, 8), with 1 to 254 objects, to match 0.png (8x6), got (255, 6, 8)",
         ),
-        (SCORES[:, :5], "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (2, 5, 8)"),
-        (SCORES.transpose(1, 2, 0), "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (6, 8, 2)"),
+        (SCORES[:, :5], "(objects, 6, 8), with 1 to 254 objects, to match 0.png (8x6), got (2, 5, 8)"),
+        (
+            SCORES.transpose(1, 2, 0),
+            "(objects, 6, 8), with 1 to 254 objects, to match 0.png (8x6), got (6, 8, 2)",
+        ),
         (SCORES > 0.5, "float16, float32 or float64 in [0, 1], or uint8 (probability * 255), got bool"),
         (SCORES.astype(np.int64), "got int64"),
         (SCORES.astype(np.complex64), "got complex64"),
@@ -135,12 +138,12 @@ def test_arrays_that_are_no_scores(frames, masks, scores, expected):
         ([0, 1], "ids must be distinct and from 1 to 254, got 0, 1"),
         ([1, 255], "ids must be distinct and from 1 to 254, got 1, 255"),
         ([-1, 2**40], "ids must be distinct and from 1 to 254, got -1, 1099511627776"),
-        ([1], "ids must be 2 integers, one for each object of scores, got int64 of the shape (1,)"),
-        (5, "got int64 of the shape ()"),
-        ([[1, 2]], "got int64 of the shape (1, 2)"),
-        ([1.0, 2.0], "got float64 of the shape (2,)"),
-        ([False, True], "got bool of the shape (2,)"),
-        (["1", "2"], "got <U1 of the shape (2,)"),
+        ([1], "ids must be 2 integers, one per object in scores, got int64 of shape (1,)"),
+        (5, "got int64 of shape ()"),
+        ([[1, 2]], "got int64 of shape (1, 2)"),
+        ([1.0, 2.0], "got float64 of shape (2,)"),
+        ([False, True], "got bool of shape (2,)"),
+        (["1", "2"], "got <U1 of shape (2,)"),
     ],
 )
 def test_ids_that_are_none(frames, masks, ids, expected):
@@ -159,11 +162,12 @@ def test_other_objects_in_other_frames(frames, masks):
 
 def test_an_archive_without_scores(frames, masks):
     arrays(masks, {"masks": SCORES, "line\nbreak": SCORES})
-    assert "must hold an array 'scores' (objects, height, width), but holds 'masks, line\\nbreak'" in refusal(
-        frames, masks
+    assert (
+        "must contain an array 'scores' (objects, height, width), but contains 'masks, line\\nbreak'"
+        in refusal(frames, masks)
     )
     arrays(masks, {})
-    assert "but holds nothing" in refusal(frames, masks)
+    assert "but contains nothing" in refusal(frames, masks)
 
 
 class Exploit:
@@ -180,7 +184,7 @@ def test_nothing_is_unpickled(frames, masks):
     np.savez(masks / "1.npz", scores=SCORES, ids=np.array([Exploit(), Exploit()]))
     assert "1.npz: ids must be 2 integers" in refusal(frames, masks)
     (masks / "1.npz").write_bytes(pickle.dumps(Exploit()))
-    assert "1.npz: can not be read as an NPZ file" in refusal(frames, masks)
+    assert "1.npz: cannot be read as an NPZ file" in refusal(frames, masks)
 
 
 def archive(**members):
@@ -222,7 +226,7 @@ def test_damaged_archives(frames, masks, content):
     arrays(masks, {"scores": SCORES})
     (masks / "2.npz").write_bytes(content)
     message = refusal(frames, masks)
-    assert message.startswith(f"{masks / '2.npz'}: can not be read as an NPZ file (")
+    assert message.startswith(f"{masks / '2.npz'}: cannot be read as an NPZ file (")
     assert message.endswith("write it with numpy.savez")
 
 
@@ -230,7 +234,7 @@ def test_a_header_that_promises_too_much_is_not_believed(frames, masks):
     assert b"1000000" in vast()
     arrays(masks, {"scores": SCORES})
     (masks / "2.npz").write_bytes(archive(scores=vast()))
-    assert "with 1 to 254 objects, as 0.png is 8x6; got (1000000, 6, 8)" in refusal(frames, masks)
+    assert "with 1 to 254 objects, to match 0.png (8x6), got (1000000, 6, 8)" in refusal(frames, masks)
 
 
 def test_any_byte_may_be_wrong(frames, masks):
@@ -252,7 +256,7 @@ def test_a_lost_link_and_a_folder_are_no_archives(frames, masks):
     arrays(masks, {"scores": SCORES})
     (masks / "1.npz").unlink()
     (masks / "1.npz").symlink_to("gone")
-    assert "1.npz: can not be read as an NPZ file (No such file or directory)" in refusal(frames, masks)
+    assert "1.npz: cannot be read as an NPZ file (No such file or directory)" in refusal(frames, masks)
     (masks / "1.npz").unlink()
     (masks / "1.npz").mkdir()
     assert f"{masks}: no mask 1.npz for frame 1 (1 missing)" in refusal(frames, masks)
@@ -270,18 +274,20 @@ def test_pictures_beside_archives(frames, masks):
     arrays(masks, {"scores": SCORES})
     grey(masks / "0.png", BYTES[0])
     assert refusal(frames, masks) == (
-        f"{masks}: holds pictures (0.png) beside NPZ files; save all masks of a sequence as one or the other"
+        f"{masks}: contains both images (0.png) and NPZ files; save all masks of a sequence in one of these formats"
     )
 
 
 def test_scores_are_no_labels(frames, masks):
     arrays(masks, {"scores": SCORES})
-    assert f"{masks}: holds NPZ files, which are scores, not labels" in refusal(frames, masks, "labels")
+    assert f"{masks}: contains scores (NPZ files), not labels; omit --masks-hold" in refusal(
+        frames, masks, "labels"
+    )
 
 
 def test_ones_where_255_was_meant(frames, masks):
     arrays(masks, {"scores": (BYTES > 128).astype(np.uint8)})
-    assert f"{masks}: scores of 8 bits are probabilities * 255, but the largest here is 1" in refusal(
+    assert f"{masks}: 8-bit scores must be probabilities * 255, but the largest value here is 1" in refusal(
         frames, masks
     )
     assert CoarseSequence.open(frames, masks, "scores").read(0).max() == np.float32(1 / 255)
@@ -346,20 +352,20 @@ def test_palette_masks_of_several_objects(frames, masks, second):
     write_labels(masks / "1/0.png", np.ones(SIZE, np.uint8))
     write_labels(masks / "1/2.png", np.full(SIZE, second, np.uint8))
     assert refusal(frames, masks) == (
-        f"{masks / '1/2.png'}: palette masks in a folder of one object must hold 0 and one index, "
-        f"but these hold 1, {second}"
+        f"{masks / '1/2.png'}: palette masks in a folder of one object must contain 0 and one other index, "
+        f"but these contain 1, {second}"
     )
 
 
 def test_folders_that_can_be_of_no_object(frames, masks):
     for name in ("0", "255", "00300"):
         pictures(masks, _1=BYTES[0], **{f"_{name}": BYTES[1]})
-        assert f"{masks / name}: the folder of an object's scores must be named by its label, 1 to 254" in (
+        assert f"{masks / name}: a folder of an object's scores must be named after its label, 1 to 254" in (
             refusal(frames, masks)
         )
         (masks / name).rename(masks / f"not {name}")
     pictures(masks, _01=BYTES[0])
-    assert f"{masks / '1'}: holds scores of object 1, as {masks / '01'} does" in refusal(frames, masks)
+    assert f"{masks / '1'}: contains scores of object 1, and so does {masks / '01'}" in refusal(frames, masks)
 
 
 def test_every_object_has_every_frame(frames, masks):
@@ -370,13 +376,13 @@ def test_every_object_has_every_frame(frames, masks):
     assert f"{frames}: no frame for mask 3.png (1 missing)" in refusal(frames, masks)
     (masks / "2/3.png").unlink()
     (masks / "3").mkdir()
-    assert f"{masks / '3'}: holds no .jpg, .jpeg, .png" in refusal(frames, masks)
+    assert f"{masks / '3'}: contains no .jpg, .jpeg, .png" in refusal(frames, masks)
 
 
 def test_pictures_of_objects_that_are_no_scores(frames, masks):
     pictures(masks, _1=BYTES[0], _2=BYTES[1])
     for values, expected in (
-        (np.dstack([BYTES[0], BYTES[1], BYTES[0]]), "got a RGB colour image"),
+        (np.dstack([BYTES[0], BYTES[1], BYTES[0]]), "got a colour image (RGB)"),
         (BYTES[0, :5], "is 8x5, but 0.png is 8x6"),
     ):
         grey(masks / "2/2.png", values)
@@ -393,12 +399,12 @@ def test_pictures_of_objects_that_are_no_scores(frames, masks):
 
 def test_folders_of_objects_are_no_labels(frames, masks):
     pictures(masks, _1=BYTES[0])
-    assert f"{masks}: holds a folder per object, which are scores" in refusal(frames, masks, "labels")
+    assert f"{masks}: contains scores (one folder per object), not labels" in refusal(frames, masks, "labels")
 
 
 def test_folders_of_zeros_and_ones(frames, masks):
     pictures(masks, _1=BYTES[0] > 128, _2=BYTES[0] * 0)
-    assert "probabilities * 255, but the largest here is 1; save 255" in refusal(frames, masks)
+    assert "probabilities * 255, but the largest value here is 1; save 255" in refusal(frames, masks)
     assert CoarseSequence.open(frames, masks, "scores").ids == (1, 2)
     pictures(masks, _1=BYTES[0] * 0)
     assert f"{masks}: these masks mark no object" in refusal(frames, masks, "scores")

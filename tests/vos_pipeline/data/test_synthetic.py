@@ -113,5 +113,5 @@ def test_bad_arguments_are_named(tmp_path, bad):
 
 
 def test_a_missing_photograph_is_named(monkeypatch):
-    with pytest.raises(PipelineError, match=r"does not hold none\.png"):
+    with pytest.raises(PipelineError, match=r"does not contain none\.png"):
         synthetic._photo("none.png", np.random.default_rng(0))

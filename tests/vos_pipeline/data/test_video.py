@@ -94,12 +94,12 @@ def test_frames_of_a_video_are_numbered_from_0(tmp_path, first_mask):
     sequence = load_frames(clip, first_mask, tmp_path / "work", first_frame="3")
     assert len(sequence) == 2 and sequence.read_frame(0)[..., 0].mean() == pytest.approx(160, abs=12)
     with pytest.raises(
-        PipelineError, match=r"clip\.mp4: no frame is called 5, .*; the first is 00000, the last 00004"
+        PipelineError, match=r"clip\.mp4: no frame has the name or number 5; .* the frames are 00000 to 00004"
     ):
         load_frames(clip, first_mask, tmp_path / "work", first_frame="5")
     mask = first_mask.rename(tmp_path / "00003.png")
     with pytest.raises(
-        PipelineError, match=r"00003\.png: is named as frame 00003, but the video begins at 00000"
+        PipelineError, match=r"00003\.png: has the name of frame 00003, but the video begins at 00000"
     ):
         load_frames(clip, mask, tmp_path / "work")
 
@@ -130,7 +130,7 @@ def test_an_unlikely_frame_rate_is_not_believed(claimed):
 
 def test_a_file_that_is_no_video_is_named(tmp_path, first_mask):
     (tmp_path / "notes.mp4").write_text("no video")
-    with pytest.raises(PipelineError, match=r"notes\.mp4: can not be decoded as a video"):
+    with pytest.raises(PipelineError, match=r"notes\.mp4: cannot be decoded as a video"):
         load_frames(tmp_path / "notes.mp4", first_mask, tmp_path / "work")
     assert not (tmp_path / "work").exists()
     with pytest.raises(ValueError, match="work_dir"):

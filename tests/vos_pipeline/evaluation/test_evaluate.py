@@ -154,9 +154,9 @@ def spoil_colour(results):
     [
         (spoil_missing, "no such file"),
         (spoil_size, "is 60x20, but the ground truth is 60x40"),
-        (spoil_label, r"holds label 7, but the objects of this sequence are \(1,\)"),
-        (spoil_void, "holds label 255"),
-        (spoil_colour, "a mask must be .* got a RGB colour image"),
+        (spoil_label, r"contains label 7, but the objects of this sequence are \(1,\)"),
+        (spoil_void, "contains label 255"),
+        (spoil_colour, r"a mask must be .* got a colour image \(RGB\)"),
     ],
 )
 @pytest.mark.parametrize("processes", [1, None])
@@ -193,7 +193,7 @@ def test_what_255_means_is_decided_over_the_results_of_a_sequence(case):
     """Not an object where the others hold labels: it is as wrong there as beside a label."""
     root, results = case
     save_grey(results, [square(10)] * 3 + [square(10, 255)] * 3)
-    with pytest.raises(PipelineError, match=r"one/00003\.png: holds label 255"):
+    with pytest.raises(PipelineError, match=r"one/00003\.png: contains label 255"):
         evaluate(root, results)
 
 
@@ -255,7 +255,9 @@ def test_a_missing_mask_is_named(case, frames):
     root, results = case
     frames_of(root, "one", frames)
     (root / "Annotations/480p/one/00003.png").unlink()
-    with pytest.raises(PipelineError, match=r"Annotations/480p/one/00003\.png: .* is missing \(1 in all\)"):
+    with pytest.raises(
+        PipelineError, match=r"Annotations/480p/one/00003\.png: .* is missing \(1 missing in all\)"
+    ):
         evaluate(root, results)
 
 
@@ -263,7 +265,7 @@ def test_a_missing_last_mask_is_known_by_its_frame(case):
     root, results = case
     frames_of(root, "one", 6)
     (root / "Annotations/480p/one/00005.png").unlink()
-    with pytest.raises(PipelineError, match=r"one/00005\.png: this mask to score against is missing"):
+    with pytest.raises(PipelineError, match=r"one/00005\.png: this ground-truth mask is missing"):
         evaluate(root, results)
 
 
@@ -273,12 +275,14 @@ def test_a_test_set_has_no_masks_to_score_against(case, frames):
     frames_of(root, "one", frames)
     for t in range(1, 6):
         (root / f"Annotations/480p/one/{t:05d}.png").unlink()
-    with pytest.raises(PipelineError, match=r"480p/one: has no masks to score against, but 00000\.png alone"):
+    with pytest.raises(
+        PipelineError, match=r"480p/one: contains only 00000\.png, so results cannot be scored"
+    ):
         evaluate(root, results)
     assert not list(results.glob("*.csv"))
 
 
 @pytest.mark.parametrize("names", [{"set_name": "../val"}, {"year": "../2017"}])
 def test_names_that_would_end_up_elsewhere(case, names):
-    with pytest.raises(PipelineError, match="is no plain name"):
+    with pytest.raises(PipelineError, match="is not a plain name"):
         evaluate(*case, **names)

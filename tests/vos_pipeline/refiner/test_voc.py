@@ -270,7 +270,7 @@ def test_command(roots, tmp_path, monkeypatch, capsys):
     other = ["--coarse-masks", tmp_path / "out/coarse-masks", "--fcn", tmp_path / "fcn.pth"]
     assert main(["train", "spn", *map(str, (*options, *other))]) == 1
     told = capsys.readouterr().err
-    assert "coarse-masks holds another run (different network): give another --coarse-masks\n" in told
+    assert "coarse-masks holds another run (different network): choose another --coarse-masks\n" in told
     mine = tmp_path / "mine/000000.npz"
     mine.parent.mkdir()
     mine.write_text("mine")
