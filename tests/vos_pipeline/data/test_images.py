@@ -1,4 +1,4 @@
-"""Pictures, in and out."""
+"""Read and write images."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_size_is_height_and_width(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 @pytest.mark.parametrize("left", [0.0, 0.05, 0.5, 0.99])
-def test_whatever_was_cut_off_is_noticed_without_decoding_whole_files(tmp_path, suffix, left, monkeypatch):
+def test_truncation_is_detected_without_decoding_intact_files(tmp_path, suffix, left, monkeypatch):
     path = tmp_path / f"f.{suffix}"
     write_image(path, noise())
     whole = path.read_bytes()
@@ -92,7 +92,7 @@ def test_whatever_was_cut_off_is_noticed_without_decoding_whole_files(tmp_path, 
     assert image_size(path) == (64, 64)
 
 
-def test_bytes_behind_the_end_of_a_picture_do_no_harm(tmp_path):
+def test_trailing_bytes_are_accepted(tmp_path):
     path = tmp_path / "f.jpg"
     write_image(path, noise())
     with path.open("ab") as file:
@@ -104,7 +104,7 @@ def test_bytes_behind_the_end_of_a_picture_do_no_harm(tmp_path):
 
 
 def behind_the_pixels(path):
-    """Moves a PNG's EXIF data to its end, where some programs write them."""
+    """Move the EXIF data of a PNG to its end, where some programs write them."""
     data = path.read_bytes()
     start = data.index(b"eXIf") - 4
     length = int.from_bytes(data[start : start + 4], "big") + 12
@@ -121,7 +121,7 @@ def corners(size=(20, 30)):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["jpg", "png", "png with its notes at the end", "webp", "tif"])
-def test_a_picture_is_turned_as_it_asks(tmp_path, orientation, kind):
+def test_the_exif_orientation_is_applied(tmp_path, orientation, kind):
     path = tmp_path / f"f.{kind[:4].strip()}"
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
@@ -144,7 +144,7 @@ def test_a_picture_is_turned_as_it_asks(tmp_path, orientation, kind):
     assert picture.flags.writeable
 
 
-def test_masks_can_be_turned_and_keep_their_values(tmp_path):
+def test_rotated_masks_keep_their_values(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     image = Image.fromarray(labels_with(1, 2))
@@ -158,12 +158,12 @@ def test_masks_can_be_turned_and_keep_their_values(tmp_path):
 
 @pytest.mark.parametrize("notes", [b"Exif\0\0XX", b"Exif\0\0MM\0*\0\0\0\x08\0\x05garbage", b"Exif\0\0"])
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
-def test_notes_that_are_damaged_do_no_harm(tmp_path, notes):
+def test_damaged_exif_data_are_ignored(tmp_path, notes):
     Image.fromarray(corners()).save(tmp_path / "f.jpg", exif=notes)
     assert read_image(tmp_path / "f.jpg").shape == (20, 30, 3) and image_size(tmp_path / "f.jpg") == (20, 30)
 
 
-# --- files of several pictures ------------------------------------------------------------------------------
+# --- files of several images --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", ["tif", "webp", "png", "gif"])
@@ -179,7 +179,7 @@ def test_pages_and_animations_are_refused(tmp_path, suffix, read):
     assert read(path) is not None
 
 
-def test_of_a_phones_photograph_the_first_picture_counts(tmp_path):
+def test_the_first_image_of_a_phone_photograph_is_read(tmp_path):
     pictures = [Image.fromarray(corners()), Image.fromarray(corners()[::2, ::2])]
     pictures[0].save(tmp_path / "f.jpg", "MPO", save_all=True, append_images=pictures[1:])
     assert read_image(tmp_path / "f.jpg").shape == (20, 30, 3) and image_size(tmp_path / "f.jpg") == (20, 30)
@@ -187,7 +187,7 @@ def test_of_a_phones_photograph_the_first_picture_counts(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["tif", "webp", "jpg", "png"])
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
-def test_a_file_cut_anywhere_is_an_error_of_one_line(tmp_path, suffix):
+def test_errors_of_truncated_files_have_one_line(tmp_path, suffix):
     path = tmp_path / f"f.{suffix}"
     Image.fromarray(corners()).save(path)
     whole = path.read_bytes()

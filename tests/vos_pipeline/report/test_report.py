@@ -1,4 +1,4 @@
-"""The HTML report: complete, self-contained, small, and safe with any text."""
+"""The HTML report is complete, self-contained, small, and safe with any text."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ VOID_TAGS = {"meta", "img", "input", "br", "hr", "link"}
 
 
 class Page(HTMLParser):
-    """Collects what the tests ask for, and that every tag is closed."""
+    """Collects tags and texts for the tests, and checks that every tag is closed."""
 
     def __init__(self, text):
         super().__init__()
@@ -109,7 +109,7 @@ def test_every_picture_can_be_decoded(tmp_path, clip):
             assert decode(uri).format == "PNG" and decode(uri).size == (100, 60)
 
 
-def test_masks_are_tinted_contoured_and_clear_elsewhere(tmp_path, clip):
+def test_masks_have_a_tint_and_a_boundary_and_are_clear_elsewhere(tmp_path, clip):
     _, page = write_and_parse(tmp_path, [sequence_report(clip)], width=200)
     (pictures,) = json.loads(page.pictures)
     drawn = np.array(decode(pictures["masks"]["ground truth"][0]).convert("RGBA"))
@@ -156,13 +156,13 @@ def test_tables_show_numbers_and_escape_text(tmp_path, clip):
     assert "<b>" not in path.read_text()
 
 
-def test_a_stage_name_can_not_end_the_script(tmp_path, clip):
+def test_a_stage_name_cannot_end_the_script(tmp_path, clip):
     stages = {"</script><i>": list(clip.mask_paths)}
     _, page = write_and_parse(tmp_path, [sequence_report(clip, stages=stages, curves={})])
     assert "</script><i>" in json.loads(page.pictures)[0]["masks"]
 
 
-def test_curves_have_a_line_a_stage_and_break_at_gaps(tmp_path, clip):
+def test_curves_have_one_line_per_stage_and_break_at_gaps(tmp_path, clip):
     curves = {"one": {"J": [None, 1.0, 0.5, None, 0.0, 0.25, math.nan], "F": [0.5] * FRAMES}}
     _, page = write_and_parse(tmp_path, [sequence_report(clip, curves=curves)])
     lines = [line["points"] for line in page.all("polyline")]
@@ -171,7 +171,7 @@ def test_curves_have_a_line_a_stage_and_break_at_gaps(tmp_path, clip):
     assert len(page.all("svg")) == 2 and len(page.all("line", **{"class": "cursor"})) == 2
 
 
-def test_without_truth_there_is_neither_truth_nor_curves(tmp_path, clip):
+def test_without_ground_truth_the_page_has_neither_it_nor_curves(tmp_path, clip):
     _, page = write_and_parse(tmp_path, [sequence_report(clip, truth_paths=[], curves={})])
     assert not page.all("svg") and "ground truth" not in json.loads(page.pictures)[0]["masks"]
 
@@ -198,7 +198,7 @@ def test_long_videos_are_thinned_to_the_limit(tmp_path):
     assert slider["max"] == str(len(times) - 1)
 
 
-def test_a_stage_of_another_length_is_named(tmp_path, clip):
+def test_a_stage_of_another_length_is_an_error(tmp_path, clip):
     stages = {"short": list(clip.mask_paths[:-1])}
     with pytest.raises(ValueError, match="stage 'short' must have 7 frames, got 6"):
         write_and_parse(tmp_path, [sequence_report(clip, stages=stages)])
