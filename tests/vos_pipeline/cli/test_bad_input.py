@@ -75,7 +75,7 @@ def colour_mask(root):
         ),
         (
             colour_mask,
-            "pair/00000.png: a mask must be an indexed (palette) or 8-bit grey PNG, got a RGB colour",
+            "pair/00000.png: a mask must be an indexed (palette) or 8-bit grey PNG, got a colour image (RGB)",
         ),
     ],
 )

@@ -30,10 +30,8 @@ def read_all(folder):
 
 
 def check(folder, *expected):
-    for order in (
-        folder.paths,
-        folder.paths[::-1],
-    ):  # the result does not depend on which mask is read first
+    # The result does not depend on which mask is read first.
+    for order in (folder.paths, folder.paths[::-1]):
         fresh = MaskFolder(folder.paths)
         got = {path: fresh.read(path) for path in order}
         for path, labels in zip(folder.paths, expected, strict=True):
@@ -292,10 +290,8 @@ def test_palette_masks_are_read_once(tmp_path, decoded):
     (sequence, _) = load_davis(make_root(tmp_path))
     for t in range(3):
         sequence.read_mask(t)
-    assert decoded == ["00000.png"] * 3 + [
-        "00001.png",
-        "00002.png",
-    ]  # the first mask of each of two sequences, then all masks of one
+    # The first mask of each of two sequences, then all masks of one sequence.
+    assert decoded == ["00000.png"] * 3 + ["00001.png", "00002.png"]
 
 
 def test_grey_masks_are_read_twice_at_most(tmp_path, decoded):

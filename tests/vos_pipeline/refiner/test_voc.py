@@ -276,7 +276,7 @@ def test_command(roots, tmp_path, monkeypatch, capsys):
     mine.write_text("mine")
     assert main(["train", "spn", *map(str, options), "--coarse-masks", str(mine.parent)]) == 1
     told = capsys.readouterr().err
-    assert told.endswith("(000000.npz): give a new or empty folder as --coarse-masks\n")
+    assert told.endswith("(000000.npz): choose a new or empty folder for --coarse-masks\n")
     assert mine.read_text() == "mine"
     # The folder of the training is still free: that is refused first.
     assert main(["train", "spn", *map(str, options), "--coarse-masks", str(tmp_path / "new")]) == 0
