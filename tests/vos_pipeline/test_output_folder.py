@@ -111,9 +111,8 @@ def test_inputs_are_not_removed(worked, tmp_path):
             "is read by this command, and --overwrite would remove it",
         )
     assert files_in(worked.path) == before
-    worked.claim(
-        overwrite=True, inputs=[worked.path / "deep/mine.txt", tmp_path]
-    )  # tmp_path contains the folder
+    # tmp_path contains the folder.
+    worked.claim(overwrite=True, inputs=[worked.path / "deep/mine.txt", tmp_path])
 
 
 def test_an_interrupted_removal_can_be_repeated(worked, monkeypatch):

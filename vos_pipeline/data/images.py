@@ -25,15 +25,8 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-DAMAGE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    TypeError,
-    LookupError,
-    EOFError,
-    struct.error,
-)  # what PIL raises for damaged files
+# What PIL raises for damaged files.
+DAMAGE = (OSError, ValueError, SyntaxError, TypeError, LookupError, EOFError, struct.error)
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 NOTES = (b"Raw profile type exif", b"XML:com.adobe.xmp\0")  # PNG text chunks that may contain an orientation
 

@@ -25,10 +25,11 @@ ARRAYS = ".npz"
 SCORES, IDS = "scores.npy", "ids.npy"  # members of an NPZ file
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 FLOAT_BYTES = (2, 4, 8)
+# What zipfile and NumPy raise for damaged files.
 DAMAGE = (
     *(OSError, ValueError, SyntaxError, TypeError, LookupError, EOFError, RuntimeError, ArithmeticError),
     *(BadZipFile, TokenError, zlib.error, struct.error),
-)  # what zipfile and NumPy raise for damaged files
+)
 
 
 def has_score_arrays(folder: Path) -> bool:
@@ -119,9 +120,8 @@ def _read_arrays(path: Path, sequence: Sequence) -> tuple[tuple[int, ...], np.nd
         with ZipFile(path) as archive:
             _check_names(archive, path)
             shape, dtype = _header(archive, SCORES)
-            _check_scores(
-                path, shape, dtype, sequence
-            )  # before reading values: a header may declare any size
+            # Checked before reading the values, because a header may declare any size.
+            _check_scores(path, shape, dtype, sequence)
             ids = _read_ids(archive, path, shape[0])
             scores = _values(archive, SCORES)
     except DAMAGE as error:

@@ -158,9 +158,8 @@ def test_a_damaged_slice_is_noticed(tmp_path):
 
 @pytest.mark.parametrize("share", [0.3, 0.6])
 def test_errors_that_the_decoder_conceals_are_a_warning(tmp_path, capsys, share):
-    video = files.flip(
-        files.write(tmp_path / "clip.ts"), share=share
-    )  # a format without a declared number of frames
+    # An MPEG-TS file does not declare its number of frames.
+    video = files.flip(files.write(tmp_path / "clip.ts"), share=share)
     count = len(decode(video))
     (told,) = capsys.readouterr().err.splitlines()
     assert count < files.COUNT and f"warning: {video}: {count} of {count} frames could be decoded (" in told

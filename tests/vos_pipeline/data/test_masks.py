@@ -158,8 +158,7 @@ def test_files_of_several_pictures_are_refused(tmp_path, suffix):
 def test_the_orientation_of_masks_is_applied(tmp_path, suffix, orientation, turned):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = (
-        {"compression": "tiff_lzw"} if suffix == "tif" else {}
-    )  # Pillow rotates uncompressed files wrongly
+    # Pillow rotates uncompressed TIFF files wrongly.
+    options = {"compression": "tiff_lzw"} if suffix == "tif" else {}
     indexed().save(tmp_path / f"m.{suffix}", exif=exif, **options)
     np.testing.assert_array_equal(read_labels(tmp_path / f"m.{suffix}"), turned)

@@ -145,9 +145,8 @@ def test_objects_that_come_go_and_touch_the_border(tmp_path):
         truth, result = np.zeros((2, 48, 64), np.uint8)
         truth[:, : 6 * t] = 1  # grows along the image border until it fills almost the whole frame
         result[:, : 5 * t + 2] = 1
-        truth[20:30, 40:50] = (
-            3 if t < 4 else 0
-        )  # disappears; the result keeps it longer. Label 2 never occurs
+        # Label 3 disappears; the result keeps it longer. Label 2 never occurs.
+        truth[20:30, 40:50] = 3 if t < 4 else 0
         result[21:31, 40:50] = 3 if t < 8 else 0
         truth[0:4, 0:4] = 255  # void
         if t == 0:

@@ -375,7 +375,7 @@ def test_a_stopped_run_resumes_to_the_same_masks(monkeypatch, tmp_path, stop_at,
     warned = removed_of(capsys)
 
     use(monkeypatch, Smoothing(stop_at))
-    assert "--resume goes on" in fails(refine(frames, masks, tmp_path / "parts", "--filter", chosen))
+    assert "--resume continues" in fails(refine(frames, masks, tmp_path / "parts", "--filter", chosen))
     assert len(results(tmp_path / "parts")) == stop_at
     rest = use(monkeypatch, Smoothing())
     assert cli.main(refine(frames, masks, tmp_path / "parts", "--resume", "--filter", chosen)) == 0
