@@ -292,7 +292,9 @@ def test_resume_takes_masks_that_are_stored_in_another_way(root, tmp_path):
 def test_a_run_is_not_replaced_unasked(root, tmp_path):
     run(root, tmp_path / "out")
     before = files_in(tmp_path / "out")
-    with pytest.raises(PipelineError, match="holds a run: pass --resume to continue it, --overwrite to replace it"):
+    with pytest.raises(
+        PipelineError, match="holds a run: pass --resume to continue it, --overwrite to replace it"
+    ):
         run(root, tmp_path / "out")
     assert files_in(tmp_path / "out") == before
 
@@ -331,7 +333,9 @@ def test_a_users_folder_of_nets_is_not_touched(root, tmp_path):
     with pytest.raises(PipelineError, match=r"out holds files that belong to no run \(nets\)"):
         run(root, tmp_path / "out")
     for leave in ({"resume": True}, {"overwrite": True}):
-        with pytest.raises(PipelineError, match=r"nets/foreground.pt: exists already and does not belong to this run"):
+        with pytest.raises(
+            PipelineError, match=r"nets/foreground.pt: exists already and does not belong to this run"
+        ):
             run(root, tmp_path / "out", **leave)
     assert mine.read_text() == "mine"
 
