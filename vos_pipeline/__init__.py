@@ -1,8 +1,10 @@
-"""Video object segmentation around spatial propagation: nets, filters over time, DAVIS data, metrics, a command line.
+"""Video object segmentation with spatial propagation: networks, temporal filters, DAVIS data, metrics, a command line.
 
-It has rooms, each of which imports from those before it alone: ``settings``, ``data``, ``evaluation``, ``training``,
-``nets``, ``refiner``, ``temporal``, ``report``, ``pipeline``, ``cli``. A room offers others what its ``__init__``
-exports. Run it with ``python -m vos_pipeline``, or segment a video frame by frame with :class:`Segmenter`.
+Run it with ``python -m vos_pipeline``, or segment a video frame by frame with :class:`Segmenter`.
+
+The subpackages are ``settings``, ``data``, ``evaluation``, ``training``, ``nets``, ``refiner``, ``temporal``,
+``report``, ``pipeline`` and ``cli``. Each one imports only from those before it in this list, and uses only what their
+``__init__`` exports.
 """
 
 from typing import Any
@@ -11,7 +13,7 @@ __all__ = ["Segmenter", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on demand: torch takes a second, which `--help` and `evaluate` do not need.
+    # Imported on demand: importing torch takes a second, and `--help` and `evaluate` do not need it.
     if name == "__version__":
         from spn import __version__
 

@@ -1,6 +1,6 @@
 """The command line, ``python -m vos_pipeline`` or ``spn-vos``.
 
-Exit codes: 0 done, 1 failed (one line says why and what to do), 2 usage.
+Exit codes: 0 success, 1 failure (one line says why and what to do), 2 usage error.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import sys
 from vos_pipeline.cli import command_line
 from vos_pipeline.errors import PipelineError
 
-# Import names of what the extra "vos" installs.
+# Import names of the packages that the extra "vos" installs.
 EXTRA = {"PIL", "av", "cv2", "numpy", "safetensors", "scipy", "skimage", "torchvision", "tqdm"}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command and return the exit code."""
     try:
         args = command_line().parse_args(argv)
-    except SystemExit as stop:  # argparse has said why
+    except SystemExit as stop:  # argparse has printed the reason
         return int(stop.code or 0)
-    later = ": finished work is kept, --resume goes on with it" if hasattr(args, "resume") else ""
+    later = ": finished work is kept, --resume continues it" if hasattr(args, "resume") else ""
     try:
         args.command(args)
     except PipelineError as error:
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         if error.name is None or error.name.split(".")[0] not in EXTRA:
             raise
         return _fail(
-            f"{error.name} is not installed: pip install 'spatial-propagation[vos]' brings what commands need"
+            f"{error.name} is not installed: run pip install 'spatial-propagation[vos]' to install all requirements"
         )
     except KeyboardInterrupt:
         return _fail(f"interrupted{later}")
@@ -40,11 +40,11 @@ def main(argv: list[str] | None = None) -> int:
             f"the disk is full, free some space ({_reason(error)}){later}" if full else _reason(error)
         )
     except MemoryError:
-        return _fail("out of memory: choose --preset small, or smaller frames")
+        return _fail("out of memory: choose --preset small or smaller frames")
     except RuntimeError as error:
         if "out of memory" not in str(error):
             raise
-        return _fail("the device ran out of memory: choose --preset small, or --device cpu")
+        return _fail("the device ran out of memory: choose --preset small or --device cpu")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What is meant for the user's eyes: the one exception, warnings, and names in them."""
+"""Messages for the user: the exception for errors, warnings, and readable paths in both."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import sys
 
 
 class PipelineError(Exception):
-    """Something the user can mend: a missing file, a wrong layout, a mask of the wrong kind.
+    """An error that the user can fix: a missing file, a wrong layout, a mask of the wrong kind.
 
-    The message is one line that says why and what to do. The command line prints it as ``error: ...`` and
-    exits with 1; anything else that escapes is a defect and keeps its traceback.
+    The message is one line that says what is wrong and what to do. The command line prints it as ``error: ...`` and
+    exits with code 1. Other exceptions are defects and keep their traceback.
     """
 
 
 def warn(message: str) -> None:
-    """Print ``warning: ...``, one line on stderr: something that the user should know, and that stops nothing."""
+    """Print ``warning: ...`` as one line on stderr, for a condition that does not stop the command."""
     print("warning:", " ".join(message.split()), file=sys.stderr)
 
 
 def readable(path: str | os.PathLike[str]) -> str:
-    """A path for a message: bytes that are not UTF-8 as escapes such as ``\\xe9``."""
+    """Return a path for a message: bytes that are not UTF-8 become escapes such as ``\\xe9``."""
     return os.fsencode(path).decode(errors="backslashreplace")

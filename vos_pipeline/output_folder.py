@@ -1,4 +1,4 @@
-"""The folder that a command writes into: which files in it are its own, and which work it holds."""
+"""The output folder of a command: the work that it contains, and the files that belong to this work."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from vos_pipeline.files import replacing
 
 NOTE = "run.json"
 
-# The first part of what a work is, and the values that it takes.
+# The first part of the identity of a work, and its possible values.
 KIND = "kind of results"
 SEGMENTATION, REFINED_MASKS, TABLES = "segmentation", "refined masks", "the paper's tables"
 FOREGROUND_NET, REFINER = "foreground net", "refiner"
 
 
 class OutputFolder:
-    """A folder of results and the note in it, ``run.json``, of the work that it holds and of every file of that work.
+    """A folder of results with a record, ``run.json``, of its work and of every file of this work.
 
-    A command claims the folder, says what its work is, and lists files before it writes them. Nothing that is not
-    listed is ever replaced or removed, so a file of the user's is safe wherever it lies.
+    A command claims the folder, identifies its work, and lists files before it writes them. Files that are not listed
+    are never replaced or removed, so files of the user are safe anywhere in the folder.
 
     Args:
-        path: of the folder; it need not exist.
-        option: of the command line that names it, for messages. ``--overwrite`` concerns ``--out`` alone.
+        path: the folder; it need not exist.
+        option: command-line option that names the folder, for messages. ``--overwrite`` applies only to ``--out``.
 
     Example:
         >>> folder = OutputFolder("out")
@@ -40,20 +40,20 @@ class OutputFolder:
         self.path, self.note, self.option = Path(path), Path(path) / NOTE, option
 
     def claim(self, *, resume: bool = False, overwrite: bool = False, inputs: Iterable[Path] = ()) -> None:
-        """Take the folder for this work, or refuse it.
+        """Claim the folder for this work.
 
         Args:
-            resume: go on with the work that is there, if there is any.
-            overwrite: remove the files of the work that is there, and no others.
-            inputs: what the work reads; none of it is removed.
+            resume: continue the existing work, if any.
+            overwrite: remove the files of the existing work, and no others.
+            inputs: files and folders that the work reads; none of them is removed.
 
         Raises:
-            PipelineError: the folder holds work or other files and neither ``resume`` nor ``overwrite`` is given; it is
-                a file; its note is damaged; or an input would be removed.
+            PipelineError: the folder contains work or other files and neither ``resume`` nor ``overwrite`` is given;
+                the path is a file; the record is damaged; or an input would be removed.
         """
         if os.path.lexists(self.path) and not self.path.is_dir():
-            kind = "a file" if self.path.exists() else "a link to nothing"
-            raise PipelineError(f"{self.path}: is {kind}; give a folder as {self.option}")
+            kind = "a file" if self.path.exists() else "a broken link"
+            raise PipelineError(f"{self.path}: is {kind}; choose a folder for {self.option}")
         note = self._read()
         if overwrite:
             self._remove(note, inputs)
@@ -63,26 +63,26 @@ class OutputFolder:
         self._write(note or {"work": {}, "files": {}, "patterns": []})
 
     def work(self) -> dict[str, Any]:
-        """What the work here is: its parts as :meth:`identify` noted them; {} if there is none."""
+        """Return the identity of the existing work, as recorded by :meth:`identify`; {} without work."""
         note = self._read()
         return dict(note["work"]) if note else {}
 
     def check(self, part: str, value: Any) -> None:
-        """PipelineError if the work that is here has another value of this part; nothing is noted."""
+        """Raise PipelineError if the existing work has another value of this part; record nothing."""
         self._compare(self._read(), part, value)
 
     def _compare(self, note: dict[str, Any] | None, part: str, value: Any) -> None:
         if note is not None and note["work"].get(part, value) != value:
             raise PipelineError(
                 f"{self.path} holds another run (different {part}): "
-                f"give another {self.option}{self._or_overwrite('replace it')}"
+                f"choose another {self.option}{self._or_overwrite('replace it')}"
             )
 
     def identify(self, part: str, value: Any) -> None:
-        """Note one part of what the work is, in plain values.
+        """Record one part of the identity of the work, as plain JSON values.
 
         Raises:
-            PipelineError: the work that is here has another value of this part.
+            PipelineError: the existing work has another value of this part.
         """
         note, value = self._claimed(), json.loads(json.dumps(value))
         self._compare(note, part, value)
@@ -93,15 +93,15 @@ class OutputFolder:
     def add(
         self, files: Iterable[str | Path], patterns: Iterable[str] = (), *, written: bool = False
     ) -> None:
-        """Note files that the work is about to write.
+        """Record files that the work is about to write.
 
         Args:
             files: paths relative to the folder.
-            patterns: shell patterns of names in the folder itself, where the exact names are not known.
-            written: the work has just written them, since their names were not known before.
+            patterns: shell patterns of names directly in the folder, for names that are not known in advance.
+            written: the work has just written the files, because their names were not known in advance.
 
         Raises:
-            PipelineError: one of them is there already and is not of this work.
+            PipelineError: one of the files exists and does not belong to this work.
         """
         note = self._claimed()
         for file in map(Path, files):
@@ -117,20 +117,21 @@ class OutputFolder:
                 note["patterns"].append(pattern)
         self._write(note)
 
-    # --- what is there --------------------------------------------------------------------------------------
+    # --- existing files -------------------------------------------------------------------------------------
 
     def _refuse_what_is_there(self, note: dict[str, Any] | None) -> None:
         if note is not None:
             if note["work"]:
                 raise PipelineError(
-                    f"{self.path} holds a run: --resume goes on with it, --overwrite replaces it; or give another --out"
+                    f"{self.path} holds a run: pass --resume to continue it, --overwrite to replace it, "
+                    "or choose another --out"
                 )
-            return  # all that is there was prepared by a command that never began its work
+            return  # a command claimed the folder and never started its work
         names = sorted(name for name in self._names() if not name.startswith("."))
         if names:
             raise PipelineError(
-                f"{self.path} holds files that are of no run ({', '.join(names[:3])}{', ...' * (len(names) > 3)}): "
-                f"give a new or empty folder as {self.option}{self._or_overwrite('write beside them')}"
+                f"{self.path} holds files that belong to no run ({', '.join(names[:3])}{', ...' * (len(names) > 3)}): "
+                f"choose a new or empty folder for {self.option}{self._or_overwrite('keep them and add the results')}"
             )
 
     def _refuse_foreign(self, path: Path) -> None:
@@ -138,17 +139,17 @@ class OutputFolder:
         taken += [p for p in path.parents if self.path in p.parents and os.path.lexists(p) and not p.is_dir()]
         if taken:
             raise PipelineError(
-                f"{taken[0]}: is in the way and not of this run: move it, or give another --out"
+                f"{taken[0]}: exists already and does not belong to this run: move it, or choose another --out"
             )
 
     def _or_overwrite(self, purpose: str) -> str:
-        return f", or --overwrite to {purpose}" if self.option == "--out" else ""
+        return f", or pass --overwrite to {purpose}" if self.option == "--out" else ""
 
     def _remove(self, note: dict[str, Any] | None, inputs: Iterable[Path]) -> None:
-        """All noted files, the note itself last: an interruption leaves a note of what is left."""
+        """Remove all recorded files and then the record, so that an interruption keeps the record of the rest."""
         if note is None:
             return
-        # A folder of inputs may hold this one, as a data set holds results.
+        # An input folder may contain this folder, for example results inside a data set.
         whole = self.path.resolve()
         inside = {path.resolve() for path in inputs if whole in (path.resolve(), *path.resolve().parents)}
         files = [self.path / parent / name for parent, names in note["files"].items() for name in names]
@@ -158,7 +159,7 @@ class OutputFolder:
         for path in files:
             if os.path.lexists(path) and inside & {path.resolve(), *path.resolve().parents}:
                 raise PipelineError(
-                    f"{path}: is read by this command, and --overwrite would remove it: give another --out"
+                    f"{path}: is read by this command, and --overwrite would remove it: choose another --out"
                 )
         for path in files:
             path.unlink(missing_ok=True)
@@ -170,7 +171,7 @@ class OutputFolder:
     def _names(self) -> list[str]:
         return os.listdir(self.path) if self.path.is_dir() else []
 
-    # --- the note ---------------------------------------------------------------------------------------------
+    # --- the record -------------------------------------------------------------------------------------------
 
     def _claimed(self) -> dict[str, Any]:
         note = self._read()
@@ -181,10 +182,12 @@ class OutputFolder:
     def _read(self) -> dict[str, Any] | None:
         if not self.note.exists():
             return None
-        note = read_json(self.note, "move the folder away, or give another --out")
+        note = read_json(self.note, "move the folder away, or choose another --out")
         if not _is_note(note):
-            raise PipelineError(f"{self.note}: is no note of a run: move it away, or give another --out")
-        # A dictionary without values is a set that keeps its order.
+            raise PipelineError(
+                f"{self.note}: is not the record of a run: move it away, or choose another --out"
+            )
+        # A dictionary without values serves as an ordered set.
         return {**note, "files": {folder: dict.fromkeys(names) for folder, names in note["files"].items()}}
 
     def _write(self, note: dict[str, Any]) -> None:
@@ -194,7 +197,7 @@ class OutputFolder:
 
 
 def _is_note(note: dict[str, Any]) -> bool:
-    """Whether it has all parts, and no file of it lies outside its folder."""
+    """Return whether a record is complete and lists no file outside its folder."""
     kinds = {"work": dict, "files": dict, "patterns": list}
     if not all(isinstance(note.get(name), kind) for name, kind in kinds.items()):
         return False
@@ -210,17 +213,17 @@ def _is_name(name: Any) -> bool:
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """What :func:`write_json` wrote; PipelineError with what to do if the file is damaged."""
+    """Read a file of :func:`write_json`; raise PipelineError with the remedy if the file is damaged."""
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise PipelineError(f"{path}: is damaged ({error}): {remedy}") from error
     if not isinstance(value, dict):
-        raise PipelineError(f"{path}: is damaged (no JSON object): {remedy}")
+        raise PipelineError(f"{path}: is damaged (not a JSON object): {remedy}")
     return value
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write plain values, whole or not at all."""
+    """Write plain values as JSON, completely or not at all."""
     with replacing(path) as file:
         file.write(json.dumps(value, indent=1).encode() + b"\n")

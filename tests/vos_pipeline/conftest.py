@@ -1,4 +1,4 @@
-"""Fixtures of several test files: a synthetic DAVIS root, a pipeline that repeats the first mask."""
+"""Shared fixtures: a synthetic DAVIS root, and a pipeline that repeats the first mask."""
 
 from types import SimpleNamespace
 
@@ -23,7 +23,7 @@ def clips_root(tmp_path_factory):
 
 @pytest.fixture
 def fake_run(monkeypatch):
-    """A pipeline whose every stage repeats the first mask."""
+    """Replace the pipeline by one whose stages all repeat the first mask."""
     calls = []
 
     def run(data_root, sequences, out, **options):
@@ -42,14 +42,14 @@ def fake_run(monkeypatch):
 
 @pytest.fixture
 def tiny_preset(monkeypatch):
-    """A preset of seconds, without the SPN."""
+    """Register a preset that runs in seconds, without the SPN."""
     monkeypatch.setitem(PRESETS, "tiny", tiny.TINY)
     monkeypatch.setattr(stages, "load_refiner", lambda name, device: tiny.Unrefined())
 
 
 @pytest.fixture
 def tiny_root(tmp_path):
-    """A DAVIS root whose val set has the sequences single (one object) and pair (two)."""
+    """A DAVIS root whose val set has the sequences single (one object) and pair (two objects)."""
     root = tiny.write_root(tmp_path / "davis")
     (root / "ImageSets/2017/val.txt").write_text("single\npair\n")
     return root
@@ -57,7 +57,7 @@ def tiny_root(tmp_path):
 
 @pytest.fixture
 def fails(capsys):
-    """Run a command that must fail; returns its error: one line, the last on stderr after progress bars."""
+    """Run a command that must fail and return its error: the last line on stderr, after progress bars."""
 
     def run(argv, code=1):
         assert cli.main([str(a) for a in argv]) == code

@@ -1,4 +1,4 @@
-"""What several test files need: small DAVIS roots, and real ones where the machine has them."""
+"""Small DAVIS roots for several test files, and real ones if the machine has them."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from vos_pipeline.data import write_image, write_labels
 
-# A DAVIS root (2016 and 2017, 480p), and masks that some tool predicted for it as <sequence>/%05d.png.
+# A DAVIS root (2016 and 2017, 480p), and predicted masks for it as <sequence>/%05d.png.
 REAL_ROOT = Path(os.environ.get("SPN_DAVIS_ROOT", "/nowhere"))
 REAL_RESULTS = Path(os.environ.get("SPN_DAVIS_RESULTS", "/nowhere"))
 needs_root = pytest.mark.skipif(not REAL_ROOT.is_dir(), reason="no DAVIS: set SPN_DAVIS_ROOT")
@@ -18,7 +18,7 @@ needs_results = pytest.mark.skipif(
 
 
 def labels_with(*ids, size=(20, 30)):
-    """A square for each label, side by side."""
+    """Return one square per label, side by side."""
     labels = np.zeros(size, np.uint8)
     for k, label in enumerate(ids):
         labels[3:9, 4 + 6 * k : 9 + 6 * k] = label
@@ -26,7 +26,7 @@ def labels_with(*ids, size=(20, 30)):
 
 
 def make_root(root, masks=("00000", "00001", "00002"), ids=(1, 2), names=("alpha", "beta"), size=(20, 30)):
-    """A DAVIS root of three frames a sequence, with the masks that are named."""
+    """Write a DAVIS root with three frames per sequence and the named masks."""
     rng = np.random.default_rng(0)
     for name in names:
         for t in range(3):
@@ -45,7 +45,7 @@ def files_in(folder):
 
 
 def one_line(error):
-    """The text of a raised error, which must be one line."""
+    """Return the message of a raised error, which must be one line."""
     message = str(error.value)
     assert "\n" not in message
     return message

@@ -1,4 +1,4 @@
-"""What the tests of the refiner's training share: small pictures, masks and a small refiner."""
+"""Shared by the tests of the refiner's training: small images, masks and a small refiner."""
 
 import cv2
 import numpy as np

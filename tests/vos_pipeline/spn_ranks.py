@@ -1,4 +1,4 @@
-"""Run by torchrun in a test: every rank trains the tiny refiner and writes the weights that it ends with."""
+"""Run by torchrun in a test: every rank trains the tiny refiner and writes its final weights."""
 
 import sys
 from pathlib import Path

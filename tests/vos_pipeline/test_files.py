@@ -1,4 +1,4 @@
-"""Files are whole or absent, whatever happens while they are written."""
+"""Files are complete or absent, even if writing fails."""
 
 import errno
 
@@ -29,4 +29,4 @@ def test_an_unfinished_block_leaves_the_old_file_alone(tmp_path, stop):
         raise stop
     assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
     if isinstance(stop, OSError):
-        assert error.value.filename == str(path)  # a full disk does not say which file
+        assert error.value.filename == str(path)  # the error of a full disk has no file name

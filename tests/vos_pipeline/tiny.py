@@ -1,6 +1,6 @@
-"""A pipeline of seconds for the tests: two clips of moving squares, nets of a few steps, no SPN.
+"""A pipeline for tests that runs in seconds: two clips of moving squares, networks trained for a few steps, no SPN.
 
-Run as a program it is a run that can be killed, or started by torchrun. "then" separates the arguments of several runs.
+As a program it is a run that tests can kill, or start by torchrun. "then" separates the arguments of several runs.
 """
 
 import argparse
@@ -36,7 +36,7 @@ TINY = dataclasses.replace(
 
 
 class Unrefined(torch.nn.Module):
-    """In place of the SPN: scores as they are."""
+    """Replaces the SPN and returns the scores unchanged."""
 
     def forward(self, image, coarse):
         assert image.shape[-2:] == coarse.shape[-2:] and image.min() >= 0 and image.max() <= 1
@@ -44,7 +44,7 @@ class Unrefined(torch.nn.Module):
 
 
 def write_root(root: Path) -> Path:
-    """A DAVIS root: clips of one object (2016) and of two (2017), squares that move to the right."""
+    """Write a DAVIS root with squares that move to the right: clips of one object (2016) and of two objects (2017)."""
     for year, name, count in (("2016", "single", 1), ("2017", "pair", 2), ("2016", "other", 1)):
         for t in range(FRAMES):
             labels = np.zeros((40, 64), np.uint8)

@@ -1,4 +1,4 @@
-"""Video files as people have them, and damaged ones, made by FFmpeg's own encoders."""
+"""Write typical and damaged video files with FFmpeg's encoders."""
 
 from fractions import Fraction
 
@@ -9,7 +9,7 @@ COUNT, RATE, SIZE = 30, 25, (96, 128)
 
 
 def pictures(count=COUNT, size=SIZE):
-    """Smooth colours that move, with a corner that tells which way is up: uint8 (H, W, 3)."""
+    """Yield smooth moving colours with a marked corner that shows the orientation, uint8 (H, W, 3)."""
     y, x = np.mgrid[: size[0], : size[1]]
     for t in range(count):
         waves = [np.sin((x + 2 * t) / 15 + phase) * np.cos(y / 20 - phase) for phase in (0, 1, 2)]
@@ -29,7 +29,7 @@ def write(
     gop=None,
     **options,
 ):
-    """A video of :func:`pictures`; options are the muxer's."""
+    """Write a video of :func:`pictures`; options go to the muxer."""
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=RATE)
         stream.height, stream.width, stream.pix_fmt = *size, pixels
@@ -59,7 +59,7 @@ def write_sound(path):
 
 
 def trim(source, path, first):
-    """A copy whose edit list begins at a frame between key frames: the frames before it are stored, not shown."""
+    """Write a copy whose edit list begins between key frames: earlier frames are stored but not shown."""
     options = {"use_editlist": "1", "avoid_negative_ts": "disabled"}
     with av.open(str(source)) as old, av.open(str(path), "w", options=options) as new:
         stream = old.streams.video[0]
@@ -73,14 +73,14 @@ def trim(source, path, first):
 
 
 def cut(path, share=0.6):
-    """The same file without its end, as a download that stopped leaves it."""
+    """Truncate the file, as an interrupted download does."""
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     return path
 
 
 def flip(path, count=200, share=0.5):
-    """The same file with other bytes in the middle."""
+    """Overwrite bytes in the middle of the file."""
     data = bytearray(path.read_bytes())
     start = int(share * len(data))
     data[start : start + count] = np.random.default_rng(1).bytes(count)

@@ -1,4 +1,4 @@
-"""What goes in: images, label masks, videos, and sequences of them in the DAVIS layout, of a user, or synthetic."""
+"""Read and write images, label masks and videos; open DAVIS sequences, user videos and synthetic clips."""
 
 from vos_pipeline.data.coarse import CoarseSequence, mask_folders
 from vos_pipeline.data.davis import has_train_set, load_davis, load_sets, load_train_set, load_truth

@@ -1,4 +1,4 @@
-"""A sequence with a coarse mask of another tool for every frame: labels of objects, or scores of one or several."""
+"""A sequence with a coarse mask from another tool for every frame: labels, or scores of one or several objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vos_pipeline.errors import PipelineError
 
 
 class CoarseMasks(Protocol):
-    """Masks of one kind for every frame of a sequence, checked when they were opened."""
+    """Masks of one kind for every frame of a sequence, checked when they are opened."""
 
     hold_scores: ClassVar[bool]
 
@@ -26,10 +26,10 @@ class CoarseMasks(Protocol):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All that they are read from."""
+        """All files of the masks."""
 
     def read(self, t: int) -> np.ndarray:
-        """Scores of frame t in [0, 1], float32 (K, H, W)."""
+        """Return the scores of frame t in [0, 1], float32 (K, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class CoarseSequence:
     """A sequence with a coarse mask for every frame.
 
     Args:
-        sequence: the frames, all of one size.
-        masks: of the same size.
+        sequence: frames, all of the same size.
+        masks: coarse masks of that size.
     """
 
     sequence: Sequence
@@ -46,14 +46,17 @@ class CoarseSequence:
 
     @classmethod
     def open(cls, frames: Path, masks: Path, hold: str = "auto") -> CoarseSequence:
-        """Checks names, sizes and masks of two folders before any work is done.
+        """Open a folder of frames and a folder of masks, and check names, sizes and values before any work starts.
 
-        ``masks`` holds ``<frame>.png`` of labels or of one object's scores, ``<frame>.npz`` of several objects' scores,
-        or ``<object>/<frame>.png`` of their scores.
+        Args:
+            frames: folder of frames.
+            masks: folder with ``<frame>.png`` (labels, or scores of one object), ``<frame>.npz`` (scores of several
+                objects) or ``<object>/<frame>.png`` (scores of several objects).
+            hold: "labels", "scores", or "auto" to decide by the values.
 
         Raises:
-            PipelineError: a frame without its mask or the other way round, sizes that differ, masks that mark
-                nothing, are of different kinds, or hold neither labels nor scores.
+            PipelineError: a frame has no mask, a mask has no frame, sizes differ, or the masks mark no object, are of
+                different kinds, or contain neither labels nor scores.
         """
         images = tuple(list_images(frames))
         sequence = Sequence(frames.resolve().name, images, (None,) * len(images))
@@ -61,26 +64,26 @@ class CoarseSequence:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Labels of the objects, sorted; (1,) for binary masks and for scores of one object."""
+        """Labels of the objects, sorted; (1,) for binary masks and for grey score images of one object."""
         return self.masks.ids
 
     @property
     def scores(self) -> bool:
-        """Whether the masks hold scores instead of labels."""
+        """Whether the masks contain scores instead of labels."""
         return self.masks.hold_scores
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All that the masks are read from."""
+        """All files of the masks."""
         return self.masks.files
 
     def read(self, t: int) -> np.ndarray:
-        """Scores of frame t in [0, 1], float32 (K, H, W)."""
+        """Return the scores of frame t in [0, 1], float32 (K, H, W)."""
         return self.masks.read(t)
 
 
 def mask_folders(masks: Path) -> list[Path]:
-    """The folders that hold the masks of one sequence: ``masks``, or one per object in it; [] without masks."""
+    """Return the folders with the masks of one sequence: ``masks``, or one per object in it; [] without masks."""
     return [masks] if has_images(masks) or has_score_arrays(masks) else object_folders(masks)
 
 
@@ -88,8 +91,8 @@ def _opened(sequence: Sequence, masks: Path, hold: str) -> CoarseMasks:
     if has_score_arrays(masks):
         if has_images(masks):
             raise PipelineError(
-                f"{masks}: holds pictures ({list_images(masks)[0].name}) beside NPZ files; "
-                "save all masks of a sequence as one or the other"
+                f"{masks}: contains both images ({list_images(masks)[0].name}) and NPZ files; "
+                "save all masks of a sequence in one of these formats"
             )
         return ScoreArrays.open(sequence, masks, hold)
     if not has_images(masks) and object_folders(masks):
@@ -97,12 +100,12 @@ def _opened(sequence: Sequence, masks: Path, hold: str) -> CoarseMasks:
     return _open_pictures(sequence, masks, hold)
 
 
-# --- one picture per frame ----------------------------------------------------------------------------------
+# --- one image per frame ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class LabelPictures:
-    """Labels of objects, in one picture per frame."""
+    """Labels of objects, in one image per frame."""
 
     sequence: Sequence  # with the masks
     ids: tuple[int, ...]
@@ -119,7 +122,7 @@ class LabelPictures:
 
 @dataclass(frozen=True)
 class ScorePictures:
-    """Scores of one object, in one grey picture per frame: 0 to 255."""
+    """Scores of one object, in one grey image per frame: 0 to 255."""
 
     folder: MaskFolder
     ids: ClassVar[tuple[int, ...]] = (1,)
@@ -140,14 +143,14 @@ def _open_pictures(sequence: Sequence, masks: Path, hold: str) -> CoarseMasks:
     if _hold_scores(folder, hold):
         if set(folder.survey().grey.first_with) != {0}:
             return ScorePictures(folder)
-    # Of all masks: another tool may find an object later than in the first frame.
+    # Labels of all masks, because another tool may find an object only in a later frame.
     elif ids := folder.labels():
         return LabelPictures(sequence, tuple(sorted(ids)))
     raise PipelineError(f"{masks}: these masks mark no object")
 
 
 def _hold_scores(masks: MaskFolder, hold: str) -> bool:
-    """Whether masks hold scores, as asked or by their values; PipelineError if they can not."""
+    """Return whether masks contain scores, as requested or by their values; raise PipelineError if they cannot."""
     survey = masks.survey(progress=True)
     if hold == "labels" or (hold == "auto" and not survey.grey.hold_scores):
         return False
@@ -158,6 +161,6 @@ def _hold_scores(masks: MaskFolder, hold: str) -> bool:
         raise PipelineError(f"{indexed}: scores must be 8-bit grey PNGs, got an indexed (palette) image")
     value = survey.grey.inner[-1]
     raise PipelineError(
-        f"{survey.grey.first_with[value]}: holds scores (such as {value}), but {indexed.name} is an indexed (palette) "
-        "mask; save all masks of a sequence as labels, or all as grey scores"
+        f"{survey.grey.first_with[value]}: contains scores (such as {value}), but {indexed.name} is an indexed "
+        "(palette) mask; save all masks of a sequence as labels, or all as grey scores"
     )

@@ -1,4 +1,4 @@
-"""A video file as pictures: decoded once, whole or not at all, with the times of its frames."""
+"""Decode a video file to images once, either completely or not at all, and keep the times of its frames."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ from vos_pipeline.data.folders import check_name
 from vos_pipeline.data.images import write_image
 from vos_pipeline.errors import PipelineError, warn
 
-DEFAULT_FRAME_RATE = 24.0  # that of DAVIS, in frames a second
-HIGHEST_FRAME_RATE = 1000.0  # a file that says more has no rate
-EVEN = 0.25  # a frame this share of a frame's time off its place is still on time: clocks of containers are coarse
-MISCOUNTED = 2  # good files declare a frame or two that no decoder gives
-DECODED = "decoded.json"  # beside the frames: how many there are, and their times where the rate is variable
+DEFAULT_FRAME_RATE = 24.0  # frames per second, as in DAVIS
+HIGHEST_FRAME_RATE = 1000.0  # frames per second; a higher declared rate is ignored
+EVEN = 0.25  # tolerated shift of a frame, in frame durations, because container clocks are coarse
+MISCOUNTED = 2  # intact files may declare one or two frames more than any decoder returns
+DECODED = "decoded.json"  # next to the frames: their number, and their times if the frame rate is variable
 
 
 def decode_video(video: Path, work_dir: Path) -> Path:
-    """Decode to ``work_dir/<name>-<size>-<time>/%05d.jpg`` once, see :func:`decoded_frames`.
+    """Decode a video to ``work_dir/<name>-<size>-<time>/%05d.jpg`` once and return that folder.
 
-    The rotation that the file asks for is applied. A warning on stderr tells of a file that declares some other
-    number of frames, or that the decoder complains of. Other files in that folder are left alone.
+    :func:`decoded_frames` lists the frames. The rotation stored in the file is applied. A warning on stderr reports a
+    file that declares a different number of frames or for which the decoder logs errors. Other files in the folder are
+    left unchanged.
 
     Raises:
-        PipelineError: the file is no video, is damaged or cut short, or another file has the place of a frame.
+        PipelineError: the file is not a video, is damaged or cut short, or another file has the name of a frame.
     """
     check_name(video)
     stat = video.stat()
@@ -56,7 +57,7 @@ def decode_video(video: Path, work_dir: Path) -> Path:
         _check(video, decoded, expected, [message for _, _, message in complaints])
         times = uneven(decoded.times, rate)
         (partial / DECODED).write_text(json.dumps({"frames": len(decoded.times), "times": times}))
-        partial.chmod(0o755)  # mkdtemp makes it private
+        partial.chmod(0o755)  # mkdtemp creates a private folder
         _move(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -64,13 +65,13 @@ def decode_video(video: Path, work_dir: Path) -> Path:
 
 
 def frame_rate(video: Path) -> float:
-    """Frames a second as the file says, or 24 where it does not say anything likely."""
+    """Return the declared frame rate in frames per second, or 24 if the file declares none or an implausible one."""
     with _open(video) as (_, stream):
         return _rate(stream)
 
 
 def decoded_frames(folder: Path) -> tuple[list[Path], tuple[float, ...] | None]:
-    """What :func:`decode_video` left: the frames, and their times in seconds, or None for a constant rate."""
+    """Return the frames that :func:`decode_video` wrote and their times in seconds (None for a constant rate)."""
     path = folder / DECODED
     try:
         note = json.loads(path.read_bytes())
@@ -81,33 +82,36 @@ def decoded_frames(folder: Path) -> tuple[list[Path], tuple[float, ...] | None]:
 
 
 def decoded_files(folder: Path) -> list[Path]:
-    """All files that :func:`decode_video` wrote into a folder."""
+    """Return all files that :func:`decode_video` wrote into a folder."""
     return [*decoded_frames(folder)[0], folder / DECODED]
 
 
 def uneven(times: list[float | None], rate: float) -> list[float] | None:
-    """Seconds from the first frame; None if frames come at the rate, or their times are unknown or out of order."""
+    """Return frame times in seconds from the first frame, or None if no separate times are needed.
+
+    None means that the frames follow the frame rate, or that their times are unknown or out of order.
+    """
     known = [t for t in times if t is not None]
     if len(known) < len(times) or any(a >= b for a, b in pairwise(known)):
-        return None  # AVI files may have no times at all
+        return None  # AVI files may have no times
     seconds = [round(t - known[0], 6) for t in known]
     on_time = all(abs(t * rate - place) <= EVEN for place, t in enumerate(seconds))
     return None if on_time else seconds
 
 
 def _move(partial: Path, folder: Path) -> None:
-    """Give a complete folder its name; if there is a folder of that name, add what it lacks."""
+    """Rename a complete folder; if the target folder exists, move the files into it."""
     try:
         os.replace(partial, folder)
     except OSError:
         if not folder.is_dir():
             raise
-        sources = decoded_files(partial)  # the note comes last
+        sources = decoded_files(partial)  # decoded.json is last
         for source in sources:
             place = folder / source.name
             if os.path.lexists(place) and not (place.is_file() and place.read_bytes() == source.read_bytes()):
                 raise PipelineError(
-                    f"{place}: is in the way of a frame of the video: move it, or give another --out"
+                    f"{place}: exists already and is not a frame of this video; move it, or choose another --out"
                 ) from None
         for source in sources:
             os.replace(source, folder / source.name)
@@ -122,32 +126,37 @@ def _frame_name(t: int) -> str:
 
 @contextmanager
 def _open(video: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
-    """The container and its first video, opened by a file object: a name such as 12:30:05.mp4 is no address."""
+    """Open a file and its first video stream.
+
+    FFmpeg reads from a file object, because it takes a name such as 12:30:05.mp4 for a network address.
+    """
     with open(video, "rb") as file:
         if video.stat().st_size == 0:
             raise PipelineError(f"{video}: is empty (0 bytes); copy or download it again")
         try:
-            with _logged_errors():  # for the reason
+            with _logged_errors():  # so that the exception holds FFmpeg's reason
                 container = av.open(file, "r", metadata_errors="replace")
         except (av.FFmpegError, UnicodeError) as error:
             raise PipelineError(
-                f"{video}: can not be decoded as a video ({_reason(error)}); "
-                "give an .mp4 that plays or a folder of frames"
+                f"{video}: cannot be decoded as a video ({_reason(error)}); "
+                "use an .mp4 file that plays, or a folder of frames"
             ) from None
         with container:
             streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-            if not streams or container.format.name == "tty":  # FFmpeg draws text
+            if not streams or container.format.name == "tty":  # FFmpeg renders text files as video
                 held = ", ".join(sorted({s.type for s in container.streams} - {"video"})) or "text"
-                raise PipelineError(f"{video}: holds no video but {held}; give a video or a folder of frames")
+                raise PipelineError(
+                    f"{video}: contains only {held}, no video; use a video or a folder of frames"
+                )
             yield container, streams[0]
 
 
 @contextmanager
 def _logged_errors() -> Iterator[list[tuple[int, str, str]]]:
-    """What FFmpeg logs as errors, of any thread: decoders conceal damage and tell of it there alone."""
+    """Collect the errors that FFmpeg logs in any thread: decoders conceal damage and report it only there."""
     level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)  # it would tell of repeats in the file before
+    av.logging.set_skip_repeated(False)  # otherwise repeats from the previous file would be reported
     try:
         with av.logging.Capture(local=False) as logs:
             yield logs
@@ -162,7 +171,7 @@ def _rate(stream: av.VideoStream) -> float:
 
 
 def _reason(error: Exception) -> str:
-    """What FFmpeg says last, which is closer to the cause than its error code."""
+    """Return FFmpeg's last log message, which is closer to the cause than its error code."""
     log = getattr(error, "log", None)
     return str(log[2]).strip() if log else getattr(error, "strerror", None) or type(error).__name__
 
@@ -172,24 +181,25 @@ def _reason(error: Exception) -> str:
 
 @dataclass
 class _Decoded:
-    """What came out of a file."""
+    """The result of decoding a file."""
 
-    times: list[float | None] = field(default_factory=list)  # of the frames
-    damaged: int = 0  # frames marked by the decoder, and packets that it refused
+    times: list[float | None] = field(default_factory=list)  # one per frame, in seconds
+    damaged: int = 0  # frames that the decoder marked as damaged, and packets that it rejected
     failures: list[str] = field(default_factory=list)
-    packet_times: list[float] = field(default_factory=list)  # of the video, in the order of decoding
-    end_of_others: float = 0.0  # when the sound and the like end
+    packet_times: list[float] = field(default_factory=list)  # of the video stream, in decoding order
+    end_of_others: float = 0.0  # end of the other streams, such as sound
 
     @property
     def skipped(self) -> int:
-        """Packets shown before the first frame: a cut between key frames leaves some that can not be decoded."""
+        """Number of packets before the first frame: a cut between key frames leaves packets that cannot be decoded."""
         first = self.times[0] if self.times else None
         return 0 if first is None else sum(t < first - 1e-6 for t in self.packet_times)
 
 
 def _decode(container: InputContainer, stream: av.VideoStream, folder: Path) -> _Decoded:
     """Write all frames into the folder."""
-    # Threads for the slices of a frame hide which frames are damaged. Writing JPEGs takes longer than decoding.
+    # With slice threads, FFmpeg does not report which frames are damaged. A single thread costs little, because
+    # writing the JPEGs takes longer than decoding.
     stream.thread_type = "NONE"
     decoded = _Decoded()
     for packet in _packets(container, decoded):
@@ -210,7 +220,7 @@ def _decode(container: InputContainer, stream: av.VideoStream, folder: Path) -> 
 
 
 def _packets(container: InputContainer, decoded: _Decoded) -> Iterator[av.Packet[Any]]:
-    """All packets of a file, as far as it can be read."""
+    """Yield the packets of a file up to the first read error."""
     try:
         yield from container.demux()
     except av.FFmpegError as error:
@@ -219,17 +229,17 @@ def _packets(container: InputContainer, decoded: _Decoded) -> Iterator[av.Packet
 
 
 def _frames(packet: av.Packet[Any], decoded: _Decoded) -> list[av.VideoFrame]:
-    """The frames that a packet completes; a damaged one none."""
+    """Return the frames that a packet completes; [] for a damaged packet."""
     try:
         return [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
     except av.FFmpegError as error:
         decoded.failures.append(_reason(error))
-        decoded.damaged += bool(decoded.times)  # a broadcast may begin anywhere
+        decoded.damaged += bool(decoded.times)  # a recorded broadcast may start in the middle of a group
         return []
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:
-    """8-bit RGB, turned as the file asks for."""
+    """Return the frame as 8-bit RGB with the file's rotation applied."""
     picture = frame.to_ndarray(format="rgb24", interpolation=Interpolation.BICUBIC)
     quarters, rest = divmod(frame.rotation, 90)
     return np.ascontiguousarray(np.rot90(picture, quarters)) if rest == 0 else picture
@@ -239,31 +249,34 @@ def _duration(packet: av.Packet[Any]) -> Fraction:
     return (packet.duration or 0) * (packet.time_base or Fraction(0))
 
 
-# --- is that all? -------------------------------------------------------------------------------------------
+# --- completeness -------------------------------------------------------------------------------------------
 
 
 def _declared(container: InputContainer, stream: av.VideoStream) -> int:
-    """The number of frames that a file says it has; 0 where it does not say."""
+    """Return the number of frames that the file declares, or 0 if it declares none."""
     if "mp4" not in container.format.name.split(","):
         return stream.frames
-    # An edit list takes frames away, which the index tells and the count does not.
+    # An edit list hides frames. The index reflects this, the frame count does not.
     entries = list(stream.index_entries)
-    fragmented = len(entries) > stream.frames  # the count is that of the first fragment
+    fragmented = len(entries) > stream.frames  # the count covers only the first fragment
     return 0 if fragmented else sum(not entry.is_discard for entry in entries)
 
 
 def _expected(container: InputContainer, stream: av.VideoStream, declared: int, decoded: _Decoded) -> int:
-    """The number of frames to expect: declared, or by the duration; as many as came where a file has neither."""
+    """Return the expected number of frames, from the declared number or the duration.
+
+    A file with neither is expected to have the decoded number.
+    """
     count, rate = len(decoded.times), _rate(stream)
     if declared:
         return max(declared - decoded.skipped, 0)
     known = [t for t in decoded.times if t is not None]
-    # The last frame may last as long as any.
+    # The last frame may last as long as the longest one.
     longest = max([1 / rate, *(b - a for a, b in pairwise(known))])
     reached = max(known, default=0.0) + longest
     if stream.duration and stream.time_base:
         end = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    elif container.duration:  # of all that the file holds: the sound may end later than the pictures
+    elif container.duration:  # covers all streams: the sound may end later than the frames
         end, reached = container.duration / av.time_base, max(reached, decoded.end_of_others)
     else:
         return count
@@ -272,7 +285,7 @@ def _expected(container: InputContainer, stream: av.VideoStream, declared: int, 
 
 
 def _check(video: Path, decoded: _Decoded, expected: int, complaints: list[str]) -> None:
-    """PipelineError where frames are missing or damaged; a warning where that is not sure."""
+    """Raise PipelineError if frames are missing or damaged; warn if that is uncertain."""
     count = len(decoded.times)
     numbers = f"{count} of {expected} frames could be decoded"
     if decoded.damaged:
@@ -286,8 +299,8 @@ def _check(video: Path, decoded: _Decoded, expected: int, complaints: list[str])
     allowed = 0 if reasons else MISCOUNTED
     if decoded.damaged or expected - count > allowed:
         raise PipelineError(
-            f"{video}: is damaged or cut short: {numbers}; copy or download it again, or extract the frames "
-            "that are good and give their folder"
+            f"{video}: is damaged or cut short: {numbers}; copy or download it again, or extract the good "
+            "frames and use their folder"
         )
     if count != expected or reasons:
-        warn(f"{video}: {numbers}; look at the frames")
+        warn(f"{video}: {numbers}; check the decoded frames")

@@ -1,4 +1,4 @@
-"""The first frame of a video and its labels, in memory: all that nets are tuned on."""
+"""The first frame of a video and its labels in memory: the input for fine-tuning the networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vos_pipeline.data.masks import VOID
 
 
 class MaskedVideo(Protocol):
-    """What nets are tuned on: a :class:`vos_pipeline.data.Sequence` of files, or a :class:`FirstFrame` in memory."""
+    """Input for fine-tuning: a :class:`vos_pipeline.data.Sequence` of files, or a :class:`FirstFrame` in memory."""
 
     @property
     def name(self) -> str: ...
@@ -31,10 +31,10 @@ class FirstFrame:
 
     Args:
         frame: uint8 RGB (H, W, 3).
-        mask: integer or bool (H, W); 0 is background, 1 to 254 are objects, 255 is void, which is made background.
+        mask: integer or bool (H, W); 0 is background, 1 to 254 are objects, 255 is void and read as background.
 
     Raises:
-        ValueError: an array of another dtype or shape, labels out of range, no object.
+        ValueError: an array has a wrong dtype or shape, a label is out of range, or there is no object.
     """
 
     frame: np.ndarray
@@ -65,16 +65,16 @@ class FirstFrame:
         return tuple(int(label) for label in np.unique(self.mask) if label not in (0, VOID))
 
     def read_frame(self, t: int) -> np.ndarray:
-        """The frame, whatever t is."""
+        """Return the first frame for every t."""
         return self.frame
 
     def read_mask(self, t: int) -> np.ndarray:
-        """The labels, uint8 (H, W), void made background."""
+        """Return the labels, uint8 (H, W), with void as background."""
         return np.where(self.mask == VOID, 0, self.mask).astype(np.uint8)
 
 
 def check_frame(name: str, frame: np.ndarray, size: tuple[int, ...] | None = None) -> None:
-    """ValueError that names the argument, unless the frame is uint8 RGB (H, W, 3), of a size if one is given."""
+    """Raise ValueError with the argument's name unless the frame is uint8 RGB (H, W, 3) of the given size, if any."""
     shape = f"(H, W, 3) = ({size[0]}, {size[1]}, 3)" if size else "(H, W, 3)"
     if (
         not isinstance(frame, np.ndarray)
@@ -88,5 +88,5 @@ def check_frame(name: str, frame: np.ndarray, size: tuple[int, ...] | None = Non
 
 
 def described(value: object) -> str:
-    """An argument in a message: dtype and shape of an array, else the type."""
+    """Describe an argument for a message: dtype and shape of an array, otherwise the type."""
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__

@@ -1,4 +1,4 @@
-"""A user's own video: a folder of pictures, or a file that FFmpeg can decode."""
+"""Open a user's video: a folder of images, or a file that FFmpeg can decode."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ def load_frames(
     work_dir: str | Path | None = None,
     first_frame: str | None = None,
 ) -> Sequence:
-    """Open a user's own video: a folder of pictures in natural order, or a file that FFmpeg can decode.
+    """Open a user's video: a folder of images in natural order, or a file that FFmpeg can decode.
 
     Args:
-        source: the folder or the video file. first_mask: label mask of the first frame.
-        work_dir: where the frames of a video file are kept as JPEG (a later call finds them there).
+        source: the folder or the video file.
+        first_mask: label mask of the first frame.
+        work_dir: folder for the decoded JPEG frames of a video file; a later call reuses them.
         first_frame: the frame that the mask belongs to: its name, with or without suffix, or the number in its name
-            (7 for 00007.jpg). Frames of a video file are numbered from 0. Earlier frames are left out.
+            (7 for 00007.jpg). Frames of a video file are numbered from 0. Earlier frames are omitted.
 
     Raises:
-        PipelineError: no frames, an undecodable video, no such first frame, a mask that does not fit the first frame,
-            has the name of another one, or lies among the frames.
+        PipelineError: there are no frames, the video cannot be decoded, or the first frame does not exist; or the mask
+            has another size than the frames, has the name of another frame, or is in the folder of the frames.
     """
     source, first_mask, times = Path(source), Path(first_mask), None
     check_name(source.absolute())
     if first_mask.suffix.lower() in IMAGE_SUFFIXES and first_mask.parent.resolve() == source.resolve():
         raise PipelineError(
-            f"{first_mask}: this mask lies among the frames and would be taken for one; move it to another folder, and "
-            "give --first-frame if it belongs to another frame than the first"
+            f"{first_mask}: this mask is in the folder of the frames and would be read as a frame; move it to another "
+            "folder, and pass --first-frame if it does not belong to the first frame"
         )
     if source.is_dir():
         name, rate, frames = source.resolve().name, DEFAULT_FRAME_RATE, list_images(source)
@@ -48,7 +49,9 @@ def load_frames(
     else:
         raise PipelineError(f"{source}: no such file or folder")
     if len(frames) == 1:
-        raise PipelineError(f"{source}: holds one frame; its mask is given, so there is nothing to segment")
+        raise PipelineError(
+            f"{source}: contains only one frame, whose mask is given; there is nothing to segment"
+        )
     if first_frame is None:
         _check_name_of_mask(first_mask, frames)
     else:
@@ -56,35 +59,37 @@ def load_frames(
         frames = frames[start:]
         times = times and tuple(time - times[start] for time in times[start:])
     if len(frames) == 1:
-        raise PipelineError(f"{source}: begins at its last frame, {first_frame}; there is nothing to segment")
+        raise PipelineError(
+            f"{source}: --first-frame {first_frame} is the last frame; there is nothing to segment"
+        )
     return validated(Sequence(name, tuple(frames), (first_mask,) + (None,) * (len(frames) - 1), rate, times))
 
 
 def _check_name_of_mask(mask: Path, frames: list[Path]) -> None:
-    """PipelineError if the mask is named as another frame than the first."""
+    """Raise PipelineError if the mask has the name of a frame other than the first."""
     by_number = frames if mask.stem.isdecimal() else []
     named = [frame for frame in frames if frame.stem == mask.stem] or _with_number(mask.stem, by_number)
     if named and frames[0] not in named:
         raise PipelineError(
-            f"{mask}: is named as frame {named[0].stem}, but the video begins at {frames[0].stem}; give --first-frame "
-            f"{named[0].stem} to begin there, or --first-frame {frames[0].stem} if this is its mask"
+            f"{mask}: has the name of frame {named[0].stem}, but the video begins at {frames[0].stem}; pass "
+            f"--first-frame {named[0].stem} to begin there, or --first-frame {frames[0].stem} if the mask belongs to it"
         )
 
 
 def _index(name: str, frames: list[Path], source: Path) -> int:
-    """The one frame of a name or number; PipelineError if there is none."""
+    """Return the index of the frame with this name or number; raise PipelineError unless exactly one frame matches."""
     found = [frame for frame in frames if name in (frame.name, frame.stem)] or _with_number(name, frames)
     if len(found) != 1:
-        wrong = f"{len(found)} frames have the number" if found else "no frame is called"
+        wrong = f"{len(found)} frames have the number" if found else "no frame has the name or number"
         raise PipelineError(
-            f"{source}: {wrong} {name}, which --first-frame asks for; "
-            f"the first is {frames[0].stem}, the last {frames[-1].stem}"
+            f"{source}: {wrong} {name}; --first-frame must select one frame, "
+            f"and the frames are {frames[0].stem} to {frames[-1].stem}"
         )
     return frames.index(found[0])
 
 
 def _with_number(number: str, frames: list[Path]) -> list[Path]:
-    """Frames in whose names the last number is this one."""
+    """Return the frames whose names have this number as their last number."""
     if not number.isdecimal():
         return []
     numbers = [re.findall(r"\d+", frame.stem) for frame in frames]

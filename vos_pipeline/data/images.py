@@ -1,4 +1,4 @@
-"""RGB pictures as files, in and out."""
+"""Read and write RGB image files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import replacing
 
-# What an EXIF orientation asks for. PIL's exif_transpose also writes the other EXIF data anew, and fails where they
+# The transposition for each EXIF orientation. PIL's exif_transpose also rewrites the other EXIF data and fails if they
 # are damaged.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -25,60 +25,54 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-DAMAGE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    TypeError,
-    LookupError,
-    EOFError,
-    struct.error,
-)  # as PIL raises it
-SIDEWAYS = (5, 6, 7, 8)  # the orientations that exchange height and width
-NOTES = (b"Raw profile type exif", b"XML:com.adobe.xmp\0")  # texts of a PNG that hold an orientation
+# What PIL raises for damaged files.
+DAMAGE = (OSError, ValueError, SyntaxError, TypeError, LookupError, EOFError, struct.error)
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
+NOTES = (b"Raw profile type exif", b"XML:com.adobe.xmp\0")  # PNG text chunks that may contain an orientation
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read a picture of any common format as RGB, turned as its EXIF orientation says.
+    """Read an image of any common format as RGB and apply its EXIF orientation.
 
     Returns:
         uint8 (H, W, 3).
 
     Raises:
-        PipelineError: the file is missing, truncated, of 16 bits a channel, no picture, or holds several pages.
+        PipelineError: the file is missing, truncated or not an image, has 16 bits per channel, or has several pages.
     """
     with open_image(path) as image:
         _check_single(image, path)
         if image.mode.startswith(("I", "F")):
             raise PipelineError(
-                f"{path}: frames must have 8 bits a channel, got mode {image.mode}; convert it"
+                f"{path}: frames must have 8 bits per channel, got mode {image.mode}; convert the image"
             )
         decoded(image.load, path)
         return np.array(decoded(upright(image).convert, path, "RGB"))
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """An open picture as its EXIF orientation says that it is seen; the mode and its values stay.
+    """Apply the EXIF orientation of an open image; the mode and the pixel values stay unchanged.
 
-    For a mask, call it before the pixels are read: ``np.array(upright(image))``. :func:`image_size` agrees with it.
+    For a mask, call it before reading the pixels: ``np.array(upright(image))``. :func:`image_size` returns the size
+    after this rotation.
     """
-    image.load()  # a PNG's orientation may follow its pixels
+    image.load()  # in a PNG, the orientation may be stored after the pixels
     turn = TURNS.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
 def write_image(path: str | Path, image: np.ndarray, quality: int = 92) -> None:
-    """Write uint8 RGB (H, W, 3) as PNG or JPEG, by suffix; readers never see half a file."""
+    """Write uint8 RGB (H, W, 3) as PNG or JPEG, by suffix; readers never see a partial file."""
     jpeg = Path(path).suffix.lower() in (".jpg", ".jpeg")
     with replacing(path) as file:
         Image.fromarray(image).save(file, "JPEG" if jpeg else "PNG", quality=quality)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Height and width of the picture as it is seen, from the header, at the price of a few bytes.
+    """Return height and width of the image after its EXIF orientation, reading only a few bytes.
 
     Raises:
-        PipelineError: the file is missing, cut short, no picture, or holds several pages.
+        PipelineError: the file is missing, cut short or not an image, or contains several pages.
     """
     with open_image(path) as image:
         _check_single(image, path)
@@ -92,19 +86,19 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def open_image(path: str | Path) -> Image.Image:
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe might wait for ever
-        raise PipelineError(f"{path}: is no file; give a picture")
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe may block forever
+        raise PipelineError(f"{path}: is not a regular file; use an image file")
     try:
         return Image.open(path)
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such file") from None
     except PermissionError:
-        raise PipelineError(f"{path}: may not be read (permission denied)") from None
+        raise PipelineError(f"{path}: cannot be read (permission denied)") from None
     except Image.DecompressionBombError as error:
-        raise PipelineError(f"{path}: is too large ({error})") from None
+        raise PipelineError(f"{path}: is too large ({error}); reduce the image size") from None
     except DAMAGE as error:
-        reason = getattr(error, "strerror", None) or "it is none, or of an unknown format"
-        raise PipelineError(f"{path}: can not be read as a picture ({reason})") from None
+        reason = getattr(error, "strerror", None) or "not an image, or an unknown format"
+        raise PipelineError(f"{path}: cannot be read as an image ({reason})") from None
 
 
 def decoded(decode: Callable[..., Any], path: str | Path, *args: str) -> Any:
@@ -115,7 +109,7 @@ def decoded(decode: Callable[..., Any], path: str | Path, *args: str) -> Any:
 
 
 def count_pages(image: Image.Image, path: str | Path) -> int:
-    """The pictures of an open file; those that a phone puts beside a photograph, previews or depth, do not count."""
+    """Return the number of images in an open file, not counting previews and depth maps that phones add."""
     return 1 if image.format == "MPO" else decoded(lambda: getattr(image, "n_frames", 1), path)
 
 
@@ -123,24 +117,24 @@ def _check_single(image: Image.Image, path: str | Path) -> None:
     pages = count_pages(image, path)
     if pages > 1:
         raise PipelineError(
-            f"{path}: holds {pages} pictures (pages or an animation), but a frame must be a file of its own; "
-            "split it, or give an animation as a video file"
+            f"{path}: contains {pages} images (pages or an animation), but every frame must be a separate file; "
+            "split it, or convert an animation to a video file"
         )
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none that can be read."""
+    """Return the EXIF orientation, 1 to 8; 1 if none can be read."""
     if image.format == "TIFF":
-        return 1  # PIL has turned it
+        return 1  # PIL has already applied it
     try:
-        exif = Image.Image.getexif(image)  # that of a PNG would decode it
+        exif = Image.Image.getexif(image)  # the PNG override would decode the image
         return int(exif.get(ExifTags.Base.Orientation, 1))
     except DAMAGE:
-        return 1  # notes that are damaged do no harm to the picture
+        return 1  # the image is usable even if its EXIF data are damaged
 
 
 def _notes_follow_pixels(path: str | Path) -> bool:
-    """Whether a PNG has EXIF or XMP data behind its pixels, where PIL finds them by decoding only."""
+    """Return whether a PNG has EXIF or XMP data after its pixels, where PIL finds them only by decoding."""
     pixels = False
     with open(path, "rb") as file:
         file.seek(8)
@@ -155,7 +149,7 @@ def _notes_follow_pixels(path: str | Path) -> bool:
 
 
 def _ends_as_it_should(path: str | Path) -> bool:
-    """Whether a JPEG or PNG has its end mark; a few whole files have more bytes behind it."""
+    """Return whether a file ends with the end mark of JPEG or PNG; a few intact files have bytes after the mark."""
     with open(path, "rb") as file:
         file.seek(0, 2)
         file.seek(max(0, file.tell() - 12))

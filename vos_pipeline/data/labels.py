@@ -1,4 +1,4 @@
-"""What the values in the masks of one folder mean: labels, void, one object, or scores."""
+"""Decide what the values in the masks of a folder mean: labels, void, one object, or scores."""
 
 from __future__ import annotations
 
@@ -14,52 +14,53 @@ from vos_pipeline.data.masks import VOID, StoredMask, read_stored
 from vos_pipeline.errors import PipelineError, warn
 from vos_pipeline.settings import SMALLEST_SCORE
 
-# A soft mask is one object with an outline of values between 0 and 255, as JPEG, antialiasing or resizing leave it.
-SOFT_OBJECT = 224  # values from here to 255 belong to the object,
-SOFT_BACKGROUND = 31  # values up to here to the background;
-SOFT_THRESHOLD = 128  # what lies between is divided here,
-OUTLINE_WIDTH = 6  # and no wider than this: what bilinear interpolation by 8 leaves of an edge
-FEW_VALUES = 16  # as many labels are likely in a grey mask; more, with high ones among them, are not
-FEW_VALUES_OUTLINE = 4  # so few values are an outline only if it is thin,
-FEWEST_SHADES = 3  # and has as many shades: fewer are labels, unless all of them are next to 0 or 255
+# A soft mask is one object whose boundary has values between 0 and 255, caused by JPEG, antialiasing or resizing.
+SOFT_OBJECT = 224  # larger or equal values belong to the object
+SOFT_BACKGROUND = 31  # smaller or equal values belong to the background
+SOFT_THRESHOLD = 128  # divides the values between the two
+OUTLINE_WIDTH = 6  # largest width of a soft boundary in pixels: an edge after bilinear interpolation by 8
+FEW_VALUES = 16  # up to 16 values may be labels; more values are not, if some of them are high
+FEW_VALUES_OUTLINE = 4  # largest width of a soft boundary with up to 16 values
+FEWEST_SHADES = 3  # fewer values are labels, unless all of them are next to 0 or 255
 
-REMEDY = "save one index per object (1, 2, ...) in indexed PNGs, or 0 and 255 alone"
+REMEDY = "save one index per object (1, 2, ...) in indexed PNGs, or only 0 and 255"
 
-Table = np.ndarray  # uint8 (256,): from a stored value to a label
+Table = np.ndarray  # uint8 (256,): label of each stored value
 
 
 def read_labels(path: str | Path) -> np.ndarray:
-    """Read a mask that stands alone, see :class:`MaskFolder`.
+    """Read a single mask; :class:`MaskFolder` describes the meaning of its values.
 
     Returns:
-        uint8 (H, W): 0 is background, 1..254 are objects, 255 is void.
+        uint8 (H, W): 0 is background, 1 to 254 are objects, 255 is void.
 
     Raises:
-        PipelineError: the file is missing or damaged, no mask, or its values are not labels.
+        PipelineError: the file is missing, damaged or not a mask, or its values are not labels.
     """
     return MaskFolder([path]).read(path)
 
 
 class MaskFolder:
-    """Masks that belong together, such as those of one video: their values mean the same in all of them.
+    """Masks that belong together, such as the masks of one video: a value means the same in all of them.
 
-    A palette mask holds an index per object. If the palette masks hold only 0 and 255, 255 is one object, label 1;
-    beside other indices 255 is void.
+    A palette mask contains one index per object. If all palette masks contain only 0 and 255, 255 is one object with
+    label 1. If other indices occur, 255 is void.
 
-    The same holds for the grey masks (8 bits, 1 bit, equal channels), with these differences, because tools write
-    grey masks in more ways than one:
+    The same applies to grey masks (8 bits, 1 bit, equal channels). Because tools write grey masks in several ways,
+    these rules are added:
 
-    - No value from 64 to 254: labels.
-    - Soft masks, whose values gather at 0 and 255 with an outline between: one object, which begins at 128. An outline
-      is no wider than 6 pixels (4 where it has up to 16 shades; 1 or 2 shades must be next to 0 or 255).
-    - Up to 16 other values without 255, such as 50, 100 and 150: labels.
-    - Anything else is an error: 100 beside 255 may be an object beside void, or two objects; dozens of values may be
-      scores. JPEG and other formats that change values hold soft masks or masks of 0 and 255, no labels.
+    - Without values from 64 to 254, the values are labels.
+    - In soft masks, most values are close to 0 or 255, with a boundary of intermediate values. They contain one object:
+      values from 128. The boundary is at most 6 pixels wide (4 if it has up to 16 shades; 1 or 2 shades must be next to
+      0 or 255).
+    - Up to 16 other values without 255, such as 50, 100 and 150, are labels.
+    - Everything else is an error: 100 and 255 may be an object and void, or two objects; dozens of values may be
+      scores. JPEG and other lossy formats may contain soft masks or masks of 0 and 255, but no labels.
 
-    Files are read when they are asked for; all of them, once, where the meaning of one depends on the others.
+    A file is read when it is requested. If its meaning depends on the other files, all files are read once.
 
     Args:
-        paths: the masks.
+        paths: files of the masks.
     """
 
     def __init__(self, paths: Iterable[str | Path]) -> None:
@@ -68,23 +69,23 @@ class MaskFolder:
         self._warned = False
 
     def read(self, path: str | Path) -> np.ndarray:
-        """Labels of one of the masks, uint8 (H, W): 0 is background, 1..254 are objects, 255 is void.
+        """Return the labels of one mask, uint8 (H, W): 0 is background, 1 to 254 are objects, 255 is void.
 
         Raises:
-            PipelineError: the file is missing or damaged, no mask, or the values of these masks are not labels.
+            PipelineError: the file is missing, damaged or not a mask, or the values of these masks are not labels.
         """
         mask = self._read_stored(path)
         if mask.palette and not _is_binary(mask.values):
-            return mask.values  # indices are labels, whatever the other masks hold
+            return mask.values  # indices are labels, independent of the other masks
         survey = self.survey(known={Path(path): mask})
         return (survey.palette if mask.palette else survey.grey).table[mask.values]
 
     def read_scores(self, path: str | Path) -> np.ndarray:
-        """Values of a grey mask as they are stored, uint8 (H, W)."""
+        """Return the stored values of a grey mask, uint8 (H, W)."""
         return read_stored(path).values
 
     def labels(self, path: Path | None = None) -> set[int]:
-        """Labels that occur in one of the masks, or in any of them: without background and void."""
+        """Return the labels that occur in one mask, or in any mask if path is None, without background and void."""
         survey = self.survey()
         if path is None:
             return set().union(*(self.labels(other) for other in self.paths))
@@ -93,11 +94,11 @@ class MaskFolder:
         return {int(label) for label in table[values]} - {0, VOID}
 
     def survey(self, progress: bool = False, known: dict[Path, StoredMask] | None = None) -> MaskSurvey:
-        """What all masks hold; they are read once.
+        """Return sizes and values of all masks, which are read once.
 
         Args:
-            progress: show a bar if it takes more than a moment.
-            known: masks that were read already.
+            progress: show a progress bar after two seconds.
+            known: masks that have already been read.
         """
         if self._survey is None:
             survey, known = MaskSurvey(), known or {}
@@ -109,19 +110,19 @@ class MaskFolder:
         return self._survey
 
     def _read_stored(self, path: str | Path) -> StoredMask:
-        """The stored values; a warning, once, where tools that sort a palette have moved the background."""
+        """Return the stored values; warn once if a tool may have moved the background by sorting the palette."""
         mask = read_stored(path)
         if mask.black is not None and not self._warned:
             self._warned = True
             warn(
-                f"{path}: index 0 is taken as background, but its colour is not black, and that of index {mask.black} "
-                "is; if black is the background, save the mask with black as index 0, or in grey"
+                f"{path}: index 0 is read as background, but it is not black and index {mask.black} is; "
+                "if black is the background, save the mask with black as index 0, or as a grey image"
             )
         return mask
 
 
 class MaskSurvey:
-    """What the masks of a folder hold: their sizes (height, width), their values, palette and grey masks apart."""
+    """Sizes (height, width) and values of the masks of a folder, with palette and grey masks kept separately."""
 
     def __init__(self) -> None:
         self.palette, self.grey = PaletteMasks(), GreyMasks()
@@ -139,8 +140,8 @@ class PaletteMasks:
     """The palette masks of a folder."""
 
     def __init__(self) -> None:
-        self.paths: dict[Path, None] = {}  # in order
-        self.first_with: dict[int, Path] = {}  # of each value, the first mask that holds it
+        self.paths: dict[Path, None] = {}  # an ordered set
+        self.first_with: dict[int, Path] = {}  # the first mask that contains each value
 
     def add(self, path: Path, mask: StoredMask, values: np.ndarray) -> None:
         self.paths[path] = None
@@ -149,7 +150,7 @@ class PaletteMasks:
 
     @property
     def inner(self) -> list[int]:
-        """Values but 0 and 255, sorted."""
+        """Values other than 0 and 255, sorted."""
         return sorted(self.first_with.keys() - {0, 255})
 
     @cached_property
@@ -159,15 +160,15 @@ class PaletteMasks:
 
 
 class GreyMasks(PaletteMasks):
-    """The grey masks of a folder, see :class:`MaskFolder` for what their values mean."""
+    """The grey masks of a folder; :class:`MaskFolder` describes the meaning of their values."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lossy: Path | None = None
-        self.blurred: Path | None = None  # the first whose outline, if it is one, is too wide
-        self.outline = 0  # pixels across the widest band between background and object,
-        self.inner_width = 0  # and of values but 0 and 255; both up to one more than any outline
-        self.solid: set[int] = set()  # values that fill a square of 3 x 3 pixels somewhere
+        self.blurred: Path | None = None  # the first mask whose boundary is too wide for a soft mask
+        self.outline = 0  # width of the widest band between background and object in pixels, capped
+        self.inner_width = 0  # width of the widest band of values other than 0 and 255, capped
+        self.solid: set[int] = set()  # values that fill at least one square of 3 x 3 pixels
 
     def add(self, path: Path, mask: StoredMask, values: np.ndarray) -> None:
         super().add(path, mask, values)
@@ -186,20 +187,20 @@ class GreyMasks(PaletteMasks):
 
     @property
     def hold_scores(self) -> bool:
-        """Whether a value is no likely label, so that masks of unknown origin hold scores."""
+        """Whether a value is too high for a label, so that masks of unknown origin contain scores."""
         return any(value >= SMALLEST_SCORE for value in self.inner)
 
     @cached_property
     def table(self) -> Table:
-        """The label of each value; PipelineError if they are no labels."""
+        """The label of each value; raises PipelineError if the values are not labels."""
         if not self.inner:
             return _one_object(255)
         if (self.lossy or self.hold_scores) and self._soft:
             return _one_object(SOFT_THRESHOLD)
         if self.lossy:
             raise PipelineError(
-                f"{self.lossy}: this format changes labels (JPEG does), and the masks hold "
-                f"{len(self.inner)} values beside 0 and 255; save them as indexed PNGs"
+                f"{self.lossy}: this lossy format (such as JPEG) changes labels, and the masks contain "
+                f"{len(self.inner)} values besides 0 and 255; save them as indexed PNGs"
             )
         if self.hold_scores:
             self._check_labels()
@@ -218,31 +219,32 @@ class GreyMasks(PaletteMasks):
         return len(self.inner) >= FEWEST_SHADES or (flat and 255 in self.first_with)
 
     def _check_labels(self) -> None:
-        """PipelineError if values from SMALLEST_SCORE on are not labels."""
+        """Raise PipelineError if values of at least SMALLEST_SCORE are not labels."""
         high = next(value for value in self.inner if value >= SMALLEST_SCORE)
         if len(self.inner) > FEW_VALUES:
             raise PipelineError(
-                f"{self.blurred or self.first_with[high]}: grey masks with {len(self.inner)} values beside 0 and 255 "
-                f"are neither labels nor one object with a soft outline; {REMEDY}"
+                f"{self.blurred or self.first_with[high]}: grey masks with {len(self.inner)} values besides 0 and 255 "
+                f"are neither labels nor one object with a soft boundary; {REMEDY}"
             )
         if 255 in self.first_with:
             values = ", ".join(map(str, self.inner))
             raise PipelineError(
                 f"{self.first_with[high]}: grey masks with the values {values} and 255 are ambiguous, because 255 "
-                f"means void beside other labels; {REMEDY}"
+                f"means void if other labels occur; {REMEDY}"
             )
 
     def _check_outlines(self) -> None:
-        """Speak up where labels lie between others as thin bands alone, which interpolation leaves of an edge."""
+        """Report values that occur only in thin bands between others: interpolation causes them along boundaries."""
         thin = [value for value in self.inner if value not in self.solid]
         if len(thin) < FEWEST_SHADES or len(thin) == len(self.inner):
             return
         path = self.first_with[thin[0]]
-        found = f"{path}: {len(thin)} of the {len(self.inner)} grey values occur in outlines alone"
+        found = f"{path}: {len(thin)} of the {len(self.inner)} grey values occur only along boundaries"
         if self.hold_scores:
-            raise PipelineError(f"{found}, so they are no labels; {REMEDY}")
+            raise PipelineError(f"{found}, so they are not labels; {REMEDY}")
         warn(
-            f"{found}; if these masks were resized, resize them by nearest neighbour: each value is an object"
+            f"{found}, but each value is read as an object; if these masks were resized, resize them with "
+            "nearest-neighbour interpolation"
         )
 
 
@@ -259,12 +261,12 @@ def _counts(values: np.ndarray) -> np.ndarray:
 
 
 def _is_binary(values: np.ndarray) -> bool:
-    """Whether a mask holds 255, and beside it 0 alone."""
+    """Return whether a mask contains 255 and no other value except 0."""
     return bool(values.max() == 255) and not _counts(values)[1:255].any()
 
 
 def _width(region: np.ndarray) -> int:
-    """Side of the largest square inside the region, up to one more than any outline is wide."""
+    """Return the side of the largest square inside the region, at most OUTLINE_WIDTH + 1."""
     region = region.astype(np.uint8)
     for width in range(OUTLINE_WIDTH + 1):
         if not region.any():

@@ -1,6 +1,6 @@
-"""One mask file: the values that it stores, in and out.
+"""Read and write the stored values of one mask file.
 
-What the values mean depends on the other masks of the folder: see :mod:`vos_pipeline.data.labels`.
+Their meaning depends on the other masks of the folder, see :mod:`vos_pipeline.data.labels`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vos_pipeline.files import replacing
 
 VOID = 255
 LOSSY_FORMATS = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")
-LOSSY_TOLERANCE = 2  # grey that was stored as colours comes back with channels that differ by rounding
+LOSSY_TOLERANCE = 2  # the channels of a grey image stored in colour may differ by rounding
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class StoredMask:
 
     Args:
         values: uint8 (H, W); indices of a palette, or grey from 0 to 255.
-        palette: whether the values are indices.
-        lossy: whether the file's format changes values, as JPEG does.
-        black: an index but 0 that occurs and is shown in black, where 0 is not: then 0 may not be the background.
+        palette: whether the values are palette indices.
+        lossy: whether the file format changes values, as JPEG does.
+        black: a black index that occurs, if index 0 is not black: then 0 may not be the background.
     """
 
     values: np.ndarray
@@ -38,24 +38,24 @@ class StoredMask:
 
 
 class NoMask(PipelineError):
-    """A picture that can not be a mask: it has colours, varying transparency, or 16 bits."""
+    """An image that cannot be a mask: it has colours, varying transparency, 16 bits or several pages."""
 
 
 def read_stored(path: str | Path) -> StoredMask:
-    """Read the values of a mask file, turned as its EXIF orientation says.
+    """Read the values of a mask file and apply its EXIF orientation.
 
-    Palette images give their indices, whatever colours or transparency these have. Grey images are those of 8 bits or
-    of 1 bit (0 and 255), and those with colour or alpha channels that add nothing: three equal channels, one alpha
-    value for all pixels.
+    A palette image returns its indices, whatever its colours or transparency. A grey image has 8 bits or 1 bit (values
+    0 and 255). An image with colour or alpha channels also counts as grey if its three channels are equal and all
+    pixels have the same alpha.
 
     Raises:
-        NoMask: the picture has colours, varying transparency, 16 bits, or the file holds several pictures.
+        NoMask: the image has colours, varying transparency or 16 bits, or the file contains several images.
         PipelineError: the file is missing or damaged.
     """
     with open_image(path) as image:
         pages = count_pages(image, path)
         if pages > 1:
-            raise _refusal(path, f"a file of {pages} pictures")
+            raise _refusal(path, f"a file of {pages} images")
         if _has_16_bits(image):
             raise _refusal(path, "a 16-bit image")
         lossy = image.format in LOSSY_FORMATS or image.info.get("compression") == "jpeg"
@@ -67,7 +67,7 @@ def read_stored(path: str | Path) -> StoredMask:
 
 
 def is_mask(path: str | Path) -> bool:
-    """Whether a picture is of a kind that masks are stored in; PipelineError if it can not be read."""
+    """Return whether an image file can store a mask; raise PipelineError if it cannot be read."""
     try:
         read_stored(path)
     except NoMask:
@@ -76,7 +76,7 @@ def is_mask(path: str | Path) -> bool:
 
 
 def write_labels(path: str | Path, labels: np.ndarray) -> None:
-    """Write labels (H, W) as an indexed PNG with the DAVIS palette; readers never see half a file."""
+    """Write labels (H, W) as an indexed PNG with the DAVIS palette; readers never see a partial file."""
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise ValueError(f"labels must be uint8 (H, W), got {labels.dtype} {labels.shape}")
@@ -87,10 +87,10 @@ def write_labels(path: str | Path, labels: np.ndarray) -> None:
 
 
 def davis_palette() -> np.ndarray:
-    """The PASCAL VOC and DAVIS palette, uint8 (256, 3).
+    """Return the palette of PASCAL VOC and DAVIS, uint8 (256, 3).
 
-    Bits 0, 1, 2 of the index are the highest bits of red, green, blue; bits 3, 4, 5 the next highest, and so
-    on.
+    Bits 0, 1 and 2 of the index are the highest bits of red, green and blue; bits 3, 4 and 5 are the next highest bits,
+    and so on.
     """
     index = np.arange(256, dtype=np.uint8)
     palette = np.zeros((256, 3), np.uint8)
@@ -99,17 +99,17 @@ def davis_palette() -> np.ndarray:
     return palette
 
 
-# --- kinds of pictures --------------------------------------------------------------------------------------
+# --- image formats ------------------------------------------------------------------------------------------
 
 
 def _has_16_bits(image: Image.Image) -> bool:
-    """Also of colours and of grey with alpha, which Pillow cuts to their high bytes."""
+    """Also detect 16-bit colour and grey with alpha, of which Pillow keeps only the high bytes."""
     tiles = getattr(image, "tile", [])
     return image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in tiles)
 
 
 def _black_beside_0(image: Image.Image, values: np.ndarray) -> int | None:
-    """The index of black, if it occurs and 0 has another colour."""
+    """Return the index of black if it occurs in the mask and index 0 has another colour."""
     colours = np.array(image.getpalette() or [0, 0, 0]).reshape(-1, 3)
     if not colours[0].any():
         return None
@@ -118,20 +118,20 @@ def _black_beside_0(image: Image.Image, values: np.ndarray) -> int | None:
 
 
 def _grey_values(image: Image.Image, path: str | Path, lossy: bool) -> np.ndarray:
-    """The one channel of a picture whose other channels say nothing more."""
+    """Return the grey channel of an image whose other channels add no information."""
     if image.mode == "1":
         return np.array(image, np.uint8) * 255
     if image.mode == "L":
         return np.array(image)
     if image.mode not in ("LA", "RGB", "RGBA"):
-        raise _refusal(path, f"a {image.mode} colour image")
+        raise _refusal(path, f"a colour image ({image.mode})")
     channels = np.array(image)
     if image.mode.endswith("A"):
         if np.ptp(channels[..., -1]):
-            raise _refusal(path, f"a {image.mode} image of varying transparency")
+            raise _refusal(path, f"an image of varying transparency ({image.mode})")
         channels = channels[..., :-1]
     if np.ptp(channels.astype(np.int16), axis=2).max() > (LOSSY_TOLERANCE if lossy else 0):
-        raise _refusal(path, f"a {image.mode} colour image")
+        raise _refusal(path, f"a colour image ({image.mode})")
     return np.ascontiguousarray(channels[..., channels.shape[2] // 2])
 
 

@@ -1,4 +1,4 @@
-"""A sequence: the frames of one video and the label masks that are known for them."""
+"""A sequence: the frames of one video and their known label masks."""
 
 from __future__ import annotations
 
@@ -19,49 +19,49 @@ from vos_pipeline.files import digest, fingerprint
 
 @dataclass(frozen=True)
 class Sequence:
-    """Frames of one video with the label masks that are known for them (the first one always is)."""
+    """Frames of one video with their known label masks; the first mask is always known."""
 
     name: str
     frame_paths: tuple[Path, ...]
     mask_paths: tuple[Path | None, ...]
     frame_rate: float = DEFAULT_FRAME_RATE
-    times: tuple[float, ...] | None = (
-        None  # seconds from the first frame; None where they come at the frame rate
-    )
+    times: tuple[float, ...] | None = None  # seconds from the first frame; None for a constant frame rate
 
     def __len__(self) -> int:
         return len(self.frame_paths)
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """Height and width of the first frame; every frame and mask must have them."""
+        """Height and width of the first frame; all frames and masks must have this size."""
         return image_size(self.frame_paths[0])
 
     @cached_property
     def masks(self) -> MaskFolder:
-        """The masks that are known; what their values mean is decided over all of them."""
+        """The known masks; the meaning of their values is decided over all of them."""
         return MaskFolder(path for path in self.mask_paths if path is not None)
 
     @cached_property
     def object_ids(self) -> tuple[int, ...]:
-        """Sorted labels of the first mask without background and void."""
+        """Sorted labels of the first mask, without background and void."""
         labels = {int(label) for label in np.unique(self._read_labels(0))}
         ids = tuple(sorted(labels - {0, VOID}))
         if not ids:
-            kind = "holds only void (255 beside the labels of other masks)" if VOID in labels else "is empty"
+            kind = (
+                "contains only void (255, because other masks have labels)" if VOID in labels else "is empty"
+            )
             raise PipelineError(
                 f"{self.mask_paths[0]}: the first mask {kind}; it must mark at least one object"
             )
         if not labels & {0, VOID}:
             warn(
-                f"{self.mask_paths[0]}: marks every pixel as an object ({', '.join(map(str, ids))}), since none is 0; "
-                "if one of these is the background, save it as 0"
+                f"{self.mask_paths[0]}: marks every pixel as an object ({', '.join(map(str, ids))}), because no pixel "
+                "is 0; if one of these labels is the background, save it as 0"
             )
         return ids
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All frames and all masks that are known."""
+        """All frames and all known masks."""
         return (*self.frame_paths, *self.masks.paths)
 
     @property
@@ -70,40 +70,40 @@ class Sequence:
         return all(path is not None for path in self.mask_paths)
 
     def read_frame(self, t: int) -> np.ndarray:
-        """Frame t as uint8 RGB (H, W, 3)."""
+        """Return frame t as uint8 RGB (H, W, 3)."""
         return self._checked(read_image(self.frame_paths[t]), self.frame_paths[t])
 
     def read_mask(self, t: int) -> np.ndarray:
-        """Labels of frame t, uint8 (H, W), void made background. PipelineError where no mask is known."""
+        """Return the labels of frame t, uint8 (H, W), with void as background; raise PipelineError without a mask."""
         labels = self._read_labels(t)
         labels[labels == VOID] = 0
         return labels
 
     def check_sizes(self) -> None:
-        """Fail before hours of work, not after: PipelineError for a file that is damaged or has another size."""
+        """Raise PipelineError for a file that is damaged or has another size, before hours of work."""
         for path in self.files:
             self.check_size(path, image_size(path))
 
     def check_size(self, path: Path, shape: tuple[int, ...]) -> None:
-        """PipelineError for what a file holds, (H, W, ...), unless it has the size of the first frame."""
+        """Raise PipelineError if the contents of a file, (H, W, ...), differ in size from the first frame."""
         if shape[:2] != self.size:
             raise PipelineError(
                 f"{path}: is {_by(shape)}, but {self.frame_paths[0].name} is {_by(self.size)}; "
-                "all frames and masks of a sequence must have one size"
+                "all frames and masks of a sequence must have the same size"
             )
 
     # --- identity -----------------------------------------------------------------------------------------------
 
     def frames_fingerprint(self) -> str:
-        """A digest of the names and contents of the frames."""
+        """Return a digest of the names and contents of the frames."""
         return fingerprint(self.frame_paths)
 
     def first_fingerprint(self) -> str:
-        """A digest of the first frame and of the labels of its mask, however that is stored."""
+        """Return a digest of the first frame and of its labels, independent of the format of the mask."""
         return f"{fingerprint(self.frame_paths[:1])}-{digest(self.read_mask(0).tobytes())}"
 
     def fingerprint(self) -> str:
-        """A digest of all frames and masks that are known."""
+        """Return a digest of all frames and all known masks."""
         return fingerprint(self.files)
 
     # --- helpers ------------------------------------------------------------------------------------------------
@@ -120,13 +120,13 @@ class Sequence:
 
 
 def without(sequences: Iterable[Sequence], others: Iterable[Sequence]) -> list[Sequence]:
-    """The sequences whose names none of the others has: what may be learned from where the others are under test."""
+    """Return the sequences whose names differ from all others: training on them is fair if the others are tested."""
     names = {sequence.name for sequence in others}
     return [sequence for sequence in sequences if sequence.name not in names]
 
 
 def validated(sequence: Sequence) -> Sequence:
-    """The sequence, whose first mask is readable and marks an object, and whose files have one size."""
+    """Return the sequence after checking that its first mask marks an object and all files have the same size."""
     _ = sequence.object_ids
     sequence.check_sizes()
     return sequence

@@ -1,4 +1,4 @@
-"""Scores of several objects: an NPZ file per frame, or a folder of grey pictures per object."""
+"""Scores of several objects: one NPZ file per frame, or one folder of grey images per object."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from vos_pipeline.errors import PipelineError
 from vos_pipeline.settings import SMALLEST_SCORE
 
 ARRAYS = ".npz"
-SCORES, IDS = "scores.npy", "ids.npy"  # in it
+SCORES, IDS = "scores.npy", "ids.npy"  # members of an NPZ file
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 FLOAT_BYTES = (2, 4, 8)
+# What zipfile and NumPy raise for damaged files.
 DAMAGE = (
     *(OSError, ValueError, SyntaxError, TypeError, LookupError, EOFError, RuntimeError, ArithmeticError),
     *(BadZipFile, TokenError, zlib.error, struct.error),
-)  # as zipfile and NumPy raise it
+)
 
 
 def has_score_arrays(folder: Path) -> bool:
-    """Whether the folder holds NPZ files."""
+    """Return whether the folder contains NPZ files."""
     return has_files(folder, ARRAYS)
 
 
 def all_hold_scores(folder: Path) -> bool:
-    """Whether all NPZ files of the folder can be opened and hold an array of scores."""
+    """Return whether all NPZ files of the folder can be opened and contain an array of scores."""
     try:
         for path in list_files(folder, ARRAYS):
             with ZipFile(path) as archive:
@@ -49,23 +50,23 @@ def all_hold_scores(folder: Path) -> bool:
 
 
 def object_folders(folder: Path) -> list[Path]:
-    """The folders in it that are named by integers, in their order; none unless one of them holds pictures."""
+    """Return the subfolders named by integers, in numerical order; [] unless one of them contains images."""
     folders = [path for path in folder.iterdir() if is_object_name(path.name) and path.is_dir()]
     folders.sort(key=lambda path: (int(path.name), path.name))
     return folders if any(map(has_images, folders)) else []
 
 
 def is_object_name(name: str) -> bool:
-    """Whether a folder of this name is taken for one of an object."""
+    """Return whether a folder of this name is read as the folder of an object."""
     return name.isascii() and name.isdecimal()
 
 
-# --- an NPZ file per frame ----------------------------------------------------------------------------------
+# --- one NPZ file per frame ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ScoreArrays:
-    """Scores in one NPZ file per frame: ``scores`` (K, H, W), and ``ids`` (K,) unless these are 1 to K.
+    """Scores in one NPZ file per frame: ``scores`` (K, H, W) and ``ids`` (K,), by default 1 to K.
 
     Files may list the same objects in different orders.
     """
@@ -77,7 +78,7 @@ class ScoreArrays:
 
     @classmethod
     def open(cls, sequence: Sequence, folder: Path, hold: str) -> ScoreArrays:
-        """Checks every file; holds the scores of one frame at a time."""
+        """Open the files and check all of them, with the scores of only one frame in memory at a time."""
         _refuse_labels(folder, hold, "NPZ files")
         files = files_of_frames(sequence.frame_paths, folder, ARRAYS)
         sequence.check_sizes()
@@ -88,7 +89,7 @@ class ScoreArrays:
         return arrays
 
     def read(self, t: int) -> np.ndarray:
-        """Scores of frame t in [0, 1], float32 (K, H, W)."""
+        """Return the scores of frame t in [0, 1], float32 (K, H, W)."""
         ids, stored = self._read(self.files[t])
         scores = np.empty(stored.shape, np.float32)
         for channel, place in enumerate(np.argsort(ids)):
@@ -98,7 +99,7 @@ class ScoreArrays:
         return scores
 
     def _largest(self, path: Path) -> tuple[float, int]:
-        """The largest score of a file as stored, and again if it is of 8 bits."""
+        """Return the largest stored score of a file, and the same value if it has 8 bits (else 0)."""
         scores = self._read(path)[1]
         largest = scores.max()
         return float(largest), int(largest) if scores.dtype == np.uint8 else 0
@@ -114,21 +115,24 @@ class ScoreArrays:
 
 
 def _read_arrays(path: Path, sequence: Sequence) -> tuple[tuple[int, ...], np.ndarray]:
-    """The ids and the scores of a file, as stored."""
+    """Return the ids and the scores of a file, as stored."""
     try:
         with ZipFile(path) as archive:
             _check_names(archive, path)
             shape, dtype = _header(archive, SCORES)
-            _check_scores(path, shape, dtype, sequence)  # before the values: a header may promise any size
+            # Checked before reading the values, because a header may declare any size.
+            _check_scores(path, shape, dtype, sequence)
             ids = _read_ids(archive, path, shape[0])
             scores = _values(archive, SCORES)
     except DAMAGE as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise PipelineError(
-            f"{path}: can not be read as an NPZ file ({reason}); write it with numpy.savez"
+            f"{path}: cannot be read as an NPZ file ({reason}); write it with numpy.savez"
         ) from None
     except MemoryError:
-        raise PipelineError(f"{path}: is too large for the memory of this machine") from None
+        raise PipelineError(
+            f"{path}: is too large for the memory of this machine; save uint8 scores or use smaller frames"
+        ) from None
     low, high = scores.min(), scores.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise PipelineError(f"{path}: scores must lie in [0, 1], got NaN or infinity")
@@ -144,7 +148,9 @@ def _check_names(archive: ZipFile, path: Path) -> None:
     if SCORES not in archive.namelist():
         names = [name.removesuffix(".npy") for name in archive.namelist()]
         held = ascii(shorten(names)) if names else "nothing"
-        raise PipelineError(f"{path}: must hold an array 'scores' (objects, height, width), but holds {held}")
+        raise PipelineError(
+            f"{path}: must contain an array 'scores' (objects, height, width), but contains {held}"
+        )
 
 
 def _check_scores(path: Path, shape: tuple[int, ...], dtype: np.dtype, sequence: Sequence) -> None:
@@ -156,7 +162,7 @@ def _check_scores(path: Path, shape: tuple[int, ...], dtype: np.dtype, sequence:
     if len(shape) != 3 or not 1 <= shape[0] < VOID or shape[1:] != (height, width):
         raise PipelineError(
             f"{path}: scores must have the shape (objects, {height}, {width}), with 1 to {VOID - 1} objects, "
-            f"as {sequence.frame_paths[0].name} is {width}x{height}; got {shape}"
+            f"to match {sequence.frame_paths[0].name} ({width}x{height}), got {shape}"
         )
 
 
@@ -166,7 +172,7 @@ def _read_ids(archive: ZipFile, path: Path, count: int) -> tuple[int, ...]:
     shape, dtype = _header(archive, IDS)
     if shape != (count,) or dtype.kind not in "iu":
         raise PipelineError(
-            f"{path}: ids must be {count} integers, one for each object of scores, got {dtype} of the shape {shape}"
+            f"{path}: ids must be {count} integers, one per object in scores, got {dtype} of shape {shape}"
         )
     ids = tuple(int(k) for k in _values(archive, IDS))
     if len(set(ids)) < count or not all(0 < k < VOID for k in ids):
@@ -175,7 +181,7 @@ def _read_ids(archive: ZipFile, path: Path, count: int) -> tuple[int, ...]:
 
 
 def _header(archive: ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of an array."""
+    """Return the shape and dtype of an array without reading its values."""
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
         if version not in HEADERS:
@@ -187,17 +193,17 @@ def _header(archive: ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
 def _values(archive: ZipFile, name: str) -> np.ndarray:
     with archive.open(name) as file:
         values = np.lib.format.read_array(file, allow_pickle=False)
-        if file.read(1):  # only the end of a file shows whether its checksum is right
+        if file.read(1):  # zipfile verifies the checksum only at the end of the file
             raise ValueError(f"{name} has more values than its shape says")
     return np.asarray(values)
 
 
-# --- a folder of grey pictures per object -------------------------------------------------------------------
+# --- one folder of grey images per object -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ScoreFolders:
-    """Scores in one folder per object, named by its label: grey pictures of probability * 255, or binary masks."""
+    """Scores in one folder per object, named after its label: grey images of probability * 255, or binary masks."""
 
     folders: tuple[MaskFolder, ...]
     size: tuple[int, int]  # height, width
@@ -206,8 +212,8 @@ class ScoreFolders:
 
     @classmethod
     def open(cls, sequence: Sequence, folder: Path, hold: str) -> ScoreFolders:
-        """Checks every file."""
-        _refuse_labels(folder, hold, "a folder per object")
+        """Open the folders and check every file."""
+        _refuse_labels(folder, hold, "one folder per object")
         paths = object_folders(folder)
         ids = _ids_of_folders(paths)
         folders = tuple(MaskFolder(files_of_frames(sequence.frame_paths, path)) for path in paths)
@@ -223,11 +229,11 @@ class ScoreFolders:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Object after object."""
+        """All mask files, one object after another."""
         return tuple(path for masks in self.folders for path in masks.paths)
 
     def read(self, t: int) -> np.ndarray:
-        """Scores of frame t in [0, 1], float32 (K, H, W)."""
+        """Return the scores of frame t in [0, 1], float32 (K, H, W)."""
         scores = np.empty((len(self.folders), *self.size), np.float32)
         for channel, masks in enumerate(self.folders):
             scores[channel] = _read_picture(masks.paths[t])
@@ -240,48 +246,50 @@ def _ids_of_folders(folders: list[Path]) -> tuple[int, ...]:
         k = int(path.name)
         if not 0 < k < VOID:
             raise PipelineError(
-                f"{path}: the folder of an object's scores must be named by its label, 1 to {VOID - 1}; "
+                f"{path}: a folder of an object's scores must be named after its label, 1 to {VOID - 1}; "
                 "the background needs no scores"
             )
         if k in by_id:
-            raise PipelineError(f"{path}: holds scores of object {k}, as {by_id[k]} does; keep one of them")
+            raise PipelineError(
+                f"{path}: contains scores of object {k}, and so does {by_id[k]}; keep one of them"
+            )
         by_id[k] = path
     return tuple(by_id)
 
 
 def _check_binary(masks: MaskFolder) -> None:
-    """PipelineError for palette masks of several objects (or of one and void)."""
+    """Raise PipelineError for palette masks of several objects, or of one object and void."""
     first_with = masks.survey().palette.first_with
     indices = sorted(first_with.keys() - {0})
     if len(indices) > 1:
         raise PipelineError(
-            f"{first_with[indices[1]]}: palette masks in a folder of one object must hold 0 and one index, "
-            f"but these hold {_listed(indices)}"
+            f"{first_with[indices[1]]}: palette masks in a folder of one object must contain 0 and one other index, "
+            f"but these contain {_listed(indices)}"
         )
 
 
 def _read_picture(path: Path) -> np.ndarray:
-    """Scores of one object, float (H, W) or bool."""
+    """Return the scores of one object, float or bool (H, W)."""
     mask = read_stored(path)
     return mask.values > 0 if mask.palette else mask.values / np.float32(255)
 
 
-# --- both ---------------------------------------------------------------------------------------------------
+# --- checks of both formats ---------------------------------------------------------------------------------
 
 
 def _refuse_labels(folder: Path, hold: str, what: str) -> None:
     if hold == "labels":
-        raise PipelineError(f"{folder}: holds {what}, which are scores, not labels; leave --masks-hold out")
+        raise PipelineError(f"{folder}: contains scores ({what}), not labels; omit --masks-hold")
 
 
 def _check_scale(folder: Path, largest: float, largest_byte: int, hold: str) -> None:
-    """PipelineError for scores that mark nothing: all are 0, or 1 was written where 255 was meant."""
+    """Raise PipelineError if all scores are 0, or if 8-bit scores use 1 instead of 255."""
     if largest == 0:
         raise PipelineError(f"{folder}: these masks mark no object")
     if hold == "auto" and 0 < largest_byte < SMALLEST_SCORE:
         raise PipelineError(
-            f"{folder}: scores of 8 bits are probabilities * 255, but the largest here is {largest_byte}; "
-            "save 255 where an object is certain, or give --masks-hold scores if they are so low"
+            f"{folder}: 8-bit scores must be probabilities * 255, but the largest value here is {largest_byte}; "
+            "save 255 where an object is certain, or pass --masks-hold scores if the scores really are this low"
         )
 
 

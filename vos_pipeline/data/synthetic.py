@@ -1,8 +1,8 @@
-"""Synthetic clips with exact masks, laid out like DAVIS, for demos and tests without any download.
+"""Create synthetic clips with exact masks in the DAVIS layout, for demos and tests without downloads.
 
-Textured, shaded, deforming creatures move and occlude one another over photographs that scikit-image ships in
-its wheel, under a moving camera. The set named "train" draws its backgrounds and textures from other
-photographs.
+Textured, shaded, deforming creatures move under a moving camera and occlude one another. The backgrounds are
+photographs from the scikit-image wheel. The set named "train" uses separate photographs for its backgrounds and
+textures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vos_pipeline.data.masks import write_labels
 from vos_pipeline.errors import PipelineError
 from vos_pipeline.files import replacing
 
-# Only files inside the scikit-image wheel: its other pictures would be downloaded.
+# Only files inside the scikit-image wheel: scikit-image would download its other images.
 PHOTOS = {
     "train": {
         "background": ("motorcycle_left.png", "astronaut.png", "camera.png", "gravel.png", "moon.png"),
@@ -42,19 +42,24 @@ def make_clips(
     set_name: str = "val",
     year: str = "2017",
 ) -> None:
-    """Write a DAVIS root, or add a set to one: ``JPEGImages``, ``Annotations`` and
-    ``ImageSets/<year>/<set>.txt``.
+    """Write synthetic clips as a new DAVIS root, or add them to an existing root as a set.
 
-    The same arguments write the same bytes. Clips have two and three objects in turn; labels are exact (no
-    anti-aliasing), the pictures have soft edges, shadows, noise and a changing light.
+    Writes ``JPEGImages``, ``Annotations`` and ``ImageSets/<year>/<set>.txt``. The same arguments write the same bytes.
+    Clips alternate between two and three objects. Labels are exact (no anti-aliasing); the images have soft edges,
+    shadows, noise and changing light.
 
     Args:
-        out_root: folder to write. clips: number of sequences, named ``<set>-00``, ... frames: length of each.
-        size: height and width. seed: any integer. set_name: "train" uses photographs of its own.
+        out_root: output folder.
+        clips: number of sequences, named ``<set>-00``, ``<set>-01``, ...
+        frames: number of frames per clip.
+        size: height and width.
+        seed: any integer.
+        set_name: name of the set; "train" uses separate photographs.
+        year: subfolder of ``ImageSets``.
 
     Raises:
         ValueError: fewer than one clip or frame, or a size below 32.
-        PipelineError: this scikit-image does not hold its sample photographs.
+        PipelineError: the installed scikit-image does not contain its sample photographs.
     """
     if clips < 1 or frames < 1 or min(size) < 32:
         raise ValueError(f"clips and frames must be >= 1 and size >= 32, got {clips}, {frames}, {size}")
@@ -62,7 +67,7 @@ def make_clips(
     photos = PHOTOS.get(set_name, PHOTOS["other"])
     names = _names(clips, set_name)
     for index, name in enumerate(names):
-        # A seed of its own for each clip: asking for more clips does not change the first ones.
+        # A separate seed per clip: requesting more clips does not change the first ones.
         rng = np.random.default_rng([seed, zlib.crc32(set_name.encode()), index])
         scene = _Scene(rng, photos, index, size)
         for t in range(frames):
@@ -74,7 +79,7 @@ def make_clips(
 
 
 def clip_files(clips: int, frames: int, set_name: str = "val", year: str = "2017") -> list[str]:
-    """What :func:`make_clips` writes, relative to its root."""
+    """Return the paths of the files that :func:`make_clips` writes, relative to its root."""
     files = [_listing(set_name, year)]
     for name in _names(clips, set_name):
         for t in range(frames):
@@ -99,7 +104,7 @@ def _listing(set_name: str, year: str) -> str:
 
 
 class _Scene:
-    """A background under a moving camera and the creatures before it, the farthest first."""
+    """A background under a moving camera, and the creatures in front of it, the farthest first."""
 
     def __init__(
         self, rng: np.random.Generator, photos: dict[str, tuple[str, ...]], index: int, size: tuple[int, int]
@@ -113,11 +118,11 @@ class _Scene:
         self.pan = rng.uniform(-0.09, 0.09, 2) * height
         self.tilt, self.zoom = rng.uniform(-5, 5), rng.uniform(0.9, 1.12)
         self.shake = rng.uniform(0, 2 * np.pi, 2)
-        self.light = rng.uniform(0, 2 * np.pi, 2)  # phase of its strength, direction
+        self.light = rng.uniform(0, 2 * np.pi, 2)  # phase of the strength; direction
 
         count = 2 + index % 2
         textures = rng.permutation([file for file in photos["texture"] if file != backdrop])
-        # Neighbouring starts, swapped ends: the paths must cross.
+        # Neighbouring starts and swapped ends make the paths cross.
         lanes = (np.arange(count) + 0.5) / count
         ends = lanes[::-1] if count == 2 else lanes[[1, 2, 0]]
         self.creatures = [
@@ -126,7 +131,7 @@ class _Scene:
         ]
 
     def render(self, u: float) -> tuple[np.ndarray, np.ndarray]:
-        """Picture uint8 (H, W, 3) and labels uint8 (H, W) at time u in [0, 1]."""
+        """Return the image, uint8 (H, W, 3), and the labels, uint8 (H, W), at time u in [0, 1]."""
         height, width = self.size
         camera = self._camera(u)
         shift = np.array(
@@ -138,12 +143,12 @@ class _Scene:
             mask = creature.mask(u, camera, self.size)
             picture = self._paint(picture, mask, creature.texture_at(u, camera, self.size), creature.radius)
             labels[mask] = label
-        seen = np.asarray(cv2.GaussianBlur(picture, (0, 0), 0.6))  # a lens
+        seen = np.asarray(cv2.GaussianBlur(picture, (0, 0), 0.6))  # blur of a lens
         seen = seen * (1 + 0.08 * np.sin(2 * np.pi * u + self.light[0])) + self.rng.normal(0, 3, seen.shape)
         return np.clip(seen + 0.5, 0, 255).astype(np.uint8), labels
 
     def _camera(self, u: float) -> np.ndarray:
-        """Affine map (2, 3) from the world, which is the first picture, to the picture at time u."""
+        """Return the affine map (2, 3) from world coordinates (the first image) to the image at time u."""
         height, width = self.size
         about = (width / 2, height / 2)
         camera = np.asarray(cv2.getRotationMatrix2D(about, self.tilt * u, self.zoom**u), float)
@@ -164,14 +169,14 @@ class _Scene:
 
 @dataclass(frozen=True)
 class _Creature:
-    """A wobbling body with swinging limbs, a texture and a path; its own frame has the body at radius 1."""
+    """A wobbling body with swinging limbs, a texture and a path; in local coordinates the body has radius 1."""
 
-    texture: np.ndarray  # uint8 (S, S, 3), covers [-2, 2] of its own frame
+    texture: np.ndarray  # uint8 (S, S, 3), covers [-2, 2] in local coordinates
     radius: float
-    path: np.ndarray  # (2, 2): start and end in the world
+    path: np.ndarray  # (2, 2): start and end in world coordinates
     bob: tuple[float, float]  # height and phase of the bobbing
-    turn: float  # radians over the clip
-    growth: float  # factor over the clip
+    turn: float  # rotation over the clip in radians
+    growth: float  # scale factor over the clip
     wobble: np.ndarray  # (3, 4): harmonic, amplitude, phase, speed
     limbs: np.ndarray  # (L, 5): angle, length, width, phase, swing
 
@@ -191,7 +196,7 @@ class _Creature:
         radius = scale * rng.uniform(0.15, 0.2) * (1.15 if count == 2 else 1)
         margin = 1.2 * radius
         across = margin + np.array(lanes) * (width - 2 * margin)
-        reach = rng.uniform(0.45, 0.8)  # how much of the way to the other lane
+        reach = rng.uniform(0.45, 0.8)  # fraction of the way to the other lane
         across[1] = across[0] + reach * (across[1] - across[0])
         down = rng.uniform(0.38, 0.62) * height + rng.uniform(-0.12, 0.12, 2) * height
         limbs = rng.integers(2, 5)
@@ -221,7 +226,7 @@ class _Creature:
         )
 
     def pose(self, u: float, camera: np.ndarray) -> np.ndarray:
-        """Affine map (2, 3) from the creature's own frame to the picture."""
+        """Return the affine map (2, 3) from local coordinates to the image."""
         x, y = self.path[0] + (self.path[1] - self.path[0]) * u
         y += self.bob[0] * np.sin(9 * u + self.bob[1])
         scale, angle = self.radius * self.growth**u, self.turn * u
@@ -229,7 +234,7 @@ class _Creature:
         return camera @ np.array([[cos, -sin, x], [sin, cos, y], [0, 0, 1]])
 
     def mask(self, u: float, camera: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """bool (H, W)."""
+        """Return the pixels that the creature covers, bool (H, W)."""
         canvas = np.zeros(size, np.uint8)
         pose = self.pose(u, camera)
         for outline in self._outlines(u):
@@ -248,7 +253,7 @@ class _Creature:
         outlines = [radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)]
         tip = np.linspace(-np.pi / 2, np.pi / 2, 12)
         for at, length, width, phase, swing in self.limbs:
-            # A capsule along its own x axis from the body's centre, turned to its place.
+            # A capsule along the x axis from the body's centre, rotated into position.
             capsule = np.stack([length - width + width * np.cos(tip), width * np.sin(tip)], axis=1)
             capsule = np.concatenate([[[0, -1.4 * width]], capsule, [[0, 1.4 * width]]])
             heading = at + swing * np.sin(8 * u + phase)
@@ -258,13 +263,15 @@ class _Creature:
 
 
 def _photo(file: str, rng: np.random.Generator) -> np.ndarray:
-    """A photograph out of the scikit-image wheel, uint8 (H, W, 3); grey ones are tinted with two colours."""
+    """Return a photograph from the scikit-image wheel, uint8 (H, W, 3); tint grey photographs with two colours."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise PipelineError("synthetic clips need scikit-image: pip install 'spatial-propagation[vos]'")
+        raise PipelineError("synthetic clips need scikit-image: run pip install 'spatial-propagation[vos]'")
     path = Path(spec.origin).parent / "data" / file
     if not path.is_file():
-        raise PipelineError(f"this scikit-image does not hold {file}: pip install 'scikit-image>=0.20'")
+        raise PipelineError(
+            f"the installed scikit-image does not contain {file}: run pip install 'scikit-image>=0.20'"
+        )
     photo = read_image(path)
     if np.ptp(photo.astype(np.int16), axis=2).max() == 0:
         dark, light = rng.uniform(10, 90, 3), rng.uniform(140, 250, 3)

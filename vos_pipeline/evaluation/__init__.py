@@ -1,4 +1,4 @@
-"""How good masks are: J and F as DAVIS defines them, of frames, videos and sets, and tables of the results."""
+"""Score masks with J and F as defined by DAVIS, for frames, videos and sets, and format tables of the results."""
 
 from vos_pipeline.evaluation.davis import evaluate
 from vos_pipeline.evaluation.measures import boundary, f_measure, jaccard

@@ -1,4 +1,4 @@
-"""The official evaluation of a DAVIS set: masks in a folder in, scores out."""
+"""Evaluate a folder of masks on a DAVIS set, as the official program does."""
 
 from __future__ import annotations
 
@@ -18,21 +18,27 @@ def evaluate(
     processes: int | None = None,
     resolution: str = "480p",
 ) -> Evaluation:
-    """Score results against a DAVIS root.
+    """Score results against the ground truth in a DAVIS root.
 
-    Needs ``ROOT/Annotations`` and ``ROOT/ImageSets`` only. The objects of a sequence are those of its first
-    mask; 255 in the ground truth is background. See :func:`vos_pipeline.data.load_truth` for what it must hold.
+    Only ``ROOT/Annotations`` and ``ROOT/ImageSets`` are needed. The objects of a sequence are the labels in its first
+    mask; 255 in the ground truth is background. :func:`vos_pipeline.data.load_truth` describes the required masks.
 
     Args:
+        root: DAVIS root.
         results: folder with ``<sequence>/%05d.png`` label masks.
+        year: year of the set.
+        set_name: name of the set.
         sequences: names to score; None scores the whole set.
-        processes: sequences scored at the same time; None takes one for each core.
+        processes: number of sequences scored in parallel; default: one per core.
+        resolution: subfolder of ``Annotations``.
 
     Raises:
-        PipelineError: masks to score against are missing, or see :func:`score_sequence`.
+        PipelineError: ground-truth masks are missing, or a result cannot be scored (see :func:`score_sequence`).
     """
     names = read_set(root, year, set_name, sequences, resolution)
     if not Path(results).is_dir():
-        raise PipelineError(f"{results}: no such folder of results")
+        raise PipelineError(
+            f"{results}: no such folder of results; it must contain <sequence>/<frame>.png masks"
+        )
     truth = [load_truth(root, name, resolution) for name in names]
     return score_sequences(truth, results, processes, progress=True)

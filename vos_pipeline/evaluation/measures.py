@@ -1,8 +1,8 @@
 """Region similarity J and contour accuracy F, as the DAVIS 2017 semi-supervised evaluation defines them.
 
 Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation", CVPR 2016,
-section 5; Pont-Tuset et al., "The 2017 DAVIS Challenge on Video Object Segmentation". Two faults of the
-official program are left behind: decay is right beyond 256 frames, and a missing frame is an error.
+section 5; Pont-Tuset et al., "The 2017 DAVIS Challenge on Video Object Segmentation". Two faults of the official
+program are fixed: decay is correct beyond 256 frames, and a missing frame raises an error.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import math
 import cv2
 import numpy as np
 
-BOUNDARY_TOLERANCE = 0.008  # of the image diagonal
+BOUNDARY_TOLERANCE = 0.008  # fraction of the image diagonal
 
 
 def jaccard(truth: np.ndarray, result: np.ndarray) -> float:
-    """Region similarity J = |truth and result| / |truth or result|, 1 if both are empty; bool (H, W)."""
+    """Return the region similarity J = |truth and result| / |truth or result| of bool (H, W); 1 if both are empty."""
     union = np.count_nonzero(truth | result)
     return np.count_nonzero(truth & result) / union if union else 1.0
 
 
 def boundary(mask: np.ndarray) -> np.ndarray:
-    """One pixel wide boundary: where a pixel differs from its east, south or south-east neighbour.
+    """Return the boundary, one pixel wide: pixels that differ from their east, south or south-east neighbour.
 
-    Outside the image the nearest pixel counts, so an object cut by the border has no boundary along it.
+    A neighbour outside the image has the value of the nearest pixel, so an object cut off by the image border has no
+    boundary along the border.
 
     Args:
         mask: bool (H, W).
@@ -38,16 +39,16 @@ def boundary(mask: np.ndarray) -> np.ndarray:
 
 
 def f_measure(truth: np.ndarray, result: np.ndarray, tolerance: float = BOUNDARY_TOLERANCE) -> float:
-    r"""Contour accuracy :math:`F = 2 P R / (P + R)`.
+    r"""Return the contour accuracy :math:`F = 2 P R / (P + R)`.
 
-    Precision P is the share of the result's boundary inside the truth's boundary dilated by a disk x^2 + y^2
-    <= r^2, recall R the reverse; r = ceil(tolerance * diagonal), in pixels.
+    Precision P is the fraction of the result's boundary inside the ground truth's boundary dilated by a disk
+    x^2 + y^2 <= r^2; recall R is the reverse. The radius is r = ceil(tolerance * diagonal) pixels.
 
     Args:
         truth, result: bool (H, W).
 
     Returns:
-        F in [0, 1]; 1 if neither has a boundary, 0 if only one has.
+        F in [0, 1]; 1 if neither mask has a boundary, 0 if only one has a boundary.
     """
     radius = math.ceil(tolerance * math.hypot(*truth.shape))
     box = _surroundings(truth | result)
@@ -66,6 +67,6 @@ def _dilate(edge: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _surroundings(mask: np.ndarray) -> tuple[slice, slice]:
-    """The box of a mask and one pixel around it: holds its boundary and all that decides on it."""
+    """Return the bounding box of a mask plus one pixel, which contains all pixels that determine its boundary."""
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     return slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1)

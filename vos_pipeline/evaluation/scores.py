@@ -1,4 +1,4 @@
-"""Scores of objects over the frames of a video, and their means."""
+"""Score objects over the frames of a video, and average the scores."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SEQUENCE_COLUMNS = ("Sequence", "J-Mean", "F-Mean")
 
 
 def statistics(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean, recall and decay of one object's scores over the frames.
+    """Return mean, recall and decay of one object's scores over the frames.
 
-    Recall is the share of frames above 0.5. Decay is the mean of the first quarter minus that of the last
-    one, where neighbouring quarters share a frame: bounds round(linspace(1, N, 5) + 1e-10) - 1. NaN frames do
-    not count, except that recall takes them as missed.
+    Recall is the fraction of frames above 0.5. Decay is the mean of the first quarter of the frames minus the mean of
+    the last quarter. Neighbouring quarters share a frame: their bounds are round(linspace(1, N, 5) + 1e-10) - 1. NaN
+    frames are ignored, except that recall counts them as misses.
 
     Args:
         values: (N,) scores, N >= 1.
@@ -40,14 +40,14 @@ def statistics(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def _mean(values: np.ndarray) -> float:
-    """numpy.nanmean without its warning where nothing is left."""
+    """Return numpy.nanmean without its warning if all values are NaN."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else math.nan
 
 
 @dataclass(frozen=True)
 class ObjectScores:
-    """Scores of one object in every evaluated frame: all but the first and the last of the video."""
+    """Scores of one object in every evaluated frame: all frames of the video except the first and the last."""
 
     j: np.ndarray  # (T - 2,)
     f: np.ndarray  # (T - 2,)
@@ -60,25 +60,25 @@ class Evaluation:
     objects: dict[str, ObjectScores]
 
     def summary(self) -> dict[str, float]:
-        """The seven official figures, means over objects: each weighs the same, whatever its video."""
+        """Return the seven official figures as means over objects; all objects have equal weight."""
         j = np.mean([statistics(scores.j) for scores in self.objects.values()], axis=0)
         f = np.mean([statistics(scores.f) for scores in self.objects.values()], axis=0)
         return dict(zip(GLOBAL_COLUMNS, map(float, ((j[0] + f[0]) / 2, *j, *f)), strict=True))
 
     def per_object(self) -> list[tuple[str, float, float]]:
-        """Rows (name, J mean, F mean)."""
+        """Return rows (name, J mean, F mean)."""
         return [(name, _mean(scores.j), _mean(scores.f)) for name, scores in self.objects.items()]
 
     def global_table(self) -> Table:
-        """One row: the seven official figures."""
+        """Return a table with one row: the seven official figures."""
         return Table("Means over objects", GLOBAL_COLUMNS, [tuple(self.summary().values())])
 
     def object_table(self) -> Table:
-        """One row per object: its name, J mean and F mean."""
-        return Table("Each object", SEQUENCE_COLUMNS, self.per_object())
+        """Return a table with one row per object: name, J mean and F mean."""
+        return Table("Scores per object", SEQUENCE_COLUMNS, self.per_object())
 
     def write(self, folder: str | Path, set_name: str) -> tuple[Path, Path]:
-        """Write the official pair of CSV files into a folder; returns their paths."""
+        """Write the two official CSV files into a folder and return their paths."""
         global_path, sequence_path = (Path(folder) / name for name in score_files(set_name))
         for path, table in ((global_path, self.global_table()), (sequence_path, self.object_table())):
             with replacing(path) as file:
@@ -87,14 +87,14 @@ class Evaluation:
 
 
 def score_files(set_name: str) -> tuple[str, str]:
-    """The official names of the two CSV files of a set's scores."""
+    """Return the official names of the two CSV files with the scores of a set."""
     return f"global_results-{set_name}.csv", f"per-sequence_results-{set_name}.csv"
 
 
 def score_frame(
     truth: np.ndarray, result: np.ndarray, object_ids: Iterable[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """J (K,) and F (K,) of two label maps (H, W), one value an object."""
+    """Return J (K,) and F (K,) of two label maps (H, W), one value per object."""
     pairs = [(truth == label, result == label) for label in object_ids]
     return np.array([jaccard(*pair) for pair in pairs]), np.array([f_measure(*pair) for pair in pairs])
 
@@ -102,7 +102,7 @@ def score_frame(
 def scores_of_objects(
     name: str, object_ids: Iterable[int], frames: list[tuple[np.ndarray, np.ndarray]]
 ) -> dict[str, ObjectScores]:
-    """What :func:`score_frame` gave for each frame of a sequence, by object under its official name."""
+    """Group the results of :func:`score_frame` for each frame of a sequence by object, under official names."""
     j, f = (np.stack(values, axis=1) for values in zip(*frames, strict=True))
     return {f"{name}_{label}": ObjectScores(j[k], f[k]) for k, label in enumerate(object_ids)}
 
@@ -111,12 +111,12 @@ def score_sequence(sequence: Sequence, results: str | Path) -> dict[str, ObjectS
     """Score the masks ``results/<sequence>/<frame>.png`` of one sequence against its own masks.
 
     Raises:
-        PipelineError: a result is missing, of another size, no label mask, or holds a label that the first
-            mask lacks; the sequence has fewer than three frames or lacks masks.
+        PipelineError: a result is missing, has another size, is not a label mask, or contains a label that is not in
+            the first mask; or the sequence has fewer than three frames or lacks masks.
     """
     if len(sequence) < 3:
         raise PipelineError(
-            f"{sequence.name}: the ends do not count, so scoring needs 3 frames or more, got {len(sequence)}"
+            f"{sequence.name}: scoring skips the first and last frame and needs 3 frames or more, got {len(sequence)}"
         )
     ids = sequence.object_ids
     inner = range(1, len(sequence) - 1)
@@ -138,9 +138,9 @@ def score_sequences(
     """Score the masks of several sequences.
 
     Args:
-        sequences: what to score; each has all masks.
+        sequences: sequences to score, with a mask for every frame.
         results: folder with ``<sequence>/<frame>.png`` label masks.
-        processes: sequences scored at the same time; None takes one for each core.
+        processes: number of sequences scored in parallel; default: one per core.
         progress: show a progress bar.
 
     Raises:
@@ -148,7 +148,7 @@ def score_sequences(
     """
     sequences = list(sequences)
     objects: dict[str, ObjectScores] = {}
-    # Threads suffice: decoding, array operations and dilations all release the interpreter lock.
+    # Threads suffice, because decoding, array operations and dilations release the GIL.
     with ThreadPoolExecutor(processes or os.cpu_count()) as pool:
         try:
             scored = pool.map(lambda sequence: score_sequence(sequence, results), sequences)
@@ -174,6 +174,6 @@ def _read_result(
     unknown = np.setdiff1d(np.flatnonzero(counts), (0, *object_ids))
     if unknown.size:
         raise PipelineError(
-            f"{path}: holds label {unknown[0]}, but the objects of this sequence are {object_ids}"
+            f"{path}: contains label {unknown[0]}, but the objects of this sequence are {object_ids}"
         )
     return labels

@@ -1,4 +1,4 @@
-"""Tables: rows under a header, for a terminal, a markdown page, a web page or a spreadsheet."""
+"""Format tables as plain text, Markdown, HTML or CSV."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header. The first column holds names; None and NaN are figures that are not known.
+    """Rows under a header. The first column contains names; None and NaN stand for unknown values.
 
     Args:
         title: one line above the table.
         header: names of the columns.
-        rows: as many cells each.
+        rows: one cell per column.
     """
 
     title: str
@@ -27,18 +27,18 @@ class Table:
     rows: Sequence[Sequence[Cell]]
 
     def text(self) -> str:
-        """Columns of plain text, without the title: names to the left, numbers to the right."""
+        """Return plain text columns without the title: names left-aligned, numbers right-aligned."""
         return "\n".join("  ".join(row) for row in self._aligned())
 
     def markdown(self) -> str:
-        """The title and the table, columns aligned."""
+        """Return the title and a Markdown table with aligned columns."""
         header, *rows = (f"| {' | '.join(row)} |" for row in self._aligned())
         first, *others = (len(cell) for cell in self._aligned()[0])
         rule = " | ".join((f":{'-' * (first - 1)}", *(f"{'-' * (width - 1)}:" for width in others)))
         return "\n".join((f"{self.title}\n", header, f"| {rule} |", *rows, ""))
 
     def html(self) -> str:
-        """A ``<table>`` with the title as its caption."""
+        """Return an HTML ``<table>`` with the title as its caption."""
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.header)
         cells = (("".join(f"<td>{html.escape(_shown(cell, '–'))}</td>" for cell in row)) for row in self.rows)
         body = "".join(f"<tr>{row}</tr>" for row in cells)
@@ -48,7 +48,7 @@ class Table:
         )
 
     def csv(self, digits: int | None = None) -> str:
-        """Comma-separated values; floats with so many digits after the point, or all that they have."""
+        """Return comma-separated values; floats have the given number of decimals, or all digits by default."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.header)

@@ -1,4 +1,4 @@
-"""What a person looks at: masks drawn over frames, a video of them, one web page for a run."""
+"""Visualise results: masks drawn over frames, overlay videos, and one web page per run."""
 
 from vos_pipeline.report.overlays import label_contours, overlay, write_overlay_video
 from vos_pipeline.report.page import ReportData, SequenceReport, write_report

@@ -1,4 +1,4 @@
-"""Label masks drawn over frames, as pictures and as a video."""
+"""Draw label masks over frames, as images and as a video."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from vos_pipeline.data import VOID, Sequence, davis_palette, read_labels, write_
 
 
 def overlay(frame: np.ndarray, labels: np.ndarray, alpha: float = 0.5) -> np.ndarray:
-    """Tint a frame with the palette colour of each object and draw the objects' contours in full colour.
+    """Tint a frame with the palette colour of each object and draw the boundaries of objects in full colour.
 
     Args:
-        frame: uint8 (H, W, 3). labels: uint8 (H, W); void is drawn as background. alpha: weight of the tint.
+        frame: uint8 (H, W, 3).
+        labels: uint8 (H, W); void is drawn as background.
+        alpha: weight of the tint.
 
     Returns:
         uint8 (H, W, 3).
@@ -29,7 +31,7 @@ def overlay(frame: np.ndarray, labels: np.ndarray, alpha: float = 0.5) -> np.nda
 
 
 def label_contours(labels: np.ndarray) -> np.ndarray:
-    """The pixels of objects that touch another label in one of four directions: bool (H, W)."""
+    """Return the object pixels that touch another label in one of four directions, bool (H, W)."""
     padded = np.pad(labels, 1, mode="edge")
     differs = np.zeros(labels.shape, bool)
     for rows, columns in ((0, 1), (2, 1), (1, 0), (1, 2)):
@@ -39,7 +41,7 @@ def label_contours(labels: np.ndarray) -> np.ndarray:
 
 
 def write_overlay_video(path: Path, sequence: Sequence, labels: Path) -> None:
-    """An mp4 of the sequence at its own frame rate or times, tinted by the masks ``labels/<frame>.png``."""
+    """Write an mp4 of the sequence tinted by the masks ``labels/<frame>.png``, with its frame rate or times."""
 
     def frames() -> Iterator[np.ndarray]:
         for t, frame in enumerate(sequence.frame_paths):

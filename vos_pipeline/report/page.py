@@ -1,7 +1,7 @@
-"""One self-contained HTML page for a run: tables, every stage side by side through time, curves of J and F.
+"""Write one self-contained HTML page per run: tables, all stages side by side over time, curves of J and F.
 
-Each frame is stored once, as a small JPEG; the stages lie over it as transparent indexed PNGs of a few
-hundred bytes, so that a page with thousands of pictures stays small and needs nothing but a browser.
+Each frame is stored once as a small JPEG. The masks of the stages are drawn over it as transparent indexed PNGs of a
+few hundred bytes. A page with thousands of images therefore stays small and needs only a browser.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vos_pipeline.files import replacing
 from vos_pipeline.report.overlays import label_contours
 
 COLOURS = ("#8c8c8c", "#2f6db5", "#d9822b", "#2e9e5b", "#a64ac9", "#c9302c")
-TRUTH = "truth"
+TRUTH = "ground truth"
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class SequenceReport:
     """One video.
 
     Args:
-        name: of the sequence.
-        stages: stage name to the label PNG of every frame.
+        name: name of the sequence.
+        stages: label PNG of every frame for each stage name.
         frame_paths: the frames.
-        truth_paths: their true masks, None where unknown.
-        curves: stage name to {"J": [...], "F": [...]}, a value a frame; None or NaN where there is none.
+        truth_paths: their ground-truth masks, None where unknown.
+        curves: {"J": [...], "F": [...]} for each stage name, one value per frame; None or NaN if unknown.
     """
 
     name: str
@@ -50,7 +50,7 @@ class SequenceReport:
 
 @dataclass(frozen=True)
 class ReportData:
-    """What a page shows."""
+    """The contents of a report page."""
 
     title: str
     tables: list[Table]
@@ -58,15 +58,17 @@ class ReportData:
 
 
 def write_report(path_html: str | Path, run: ReportData, width: int = 427, limit: float = 18e6) -> Path:
-    """Write the page; it replaces an older one at once.
+    """Write the report page; an older page is replaced atomically.
 
     Args:
-        width: of the embedded pictures in pixels.
-        limit: bytes that the pictures may take; frames are left out evenly until they do.
+        path_html: output file.
+        run: contents of the page.
+        width: width of the embedded images in pixels.
+        limit: approximate size limit of all images in bytes; longer videos show only every n-th frame.
 
     Raises:
-        PipelineError: a frame or mask can not be read.
-        ValueError: a stage has another number of frames than its sequence.
+        PipelineError: a frame or mask cannot be read.
+        ValueError: a stage has a different number of frames than its sequence.
     """
     path = Path(path_html)
     share = limit / max(len(run.sequences), 1)
@@ -77,7 +79,7 @@ def write_report(path_html: str | Path, run: ReportData, width: int = 427, limit
         tables="".join(table.html() for table in run.tables),
         navigation=_navigation(run.sequences),
         sequences="".join(body for body, _ in sequences),
-        # "</" would end the script; JSON reads "<\\/" as the same.
+        # "</" could end the script element; "<\\/" is the same string in JSON.
         data=json.dumps([pictures for _, pictures in sequences], allow_nan=False).replace("</", "<\\/"),
     )
     with replacing(path) as file:
@@ -85,11 +87,11 @@ def write_report(path_html: str | Path, run: ReportData, width: int = 427, limit
     return path
 
 
-# --- pictures -----------------------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------------------
 
 
 def _sequence(sequence: SequenceReport, anchor: str, width: int, limit: float) -> tuple[str, dict[str, Any]]:
-    """The section of a sequence, and what the page's script shows in it."""
+    """Return the HTML section of a sequence and the data that the page's script shows in it."""
     count = len(sequence.frame_paths)
     columns: dict[str, list[Path | None]] = {stage: [*paths] for stage, paths in sequence.stages.items()}
     if any(sequence.truth_paths):
@@ -109,7 +111,7 @@ def _sequence(sequence: SequenceReport, anchor: str, width: int, limit: float) -
         "scores": {stage: _rounded(curves) for stage, curves in sequence.curves.items()},
     }
     name, cells = html.escape(sequence.name), "".join(_figure(stage, sequence.curves) for stage in columns)
-    note = "" if len(kept) == count else f" (every {kept[1] - kept[0]}th frame is shown)"
+    note = "" if len(kept) == count else f" (showing one of every {kept[1] - kept[0]} frames)"
     body = (
         f'<section class="sequence" id="{anchor}"><h2>{name}<small>{count} frames{note}</small></h2>'
         f'<div class="stages">{cells}</div><div class="controls"><button type="button">Play</button>'
@@ -121,7 +123,7 @@ def _sequence(sequence: SequenceReport, anchor: str, width: int, limit: float) -
 
 
 def _figure(stage: str, curves: dict[str, dict[str, list[float | None]]]) -> str:
-    """A picture's place: the frame, the stage's mask over it, and their scores below."""
+    """Return the figure of a stage: the frame, the stage's mask over it, and the scores below."""
     name = html.escape(stage)
     dot = (
         f'<i style="background:{COLOURS[list(curves).index(stage) % len(COLOURS)]}"></i>'
@@ -148,7 +150,7 @@ def _affordable(
     width: int,
     limit: float,
 ) -> list[int]:
-    """The frames to show: all, or every n-th if the first one says that all would be too much."""
+    """Return the frames to show: all, or every n-th if the size of the first one predicts that all exceed the limit."""
     count = len(sequence.frame_paths)
     size = len(_frame_uri(sequence.frame_paths[0], width))
     size += sum(len(_mask_uri(masks[name], paths[0], width)) for name, paths in columns.items())
@@ -162,12 +164,12 @@ def _frame_uri(path: Path, width: int) -> str:
 
 
 def _mask_uri(masks: MaskFolder, path: Path | None, width: int) -> str:
-    """A transparent picture of the labels: half a tint, contours solid."""
+    """Return a transparent PNG of the labels: objects half transparent, boundaries solid."""
     if path is None:
         return ""
     image = Image.fromarray(masks.read(path))
     labels = np.array(image.resize(_fit(image.size, width), Image.Resampling.NEAREST))
-    # Index k below 128 is the tint of label k, index 128 + k its contour; labels beyond 127 share colours.
+    # Index k < 128 is the tint of label k, index 128 + k its boundary; labels above 127 reuse these colours.
     labels = np.where((labels > 127) & (labels != VOID), labels % 127 + 1, labels)
     labels = np.where(labels == VOID, 0, labels).astype(np.uint8)
     drawn = Image.fromarray(labels + 128 * label_contours(labels).astype(np.uint8))
@@ -204,7 +206,7 @@ def _curves(curves: dict[str, dict[str, list[float | None]]], count: int) -> str
 
 
 def _chart(measure: str, curves: dict[str, dict[str, list[float | None]]], count: int) -> str:
-    """One measure over time as SVG: x is 40..590 from the first to the last frame, y 20..170 from 1 to 0."""
+    """Return one measure over time as SVG: x is 40..590 from the first to the last frame, y is 20..170 from 1 to 0."""
 
     def x(t: int) -> float:
         return 40 + 550 * t / max(count - 1, 1)
@@ -228,7 +230,7 @@ def _chart(measure: str, curves: dict[str, dict[str, list[float | None]]], count
 
 
 def _unbroken(values: list[float | None]) -> list[list[tuple[int, float]]]:
-    """Runs of (t, value) without a gap."""
+    """Split a curve into runs of (t, value) without gaps."""
     runs: list[list[tuple[int, float]]] = [[]]
     for t, value in enumerate(values):
         if _known(value):
@@ -239,7 +241,7 @@ def _unbroken(values: list[float | None]) -> list[list[tuple[int, float]]]:
 
 
 def _rounded(curves: dict[str, list[float | None]]) -> dict[str, list[float | None]]:
-    """As JSON takes it: null where there is no value."""
+    """Round values for JSON; unknown values become null."""
     return {name: [round(v, 4) if _known(v) else None for v in values] for name, values in curves.items()}
 
 

@@ -75,7 +75,7 @@ def colour_mask(root):
         ),
         (
             colour_mask,
-            "pair/00000.png: a mask must be an indexed (palette) or 8-bit grey PNG, got a RGB colour",
+            "pair/00000.png: a mask must be an indexed (palette) or 8-bit grey PNG, got a colour image (RGB)",
         ),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_folder_without_read_permission_is_named(fails, tiny_root, tmp_path, m
         return listdir(path)
 
     monkeypatch.setattr(os, "listdir", refuse)
-    why = f"{folder}: can not be read as a folder (Permission denied)"
+    why = f"{folder}: cannot be read as a folder (Permission denied)"
     assert why in fails(davis(tiny_root, tmp_path / "out"))
     segment = ["segment", folder, "--mask", tiny_root / "Annotations/480p/pair/00000.png", "--out", tmp_path]
     assert why in fails(segment)
@@ -119,13 +119,13 @@ def test_segmenting_one_frame_is_refused(fails, tiny_root, tmp_path):
         "--out",
         tmp_path / "out",
     ]
-    assert "pair: holds one frame; its mask is given, so there is nothing to segment" in fails(segment)
+    assert "pair: contains only one frame, whose mask is given; there is nothing to segment" in fails(segment)
 
 
 @pytest.mark.parametrize(
     ("lists", "why"),
     [
-        (None, "nowhere: is no DAVIS root (ImageSets, JPEGImages, Annotations); it holds nothing"),
+        (None, "nowhere: is not a DAVIS root (ImageSets, JPEGImages, Annotations); it contains nothing"),
         ({}, "ImageSets/2017/train.txt: no such set; this root has none"),
         ({"2017/val": "pair"}, "ImageSets/2017/train.txt: no such set; this root has 2017/val"),
         ({"2017/train": "# none yet"}, "2017/train.txt: lists no sequence"),
@@ -223,7 +223,7 @@ def test_many_objects(tiny_root, tmp_path, monkeypatch, model, count):
     [
         (None, "no such file"),
         (labels_with(1), "is 30x20, but the ground truth is 64x40"),
-        (labels_with(1, 3, size=SIZE), "holds label 3, but the objects of this sequence are (1, 2)"),
+        (labels_with(1, 3, size=SIZE), "contains label 3, but the objects of this sequence are (1, 2)"),
         (
             np.eye(3, dtype=np.uint8)[np.zeros(SIZE, int)],
             "a mask must be an indexed (palette) or 8-bit grey PNG",

@@ -183,7 +183,7 @@ def test_the_smallest_tile_is_that_of_the_refiner():
 
 
 def test_a_user_error_is_one_line(fails, tmp_path):
-    assert "is no DAVIS root" in fails(["davis", "--data", tmp_path, "--out", tmp_path])
+    assert "is not a DAVIS root" in fails(["davis", "--data", tmp_path, "--out", tmp_path])
     assert "no such file" in fails(["segment", tmp_path / "v.mp4", "--mask", "m.png", "--out", tmp_path])
     assert not list(tmp_path.iterdir())
 
@@ -200,7 +200,7 @@ def test_a_bad_device_is_one_line(fails, clips_root, tmp_path):
     ("raised", "why"),
     [
         (PipelineError("two\nlines"), "error: two lines"),
-        (KeyboardInterrupt(), "error: interrupted: finished work is kept, --resume goes on with it"),
+        (KeyboardInterrupt(), "error: interrupted: finished work is kept, --resume continues it"),
         (
             PermissionError(13, "Permission denied", "/x"),
             "error: /x: permission denied",
@@ -208,7 +208,7 @@ def test_a_bad_device_is_one_line(fails, clips_root, tmp_path):
         (
             OSError(errno.ENOSPC, "No space left on device", "/x"),
             "error: the disk is full, free some space (/x: no space left on device): finished work is kept, "
-            "--resume goes on with it",
+            "--resume continues it",
         ),
         (OSError("no number"), "error: no number"),
         (MemoryError(), "error: out of memory"),

@@ -221,7 +221,7 @@ def test_segment_a_folder(fake_run, clips_root, tmp_path, capsys):
 def test_segment_from_a_later_frame(fake_run, clips_root, tmp_path, fails):
     (clip, _) = load_davis(clips_root)
     segment = ["segment", clip.frame_paths[0].parent, "--mask", clip.mask_paths[2], "--out", tmp_path]
-    assert "is named as frame 00002, but the video begins at 00000" in fails(segment)
+    assert "has the name of frame 00002, but the video begins at 00000" in fails(segment)
     assert not fake_run
     assert cli.main([str(a) for a in (*segment, "--first-frame", "2")]) == 0
     assert fake_run[0].sequences[0].frame_paths == clip.frame_paths[2:]

@@ -40,7 +40,7 @@ def test_a_full_disk_keeps_finished_work(fails, tiny_root, tmp_path, monkeypatch
     why = fails(davis(tiny_root, out))
     assert why == (
         f"error: the disk is full, free some space ({out}/labels/first-mask/pair/00002.png: no space left on "
-        "device): finished work is kept, --resume goes on with it"
+        "device): finished work is kept, --resume continues it"
     )
     finished = files_in(out)
     assert all(len(finished[Path(f"labels/flow/single/{t:05d}.png")]) for t in range(tiny.FRAMES))
@@ -97,7 +97,7 @@ def last_line(process):
     return text.splitlines()[-1]
 
 
-INTERRUPTED = "error: interrupted: finished work is kept, --resume goes on with it"
+INTERRUPTED = "error: interrupted: finished work is kept, --resume continues it"
 
 
 @pytest.mark.slow

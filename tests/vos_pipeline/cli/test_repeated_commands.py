@@ -55,7 +55,7 @@ def test_a_repeated_command_is_refused_and_changes_nothing(tiny_root, tmp_path, 
     succeeds(command(tiny_root, out))
     before = files_in(out)
     why = fails(command(tiny_root, out))
-    assert f"{out} holds a run: --resume goes on with it, --overwrite replaces it" in why
+    assert f"{out} holds a run: pass --resume to continue it, --overwrite to replace it" in why
     assert files_in(out) == before
 
 
@@ -105,7 +105,7 @@ def test_files_of_the_user_are_kept_and_reported(tiny_root, tmp_path, fails, com
     mine = files_in(out)
     why = fails(command(tiny_root, out))
     assert (
-        f"{out} holds files that are of no run (labels, nets, seconds, ...): give a new or empty folder"
+        f"{out} holds files that belong to no run (labels, nets, seconds, ...): choose a new or empty folder"
         in why
     )
     assert files_in(out) == mine
@@ -152,7 +152,7 @@ def test_the_clips_of_the_demo_replace_no_file_of_the_user(short_demo, tmp_path,
     mine.write_text("mine")
     for leave in ("--overwrite", "--resume"):
         why = fails(["demo", "--out", tmp_path, "--preset", "tiny", leave])
-        assert f"{mine}: is in the way" in why and mine.read_text() == "mine"
+        assert f"{mine}: exists already" in why and mine.read_text() == "mine"
 
 
 # --- other data under the same names --------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Video files in: whole or refused, upright, in the right colours, with their times."""
+"""Video files are decoded completely or refused, upright, in the right colours, with their times."""
 
 import os
 
@@ -17,13 +17,13 @@ UNEVEN = (0.0, 0.04, 0.08, 0.2, 0.24, 0.5, 0.9, 1.0, 1.04, 1.08)
 
 
 def decode(video):
-    """The decoded frames."""
+    """Return the decoded frames."""
     folder = decoding.decode_video(video, video.parent / "work")
     return [read_image(path) for path in sorted(folder.glob("*.jpg"))]
 
 
 def refusal(video):
-    """Why a video is refused; nothing of it is kept."""
+    """Return the error for a refused video, and check that no frame is kept."""
     with pytest.raises(PipelineError) as error:
         decoding.decode_video(video, video.parent / "work")
     assert not (video.parent / "work").exists() or not os.listdir(video.parent / "work")
@@ -42,7 +42,7 @@ def difference(a, b):
     return np.abs(a.astype(int) - b.astype(int)).mean()
 
 
-# --- whole files --------------------------------------------------------------------------------------------
+# --- intact files -------------------------------------------------------------------------------------------
 
 WHOLE = {
     "clip.mp4": {},
@@ -69,8 +69,8 @@ def test_frames_are_those_that_were_encoded(tmp_path, capsys, name):
     frames = decode(video)
     assert len(frames) == files.COUNT and capsys.readouterr().err == ""
     assert max(map(difference, frames, files.pictures())) < 12
-    if ":" not in name:  # which OpenCV takes for an address
-        assert max(map(difference, frames, by_opencv(video))) < 2.5  # what JPEG takes
+    if ":" not in name:  # OpenCV takes such a name for a network address
+        assert max(map(difference, frames, by_opencv(video))) < 2.5  # error of JPEG
     assert decoding.frame_rate(video) == files.RATE
 
 
@@ -141,7 +141,7 @@ def test_a_video_that_is_cut_short_is_refused_with_both_numbers(tmp_path, name):
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.webm", "clip.avi"])
 def test_a_video_with_other_bytes_in_the_middle_is_refused(tmp_path, name):
     video = files.write(tmp_path / name, **CONTAINERS[name])
-    # An AVI file begins with room for an index.
+    # An AVI file begins with space for an index.
     assert "is damaged or cut short" in refusal(files.flip(video, share=0.75 if name == "clip.avi" else 0.5))
 
 
@@ -157,14 +157,15 @@ def test_a_damaged_slice_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6])
-def test_errors_that_the_decoder_hides_are_told(tmp_path, capsys, share):
-    video = files.flip(files.write(tmp_path / "clip.ts"), share=share)  # which declares no number of frames
+def test_errors_that_the_decoder_conceals_are_a_warning(tmp_path, capsys, share):
+    # An MPEG-TS file does not declare its number of frames.
+    video = files.flip(files.write(tmp_path / "clip.ts"), share=share)
     count = len(decode(video))
     (told,) = capsys.readouterr().err.splitlines()
     assert count < files.COUNT and f"warning: {video}: {count} of {count} frames could be decoded (" in told
 
 
-def test_a_lost_frame_is_no_miscount_where_the_decoder_complains(tmp_path, monkeypatch):
+def test_a_missing_frame_with_decoder_errors_is_an_error(tmp_path, monkeypatch):
     rgb = decoding._rgb
 
     def complaining(frame):
@@ -176,7 +177,7 @@ def test_a_lost_frame_is_no_miscount_where_the_decoder_complains(tmp_path, monke
     assert "30 of 31 frames could be decoded (a word)" in refusal(files.write(tmp_path / "clip.mp4"))
 
 
-def test_damage_of_one_file_is_not_told_of_the_next(tmp_path, capsys):
+def test_errors_of_one_file_are_not_reported_for_the_next(tmp_path, capsys):
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         assert "moov atom not found" in refusal(files.cut(files.write(tmp_path / name)))
     assert "repeated" not in refusal(files.flip(files.write(tmp_path / "other.mkv")))
@@ -188,20 +189,20 @@ def test_damage_of_one_file_is_not_told_of_the_next(tmp_path, capsys):
     ("content", "why"),
     [
         (b"", "is empty (0 bytes)"),
-        (b"hello\n" * 100, "can not be decoded as a video"),
-        (b"\0" * 5000, "can not be decoded as a video"),
+        (b"hello\n" * 100, "cannot be decoded as a video"),
+        (b"\0" * 5000, "cannot be decoded as a video"),
     ],
 )
-def test_what_is_no_video_is_named(tmp_path, content, why):
+def test_other_files_are_refused_by_name(tmp_path, content, why):
     (tmp_path / "clip.mp4").write_bytes(content)
     assert why in refusal(tmp_path / "clip.mp4")
     with pytest.raises(PipelineError, match="clip"):
         decoding.frame_rate(tmp_path / "clip.mp4")
 
 
-def test_text_is_not_drawn(tmp_path):
+def test_text_is_not_rendered_as_video(tmp_path):
     (tmp_path / "notes.txt").write_text("hello world\n" * 100)
-    assert "notes.txt: holds no video but text" in refusal(tmp_path / "notes.txt")
+    assert "notes.txt: contains only text, no video" in refusal(tmp_path / "notes.txt")
 
 
 def test_an_unknown_codec_is_named(tmp_path):
@@ -228,12 +229,12 @@ def test_a_video_without_its_index(tmp_path):
     assert "moov atom not found" in refusal(files.cut(files.write(tmp_path / "clip.mp4")))
 
 
-def test_sound_alone_is_no_video(tmp_path):
-    assert "holds no video but audio" in refusal(files.write_sound(tmp_path / "talk.m4a"))
+def test_sound_without_video_is_refused(tmp_path):
+    assert "contains only audio, no video" in refusal(files.write_sound(tmp_path / "talk.m4a"))
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3])
-def test_a_frame_or_two_less_than_declared_are_a_warning(tmp_path, monkeypatch, capsys, missing):
+def test_one_or_two_frames_fewer_than_declared_are_a_warning(tmp_path, monkeypatch, capsys, missing):
     video = files.write(tmp_path / "clip.mp4")
     monkeypatch.setattr(decoding, "_declared", lambda *of: files.COUNT + missing)
     if missing > 2:
@@ -243,7 +244,7 @@ def test_a_frame_or_two_less_than_declared_are_a_warning(tmp_path, monkeypatch, 
         assert f"warning: {video}: 30 of {30 + missing} frames" in capsys.readouterr().err
 
 
-def test_sound_that_ends_after_the_pictures_is_no_damage(tmp_path, capsys):
+def test_sound_may_end_after_the_video(tmp_path, capsys):
     video = tmp_path / "clip.mkv"
     with av.open(str(video), "w") as container:
         pictures = container.add_stream("libx264", rate=25)
@@ -292,14 +293,14 @@ def test_a_constant_rate_has_no_times(tmp_path, name):
 # --- the folder of frames -----------------------------------------------------------------------------------
 
 
-def test_no_video_is_decoded_for_a_mask_that_can_not_be_read(tmp_path):
+def test_the_mask_is_read_before_the_video_is_decoded(tmp_path):
     video = files.write(tmp_path / "clip.mp4")
     with pytest.raises(PipelineError, match=r"first\.png: no such file"):
         load_frames(video, tmp_path / "first.png", tmp_path / "work")
     assert not (tmp_path / "work").exists()
 
 
-def test_other_files_beside_the_frames_are_left_alone(tmp_path):
+def test_other_files_in_the_folder_are_unchanged(tmp_path):
     video = files.write(tmp_path / "clip.mp4")
     folder = decoding.decode_video(video, tmp_path / "work")
     frames = decoding.decoded_files(folder)
@@ -308,26 +309,28 @@ def test_other_files_beside_the_frames_are_left_alone(tmp_path):
     for path in mine:
         path.write_text("mine")
     assert decoding.decoded_files(decoding.decode_video(video, tmp_path / "work")) == frames
-    for path in (frames[0], frames[3], frames[-1]):  # what an interrupted removal leaves is no whole video
+    for path in (frames[0], frames[3], frames[-1]):  # as after an interrupted removal
         path.unlink()
     assert decoding.decode_video(video, tmp_path / "work") == folder
     assert [path.read_bytes() for path in frames] == written
     assert all(path.read_text() == "mine" for path in mine)
 
 
-def test_a_file_in_the_place_of_a_frame_is_not_replaced(tmp_path):
+def test_a_file_with_the_name_of_a_frame_is_not_replaced(tmp_path):
     video = files.write(tmp_path / "clip.mp4")
     first, *_, note = decoding.decoded_files(decoding.decode_video(video, tmp_path / "work"))
     note.unlink()
     first.write_text("mine")
-    with pytest.raises(PipelineError, match="is in the way of a frame of the video: move it") as error:
+    with pytest.raises(
+        PipelineError, match="exists already and is not a frame of this video; move it"
+    ) as error:
         decoding.decode_video(video, tmp_path / "work")
     assert str(first) in one_line(error) and first.read_text() == "mine"
     first.rename(tmp_path / "moved")
     decoding.decode_video(video, tmp_path / "work")
 
 
-def test_a_damaged_note_of_the_frames_can_be_deleted(tmp_path):
+def test_a_damaged_record_of_the_frames_can_be_deleted(tmp_path):
     video = files.write(tmp_path / "clip.mp4")
     *_, note = decoding.decoded_files(decoding.decode_video(video, tmp_path / "work"))
     for content in ("", "[]", '{"frames": null}'):
@@ -343,7 +346,7 @@ def test_a_damaged_note_of_the_frames_can_be_deleted(tmp_path):
     ("times", "expected"),
     [
         ([0.0, 0.04, 0.08], None),
-        ([7.0, 7.041, 7.079], None),  # a clock of milliseconds, a file that begins late
+        ([7.0, 7.041, 7.079], None),  # a clock in milliseconds, a file that starts late
         ([0.5, 0.54, 0.62], [0.0, 0.04, 0.12]),  # a frame was dropped
         ([0.0, None, 0.08], None),
         ([0.0, 0.08, 0.04], None),

@@ -1,4 +1,4 @@
-"""What is listed of a folder, and in which order."""
+"""Which files of a folder are listed, and in which order."""
 
 import os
 
@@ -15,13 +15,13 @@ BLACK = np.zeros((20, 30, 3), np.uint8)
 
 
 def renamed(root, rename):
-    """A DAVIS root whose frames and masks have other names."""
+    """Rename the frames and masks of a DAVIS root."""
     for path in sorted(root.glob("*/480p/*/*")):
         path.rename(path.with_name(rename(int(path.stem), path.suffix)))
     return root
 
 
-def test_numbers_count_whatever_their_padding(tmp_path):
+def test_numbers_are_sorted_by_value(tmp_path):
     names = ["0.png", "1.png", "2.png", "10.png", "frame 3.png", "frame 20.png"]
     for name in names:
         write_image(tmp_path / name, BLACK)
@@ -29,7 +29,7 @@ def test_numbers_count_whatever_their_padding(tmp_path):
     assert [path.name for path in data.list_files(tmp_path, ".png")] == names
 
 
-def test_sequences_of_davis_are_in_that_order_too(tmp_path):
+def test_davis_sequences_are_in_natural_order(tmp_path):
     root = renamed(make_root(tmp_path, names=("alpha",)), lambda t, suffix: f"{(9, 10, 11)[t]}{suffix}")
     (sequence,) = data.load_davis(root)
     assert [path.stem for path in sequence.frame_paths] == ["9", "10", "11"]
@@ -45,7 +45,7 @@ def test_suffixes_may_have_any_case(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpeg", "bmp", "webp", "tif"])
-def test_frames_of_davis_may_be_any_pictures(tmp_path, suffix):
+def test_davis_frames_may_have_any_image_format(tmp_path, suffix):
     root = make_root(tmp_path, names=("alpha",))
     for path in root.glob("JPEGImages/480p/alpha/*.jpg"):
         Image.open(path).save(path.with_suffix(f".{suffix}"))
@@ -54,7 +54,7 @@ def test_frames_of_davis_may_be_any_pictures(tmp_path, suffix):
     assert sequence.has_all_masks and {path.suffix for path in sequence.frame_paths} == {f".{suffix}"}
 
 
-def test_what_systems_leave_behind_is_no_picture(tmp_path):
+def test_system_files_are_ignored(tmp_path):
     for t in range(2):
         write_image(tmp_path / f"clip/{t:05d}.jpg", BLACK)
     for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "._00000.jpg", "notes.txt"):
@@ -65,10 +65,12 @@ def test_what_systems_leave_behind_is_no_picture(tmp_path):
 
 
 @pytest.mark.parametrize("other", ["00000.JPG", "00000.png", "00000.k.jpg/../00000.bmp"])
-def test_two_pictures_of_one_result_are_named(tmp_path, other):
+def test_two_images_with_the_same_result_are_an_error(tmp_path, other):
     for name in ("00000.jpg", "00000.k.jpg", "00001.jpg", other.split("/")[-1]):
         Image.fromarray(BLACK).save(tmp_path / name)
-    with pytest.raises(PipelineError, match=r"would have one result, 00000\.png; keep one of them") as error:
+    with pytest.raises(
+        PipelineError, match=r"would have the same result file, 00000\.png; keep one of them"
+    ) as error:
         data.list_images(tmp_path)
     assert "00000.jpg" in one_line(error) and other.split("/")[-1] in str(error.value)
 
@@ -88,7 +90,7 @@ LATIN = os.fsdecode(b"caf\xe9")
 
 @pytest.fixture
 def latin(tmp_path):
-    """A folder in whose file system names may be any bytes."""
+    """A folder on a file system that allows arbitrary bytes in names."""
     try:
         (tmp_path / LATIN).mkdir()
     except OSError:
@@ -102,7 +104,7 @@ def test_a_file_whose_name_is_not_utf_8(tmp_path, latin):
     with pytest.raises(PipelineError, match=r"clip/caf\\xe9\.png: this name is not UTF-8; rename it"):
         data.list_images(tmp_path / "clip")
     (tmp_path / "clip" / f"{LATIN}.png").rename(tmp_path / "clip" / f"{LATIN}.txt")
-    assert len(data.list_images(tmp_path / "clip")) == 1  # a note may have any name
+    assert len(data.list_images(tmp_path / "clip")) == 1  # other files may have any name
 
 
 def test_a_source_whose_name_is_not_utf_8(tmp_path, latin, monkeypatch):
@@ -121,6 +123,6 @@ def test_a_listing_can_be_printed(tmp_path, latin):
     root = make_root(tmp_path, names=("alpha",))
     (root / "JPEGImages/480p" / LATIN).mkdir()
     (root / "ImageSets/2017/val.txt").write_text("café\n")
-    with pytest.raises(PipelineError, match=r"café: no such folder; .* holds alpha, caf\\xe9") as error:
+    with pytest.raises(PipelineError, match=r"café: no such folder; .* contains alpha, caf\\xe9") as error:
         data.load_davis(root)
     one_line(error).encode()

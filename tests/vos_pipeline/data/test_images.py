@@ -1,4 +1,4 @@
-"""Pictures, in and out."""
+"""Read and write images."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_missing_and_damaged_files_are_named(tmp_path, read):
     with pytest.raises(PipelineError, match=r"none\.png: no such file"):
         read(tmp_path / "none.png")
     (tmp_path / "junk.png").write_bytes(b"not a picture")
-    with pytest.raises(PipelineError, match=r"junk\.png: can not be read"):
+    with pytest.raises(PipelineError, match=r"junk\.png: cannot be read"):
         read(tmp_path / "junk.png")
     rng = np.random.default_rng(0)
     write_labels(tmp_path / "cut.png", rng.integers(0, 255, (60, 60), dtype=np.uint8))
@@ -56,7 +56,7 @@ def test_a_truncated_jpeg_is_named(tmp_path):
 
 def test_16_bit_frames_are_refused(tmp_path):
     Image.fromarray(np.zeros((5, 6), np.uint16)).save(tmp_path / "f.png")
-    with pytest.raises(PipelineError, match="8 bits a channel"):
+    with pytest.raises(PipelineError, match="8 bits per channel"):
         read_image(tmp_path / "f.png")
 
 
@@ -76,13 +76,13 @@ def test_size_is_height_and_width(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 @pytest.mark.parametrize("left", [0.0, 0.05, 0.5, 0.99])
-def test_whatever_was_cut_off_is_noticed_without_decoding_whole_files(tmp_path, suffix, left, monkeypatch):
+def test_truncation_is_detected_without_decoding_intact_files(tmp_path, suffix, left, monkeypatch):
     path = tmp_path / f"f.{suffix}"
     write_image(path, noise())
     whole = path.read_bytes()
     path.write_bytes(whole[: int(left * len(whole))])
     with pytest.raises(
-        PipelineError, match=r"f\.(jpg|png): (is damaged or cut short|can not be read)"
+        PipelineError, match=r"f\.(jpg|png): (is damaged or cut short|cannot be read)"
     ) as error:
         image_size(path)
     one_line(error)
@@ -92,7 +92,7 @@ def test_whatever_was_cut_off_is_noticed_without_decoding_whole_files(tmp_path, 
     assert image_size(path) == (64, 64)
 
 
-def test_bytes_behind_the_end_of_a_picture_do_no_harm(tmp_path):
+def test_trailing_bytes_are_accepted(tmp_path):
     path = tmp_path / "f.jpg"
     write_image(path, noise())
     with path.open("ab") as file:
@@ -104,7 +104,7 @@ def test_bytes_behind_the_end_of_a_picture_do_no_harm(tmp_path):
 
 
 def behind_the_pixels(path):
-    """Moves a PNG's EXIF data to its end, where some programs write them."""
+    """Move the EXIF data of a PNG to its end, where some programs write them."""
     data = path.read_bytes()
     start = data.index(b"eXIf") - 4
     length = int.from_bytes(data[start : start + 4], "big") + 12
@@ -121,7 +121,7 @@ def corners(size=(20, 30)):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["jpg", "png", "png with its notes at the end", "webp", "tif"])
-def test_a_picture_is_turned_as_it_asks(tmp_path, orientation, kind):
+def test_the_exif_orientation_is_applied(tmp_path, orientation, kind):
     path = tmp_path / f"f.{kind[:4].strip()}"
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
@@ -144,7 +144,7 @@ def test_a_picture_is_turned_as_it_asks(tmp_path, orientation, kind):
     assert picture.flags.writeable
 
 
-def test_masks_can_be_turned_and_keep_their_values(tmp_path):
+def test_rotated_masks_keep_their_values(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     image = Image.fromarray(labels_with(1, 2))
@@ -158,12 +158,12 @@ def test_masks_can_be_turned_and_keep_their_values(tmp_path):
 
 @pytest.mark.parametrize("notes", [b"Exif\0\0XX", b"Exif\0\0MM\0*\0\0\0\x08\0\x05garbage", b"Exif\0\0"])
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
-def test_notes_that_are_damaged_do_no_harm(tmp_path, notes):
+def test_damaged_exif_data_are_ignored(tmp_path, notes):
     Image.fromarray(corners()).save(tmp_path / "f.jpg", exif=notes)
     assert read_image(tmp_path / "f.jpg").shape == (20, 30, 3) and image_size(tmp_path / "f.jpg") == (20, 30)
 
 
-# --- files of several pictures ------------------------------------------------------------------------------
+# --- files of several images --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", ["tif", "webp", "png", "gif"])
@@ -172,14 +172,14 @@ def test_pages_and_animations_are_refused(tmp_path, suffix, read):
     path = tmp_path / f"f.{suffix}"
     pages = [Image.fromarray(np.roll(corners(), 5 * k, 1)) for k in range(3)]
     pages[0].save(path, save_all=True, append_images=pages[1:])
-    with pytest.raises(PipelineError, match=rf"f\.{suffix}: holds 3 pictures") as error:
+    with pytest.raises(PipelineError, match=rf"f\.{suffix}: contains 3 images") as error:
         read(path)
     one_line(error)
     pages[0].save(path, save_all=True)
     assert read(path) is not None
 
 
-def test_of_a_phones_photograph_the_first_picture_counts(tmp_path):
+def test_the_first_image_of_a_phone_photograph_is_read(tmp_path):
     pictures = [Image.fromarray(corners()), Image.fromarray(corners()[::2, ::2])]
     pictures[0].save(tmp_path / "f.jpg", "MPO", save_all=True, append_images=pictures[1:])
     assert read_image(tmp_path / "f.jpg").shape == (20, 30, 3) and image_size(tmp_path / "f.jpg") == (20, 30)
@@ -187,7 +187,7 @@ def test_of_a_phones_photograph_the_first_picture_counts(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["tif", "webp", "jpg", "png"])
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
-def test_a_file_cut_anywhere_is_an_error_of_one_line(tmp_path, suffix):
+def test_errors_of_truncated_files_have_one_line(tmp_path, suffix):
     path = tmp_path / f"f.{suffix}"
     Image.fromarray(corners()).save(path)
     whole = path.read_bytes()

@@ -1,4 +1,4 @@
-"""What the values in the masks of a folder mean."""
+"""The meaning of the values in the masks of a folder."""
 
 import pickle
 
@@ -13,7 +13,7 @@ from vos_pipeline.errors import PipelineError
 
 
 def folder_of(root, *arrays, palette=False, suffix="png", **options):
-    """Masks as grey or palette files, in the order given."""
+    """Write masks as grey or palette files, in the given order."""
     paths = []
     root.mkdir(exist_ok=True)
     for t, array in enumerate(arrays):
@@ -30,10 +30,8 @@ def read_all(folder):
 
 
 def check(folder, *expected):
-    for order in (
-        folder.paths,
-        folder.paths[::-1],
-    ):  # what a mask means does not depend on what is read first
+    # The result does not depend on which mask is read first.
+    for order in (folder.paths, folder.paths[::-1]):
         fresh = MaskFolder(folder.paths)
         got = {path: fresh.read(path) for path in order}
         for path, labels in zip(folder.paths, expected, strict=True):
@@ -54,11 +52,11 @@ class TestBinary:
         check(folder, labels_with(1), EMPTY, labels_with(0, 1))
         np.testing.assert_array_equal(read_labels(folder.paths[0]), labels_with(1))
 
-    def test_a_mask_of_255_alone_is_one_object(self, tmp_path, palette):
+    def test_a_mask_of_only_255_is_one_object(self, tmp_path, palette):
         full = np.full((20, 30), 255, np.uint8)
         check(folder_of(tmp_path, full, palette=palette), full // 255)
 
-    def test_beside_labels_255_is_void(self, tmp_path, palette):
+    def test_255_is_void_if_other_labels_occur(self, tmp_path, palette):
         arrays = labels_with(1, 2), labels_with(1, 255), EMPTY
         check(folder_of(tmp_path, *arrays, palette=palette), *arrays)
         np.testing.assert_array_equal(read_labels(tmp_path / "00001.png"), labels_with(1, 255))
@@ -74,11 +72,11 @@ def test_one_bit_masks_are_one_object(tmp_path):
 
 def test_one_bit_masks_among_grey_ones(tmp_path):
     check(folder_of(tmp_path, labels_with(255), labels_with(1) > 0), labels_with(1), labels_with(1))
-    # Beside labels they hold void, as grey masks of 0 and 255 do.
+    # If other masks have labels, 255 is void, as in grey masks of 0 and 255.
     check(folder_of(tmp_path, labels_with(1, 2), labels_with(1) > 0), labels_with(1, 2), labels_with(255))
 
 
-def test_palette_and_grey_masks_are_told_apart(tmp_path):
+def test_palette_and_grey_masks_are_treated_separately(tmp_path):
     write_labels(tmp_path / "first.png", labels_with(1))
     Image.fromarray(labels_with(0, 255)).save(tmp_path / "second.png")
     check(MaskFolder([tmp_path / "first.png", tmp_path / "second.png"]), labels_with(1), labels_with(0, 1))
@@ -104,18 +102,18 @@ def test_forty_grey_objects(tmp_path):
     check(folder_of(tmp_path, many, EMPTY), many, EMPTY)
 
 
-def test_void_beside_high_grey_values_is_ambiguous(tmp_path):
+def test_255_with_high_grey_values_is_ambiguous(tmp_path):
     folder = folder_of(tmp_path, labels_with(0, 255), labels_with(100), labels_with(1))
     for path in folder.paths:
         with pytest.raises(PipelineError, match="ambiguous") as error:
             folder.read(path)
         assert one_line(error) == (
             f"{folder.paths[1]}: grey masks with the values 1, 100 and 255 are ambiguous, because 255 means void "
-            "beside other labels; save one index per object (1, 2, ...) in indexed PNGs, or 0 and 255 alone"
+            "if other labels occur; save one index per object (1, 2, ...) in indexed PNGs, or only 0 and 255"
         )
 
 
-def test_small_objects_of_two_grey_values_are_no_outline(tmp_path):
+def test_small_objects_of_two_grey_values_are_labels(tmp_path):
     small = np.zeros((20, 30), np.uint8)
     small[4:7, 4:7], small[4:7, 10:13] = 100, 200
     check(folder_of(tmp_path, small), small)
@@ -126,14 +124,14 @@ def test_small_objects_of_two_grey_values_are_no_outline(tmp_path):
         read_all(folder_of(tmp_path, small))
 
 
-def test_dozens_of_grey_values_are_no_labels(tmp_path):
+def test_dozens_of_grey_values_are_an_error(tmp_path):
     scores = np.tile(np.arange(0, 250, 5, dtype=np.uint8), (20, 1)).repeat(4, axis=1)
     with pytest.raises(PipelineError, match=r"00001\.png: grey masks with 49 values") as error:
         folder_of(tmp_path, EMPTY, scores).read(tmp_path / "00000.png")
     one_line(error)
 
 
-# --- soft outlines ------------------------------------------------------------------------------------------
+# --- soft boundaries ----------------------------------------------------------------------------------------
 
 
 def disc(radius=60, **options):
@@ -153,7 +151,7 @@ def upscaled(mask, factor, kind=cv2.INTER_LINEAR):
 
 
 def agrees(labels, mask):
-    """One object, which differs from the mask it was made from along its outline at most."""
+    """Return whether the labels are one object that differs from the original mask only along its boundary."""
     assert set(np.unique(labels)) <= {0, 1}
     differs = (labels == 1) != (mask >= 128)
     return not cv2.erode(differs.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0).any()
@@ -211,7 +209,7 @@ def test_an_outline_along_the_border_of_the_picture(tmp_path):
     np.testing.assert_array_equal(read_all(folder_of(tmp_path, soft))[0], soft >= 128)
 
 
-def test_one_soft_frame_decides_for_the_hard_ones(tmp_path):
+def test_one_soft_frame_makes_all_frames_soft(tmp_path):
     folder = folder_of(tmp_path, disc(), disc(lineType=cv2.LINE_AA), np.zeros((240, 320), np.uint8))
     assert [labels.max() for labels in read_all(folder)] == [1, 1, 0]
 
@@ -225,13 +223,15 @@ def test_several_objects_in_a_jpeg_are_refused(tmp_path, values, radius, quality
     cv2.circle(mask, (90, 120), 50, values[0], -1)
     cv2.circle(mask, (230, 120), radius, values[1], -1)
     folder = folder_of(tmp_path, mask, suffix="jpg", quality=quality)
-    with pytest.raises(PipelineError, match=r"00000\.jpg: this format changes labels .* \d+ values") as error:
+    with pytest.raises(
+        PipelineError, match=r"00000\.jpg: this lossy format .* changes labels, .* \d+ values"
+    ) as error:
         folder.read(folder.paths[0])
     one_line(error)
 
 
 def resized(*values, kind=cv2.INTER_LINEAR):
-    """Squares of these values, their edges interpolated."""
+    """Return squares of these values with interpolated edges."""
     labels = labels_with(*range(1, len(values) + 1), size=(20, 30))
     return cv2.resize(np.uint8([0, *values])[labels], (60, 40), interpolation=kind)
 
@@ -241,11 +241,11 @@ def test_labels_that_were_resized_with_interpolation(tmp_path, capsys):
     low.read(low.paths[0])
     assert (
         f"{low.paths[0]}: " in (told := capsys.readouterr().err)
-        and "occur in outlines alone; if these masks" in told
+        and "occur only along boundaries, but each value is read as an object; if these masks" in told
     )
     high = folder_of(tmp_path / "high", resized(100, 200))
     with pytest.raises(
-        PipelineError, match=r"of the \d+ grey values occur in outlines alone, so they are no labels"
+        PipelineError, match=r"of the \d+ grey values occur only along boundaries, so they are not labels"
     ) as error:
         high.read(high.paths[0])
     one_line(error)
@@ -256,14 +256,14 @@ def test_labels_that_were_resized_without_interpolation(tmp_path, capsys):
         folder = folder_of(tmp_path / str(values[0]), resized(*values, kind=cv2.INTER_NEAREST))
         assert folder.labels() == set(values)
     specks = labels_with(1, 2)
-    specks[15, 3], specks[15, 13], specks[15, 23] = 3, 4, 5  # of single pixels, but there is one frame more
+    specks[15, 3], specks[15, 13], specks[15, 23] = 3, 4, 5  # single pixels, but the later frame has regions
     later = labels_with(1, 2, 3, 4)
     folder = folder_of(tmp_path / "specks", specks, later)
     assert folder.read(folder.paths[0]).max() == 5
     assert not capsys.readouterr().err
 
 
-def test_blurred_masks_are_no_labels(tmp_path):
+def test_blurred_masks_are_an_error(tmp_path):
     blurred = cv2.GaussianBlur(disc(), (0, 0), 6)
     folder = folder_of(tmp_path, disc(lineType=cv2.LINE_AA), blurred, blurred)
     with pytest.raises(PipelineError, match=r"00001\.png: grey masks with \d+ values"):
@@ -275,7 +275,7 @@ def test_blurred_masks_are_no_labels(tmp_path):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """Names of the mask files that are read, in order."""
+    """Collect the names of the mask files that are read, in order."""
     names, read = [], masks.read_stored
 
     def counting(path):
@@ -290,7 +290,8 @@ def test_palette_masks_are_read_once(tmp_path, decoded):
     (sequence, _) = load_davis(make_root(tmp_path))
     for t in range(3):
         sequence.read_mask(t)
-    assert decoded == ["00000.png"] * 3 + ["00001.png", "00002.png"]  # each of two sequences, then every mask
+    # The first mask of each of two sequences, then all masks of one sequence.
+    assert decoded == ["00000.png"] * 3 + ["00001.png", "00002.png"]
 
 
 def test_grey_masks_are_read_twice_at_most(tmp_path, decoded):
@@ -324,23 +325,23 @@ def test_void_is_background_for_a_sequence(tmp_path):
 
 
 @pytest.mark.parametrize("palette", [False, True])
-def test_a_sequence_decides_over_all_its_masks(tmp_path, palette):
+def test_all_masks_of_a_sequence_decide_what_255_means(tmp_path, palette):
     paths = folder_of(tmp_path, labels_with(1, 255), labels_with(0, 255), palette=palette).paths
     sequence = Sequence("x", paths, paths)
     assert not sequence.read_mask(1).any() and sequence.object_ids == (1,)
 
 
-def test_a_first_mask_of_void_alone_is_called_that(tmp_path):
+def test_a_first_mask_of_only_void_is_an_error(tmp_path):
     paths = folder_of(tmp_path, labels_with(0, 255), labels_with(1, 255), palette=True).paths
-    with pytest.raises(PipelineError, match=r"00000\.png: the first mask holds only void \(255 "):
+    with pytest.raises(PipelineError, match=r"00000\.png: the first mask contains only void \(255, "):
         _ = Sequence("x", paths, paths).object_ids
 
 
-# --- palettes that tools have sorted ------------------------------------------------------------------------
+# --- palettes sorted by tools -------------------------------------------------------------------------------
 
 
 def write_palette_mask(path, *colours):
-    """Labels 0, 1, 2 in these colours."""
+    """Write labels 0, 1 and 2 in these colours."""
     image = Image.fromarray(labels_with(1, 2))
     image.putpalette(np.array(colours, np.uint8).tobytes())
     image.save(path)
@@ -351,18 +352,18 @@ BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (255, 0, 0)
 
 
 @pytest.mark.parametrize("colours", [(WHITE, BLACK, RED), (RED, WHITE, BLACK)])
-def test_a_background_that_a_sorted_palette_moved_is_told_once(tmp_path, capsys, colours):
+def test_a_background_moved_by_a_sorted_palette_is_one_warning(tmp_path, capsys, colours):
     paths = [write_palette_mask(tmp_path / f"{t}.png", *colours) for t in range(2)]
     folder = MaskFolder(paths)
     for path in paths:
-        assert np.array_equal(folder.read(path), labels_with(1, 2))  # an index is a label all the same
+        assert np.array_equal(folder.read(path), labels_with(1, 2))  # an index stays a label
     told = capsys.readouterr().err
-    assert told.count("warning: ") == 1 and f"{paths[0]}: index 0 is taken as background" in told
+    assert told.count("warning: ") == 1 and f"{paths[0]}: index 0 is read as background" in told
     assert f"index {colours.index(BLACK)} is" in told
 
 
 @pytest.mark.parametrize("colours", [(BLACK, WHITE, RED), (BLACK, BLACK, BLACK), (WHITE, RED, RED, BLACK)])
-def test_other_palettes_are_not_talked_about(tmp_path, capsys, colours):
+def test_other_palettes_cause_no_warning(tmp_path, capsys, colours):
     read_labels(write_palette_mask(tmp_path / "0.png", *colours))
     assert capsys.readouterr().err == ""
 
@@ -375,7 +376,7 @@ def test_void_may_be_black(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_first_mask_without_background_is_told(tmp_path, capsys):
+def test_a_first_mask_without_background_is_a_warning(tmp_path, capsys):
     root = make_root(tmp_path, names=("alpha",))
     load_davis(root)
     assert capsys.readouterr().err == ""
@@ -384,4 +385,4 @@ def test_a_first_mask_without_background_is_told(tmp_path, capsys):
     (sequence,) = load_davis(root)
     told = capsys.readouterr().err
     assert sequence.object_ids == (1, 2) and told.count("warning: ") == 1
-    assert f"{first}: marks every pixel as an object (1, 2), since none is 0" in told
+    assert f"{first}: marks every pixel as an object (1, 2), because no pixel is 0" in told

@@ -1,4 +1,4 @@
-"""One mask file: the kinds of pictures that hold masks."""
+"""One mask file: the image formats that can store masks."""
 
 import os
 
@@ -11,7 +11,7 @@ from PIL import Image
 from vos_pipeline.data import davis_palette, is_mask, read_labels, write_labels
 from vos_pipeline.errors import PipelineError
 
-# --- in and out ---------------------------------------------------------------------------------------------
+# --- writing and reading ------------------------------------------------------------------------------------
 
 
 def test_labels_survive_writing_and_reading(tmp_path):
@@ -22,7 +22,7 @@ def test_labels_survive_writing_and_reading(tmp_path):
     with Image.open(path) as image:
         assert image.mode == "P"
         assert image.getpalette()[:768] == davis_palette().ravel().tolist()
-    assert os.listdir(path.parent) == ["mask.png"]  # no temporary file left
+    assert os.listdir(path.parent) == ["mask.png"]  # no temporary file remains
 
 
 def test_palette_is_that_of_pascal_voc():
@@ -55,7 +55,7 @@ def test_only_label_maps_can_be_written(tmp_path, bad):
         write_labels(tmp_path / "x.png", bad)
 
 
-# --- kinds --------------------------------------------------------------------------------------------------
+# --- image formats ------------------------------------------------------------------------------------------
 
 LABELS = labels_with(1, 2)
 
@@ -115,13 +115,13 @@ def test_a_transparent_palette_changes_no_index(tmp_path, transparency):
 @pytest.mark.parametrize(
     ("image", "kind"),
     [
-        (stacked(LABELS, LABELS, alpha(0)), "a RGB colour image"),
-        (stacked(LABELS, 2 * LABELS, LABELS, alpha()), "a RGBA colour image"),
-        (stacked(LABELS, LABELS, LABELS, LABELS), "a RGBA image of varying transparency"),
-        (stacked(LABELS, LABELS), "a LA image of varying transparency"),
+        (stacked(LABELS, LABELS, alpha(0)), "a colour image (RGB)"),
+        (stacked(LABELS, 2 * LABELS, LABELS, alpha()), "a colour image (RGBA)"),
+        (stacked(LABELS, LABELS, LABELS, LABELS), "an image of varying transparency (RGBA)"),
+        (stacked(LABELS, LABELS), "an image of varying transparency (LA)"),
         (Image.fromarray(LABELS.astype(np.uint16)), "a 16-bit image"),
         (Image.fromarray(LABELS.astype(np.float32)), "a 16-bit image"),
-        (Image.new("CMYK", (30, 20)), "a CMYK colour image"),
+        (Image.new("CMYK", (30, 20)), "a colour image (CMYK)"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.mode,
 )
@@ -137,7 +137,7 @@ def test_other_pictures_are_refused(tmp_path, image, kind):
 
 
 def test_equal_channels_of_16_bits_are_refused(tmp_path):
-    """Pillow keeps their high bytes, which are 0 for small labels."""
+    """Pillow keeps only the high bytes, which are 0 for small labels."""
     cv2.imwrite(str(tmp_path / "m.png"), np.dstack([LABELS] * 3).astype(np.uint16))
     with pytest.raises(PipelineError, match="got a 16-bit image"):
         read_labels(tmp_path / "m.png")
@@ -147,7 +147,7 @@ def test_equal_channels_of_16_bits_are_refused(tmp_path):
 def test_files_of_several_pictures_are_refused(tmp_path, suffix):
     path = tmp_path / f"m.{suffix}"
     indexed().save(path, save_all=True, append_images=[indexed(labels_with(3))])
-    with pytest.raises(PipelineError, match=r"m\.\w+: .* got a file of 2 pictures"):
+    with pytest.raises(PipelineError, match=r"m\.\w+: .* got a file of 2 images"):
         read_labels(path)
 
 
@@ -155,9 +155,10 @@ def test_files_of_several_pictures_are_refused(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("orientation", "turned"), [(1, LABELS), (3, LABELS[::-1, ::-1]), (6, np.rot90(LABELS, -1))]
 )
-def test_masks_are_turned_as_they_say(tmp_path, suffix, orientation, turned):
+def test_the_orientation_of_masks_is_applied(tmp_path, suffix, orientation, turned):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"compression": "tiff_lzw"} if suffix == "tif" else {}  # Pillow turns uncompressed ones wrongly
+    # Pillow rotates uncompressed TIFF files wrongly.
+    options = {"compression": "tiff_lzw"} if suffix == "tif" else {}
     indexed().save(tmp_path / f"m.{suffix}", exif=exif, **options)
     np.testing.assert_array_equal(read_labels(tmp_path / f"m.{suffix}"), turned)

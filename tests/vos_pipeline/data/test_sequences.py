@@ -1,4 +1,4 @@
-"""Sequences: DAVIS roots and a user's own video."""
+"""Sequences from DAVIS roots and from a user's video."""
 
 import os
 import pickle
@@ -26,7 +26,7 @@ def test_load_davis(tmp_path):
     assert pickle.loads(pickle.dumps(sequence)) == sequence
 
 
-def test_sequences_come_in_the_order_asked_for(tmp_path):
+def test_sequences_keep_the_requested_order(tmp_path):
     root = make_root(tmp_path)
     assert [s.name for s in data.load_davis(root, sequences=["beta", "alpha"])] == ["beta", "alpha"]
     with pytest.raises(PipelineError, match="no sequence 'gamma' in set 2017/val; it has alpha, beta"):
@@ -40,7 +40,7 @@ def test_a_test_set_has_the_first_mask_only(tmp_path):
         sequence.read_mask(1)
 
 
-def test_a_mask_that_is_missing_among_others_is_told(tmp_path, capsys):
+def test_a_missing_mask_among_others_is_a_warning(tmp_path, capsys):
     root = make_root(tmp_path, masks=("00000", "00002"))
     assert not data.load_davis(root)[0].has_all_masks
     told = capsys.readouterr().err
@@ -50,7 +50,7 @@ def test_a_mask_that_is_missing_among_others_is_told(tmp_path, capsys):
 
 
 def test_layout_errors_list_what_exists(tmp_path):
-    with pytest.raises(PipelineError, match="is no DAVIS root"):
+    with pytest.raises(PipelineError, match="is not a DAVIS root"):
         data.load_davis(tmp_path)
     with pytest.raises(PipelineError, match="does not exist"):
         data.load_davis(tmp_path / "nowhere")
@@ -58,7 +58,7 @@ def test_layout_errors_list_what_exists(tmp_path):
     with pytest.raises(PipelineError, match=r"test-dev\.txt: no such set; this root has 2017/val"):
         data.load_davis(root, set_name="test-dev")
     (root / "ImageSets/2017/val.txt").write_text("alpha\nghost\n")
-    with pytest.raises(PipelineError, match=r"ghost: no such folder; .* holds alpha, beta"):
+    with pytest.raises(PipelineError, match=r"ghost: no such folder; .* contains alpha, beta"):
         data.load_davis(root)
     (root / "ImageSets/2017/val.txt").write_text("\n")
     with pytest.raises(PipelineError, match="lists no sequence"):
@@ -94,7 +94,7 @@ def test_sizes_are_checked_at_once(tmp_path, which):
 def test_files_cut_short_are_named_at_once(tmp_path, which):
     path = make_root(tmp_path) / which
     path.write_bytes(path.read_bytes()[: -path.stat().st_size // 5])
-    with pytest.raises(PipelineError, match=re.escape(which) + ": (is damaged or cut|can not be read)"):
+    with pytest.raises(PipelineError, match=re.escape(which) + ": (is damaged or cut|cannot be read)"):
         data.load_davis(tmp_path)
 
 
@@ -103,7 +103,7 @@ def test_a_missing_frame_is_named(tmp_path):
     frame.unlink()
     with pytest.raises(PipelineError, match=r"alpha/00001\.jpg: this frame is missing"):
         data.load_davis(tmp_path)
-    # Without masks the numbering tells.
+    # Without masks, the gap in the numbering shows it.
     for mask in (tmp_path / "Annotations/480p/alpha").glob("0000[12].png"):
         mask.unlink()
     write_image(frame.with_name("00003.jpg"), read_image(frame.with_name("00002.jpg")))
@@ -130,13 +130,13 @@ def test_hidden_files_are_no_frames(tmp_path):
 def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     root, listdir = make_root(tmp_path), os.listdir
 
-    def refuse(folder):  # root, who runs many tests, may read anything
+    def refuse(folder):  # file permissions do not stop root, who runs many tests
         if str(folder).endswith("JPEGImages/480p/alpha"):
             raise PermissionError(13, "Permission denied", str(folder))
         return listdir(folder)
 
     monkeypatch.setattr(os, "listdir", refuse)
-    with pytest.raises(PipelineError, match=r"480p/alpha: can not be read as a folder \(Permission denied\)"):
+    with pytest.raises(PipelineError, match=r"480p/alpha: cannot be read as a folder \(Permission denied\)"):
         data.load_davis(root)
 
 
@@ -148,7 +148,7 @@ def test_real_sequences():
     assert len(swan) == 50 and swan.size == (480, 854) and swan.object_ids == (1,) and swan.has_all_masks
 
 
-# --- a user's own video -------------------------------------------------------------------------------------
+# --- a user's video -----------------------------------------------------------------------------------------
 
 
 def test_a_folder_is_read_in_natural_order(tmp_path):
@@ -166,7 +166,7 @@ def test_a_folder_is_read_in_natural_order(tmp_path):
 
 @pytest.fixture
 def clip(tmp_path):
-    """Frames 00003.png to 00006.png, and a folder for masks."""
+    """Write frames 00003.png to 00006.png, and create a folder for masks."""
     for k in range(3, 7):
         write_image(tmp_path / f"clip/{k:05d}.png", np.full((20, 30, 3), k, np.uint8))
     (tmp_path / "masks").mkdir()
@@ -186,7 +186,7 @@ def test_a_video_begins_where_the_mask_is(clip, name):
     assert sequence.mask_paths[1:] == (None,) and sequence.object_ids == (1,)
 
 
-def test_names_go_before_numbers(tmp_path):
+def test_names_take_precedence_over_numbers(tmp_path):
     for name in ("a1", "a2", "a3", "2"):
         write_image(tmp_path / f"clip/{name}.png", np.zeros((20, 30, 3), np.uint8))
     write_labels(tmp_path / "m.png", labels_with(1))
@@ -196,21 +196,25 @@ def test_names_go_before_numbers(tmp_path):
     }
     assert begins == {"2": "2", "a2": "a2", "1": "a1"}
     (tmp_path / "clip/b1.png").write_bytes((tmp_path / "clip/a1.png").read_bytes())
-    with pytest.raises(PipelineError, match="clip: 2 frames have the number 1, which --first-frame asks for"):
+    with pytest.raises(
+        PipelineError, match="clip: 2 frames have the number 1; --first-frame must select one frame"
+    ):
         data.load_frames(tmp_path / "clip", tmp_path / "m.png", first_frame="1")
 
 
 @pytest.mark.parametrize("name", ["7", "00007.png", "00004.jpg", "five"])
 def test_an_unknown_first_frame_is_an_error(clip, name):
-    with pytest.raises(PipelineError, match="clip: no frame is called") as error:
+    with pytest.raises(PipelineError, match="clip: no frame has the name or number") as error:
         data.load_frames(clip, mask_of(clip, "m.png"), first_frame=name)
     assert one_line(error).endswith(
-        f"{name}, which --first-frame asks for; the first is 00003, the last 00006"
+        f"{name}; --first-frame must select one frame, and the frames are 00003 to 00006"
     )
 
 
 def test_a_video_that_begins_at_its_last_frame(clip):
-    with pytest.raises(PipelineError, match="clip: begins at its last frame, 6; there is nothing to segment"):
+    with pytest.raises(
+        PipelineError, match="clip: --first-frame 6 is the last frame; there is nothing to segment"
+    ):
         data.load_frames(clip, mask_of(clip, "m.png"), first_frame="6")
 
 
@@ -218,16 +222,16 @@ def test_a_video_that_begins_at_its_last_frame(clip):
 def test_a_mask_named_as_another_frame_is_an_error(clip, name):
     mask = mask_of(clip, name)
     with pytest.raises(
-        PipelineError, match="is named as frame 00005, but the video begins at 00003"
+        PipelineError, match="has the name of frame 00005, but the video begins at 00003"
     ) as error:
         data.load_frames(clip, mask)
-    assert "give --first-frame 00005 to begin there, or --first-frame 00003 if this" in one_line(error)
-    for first, length in (("5", 2), ("00003", 4)):  # who says so knows better
+    assert "pass --first-frame 00005 to begin there, or --first-frame 00003 if the mask" in one_line(error)
+    for first, length in (("5", 2), ("00003", 4)):  # an explicit first frame overrides the name
         assert len(data.load_frames(clip, mask, first_frame=first)) == length
 
 
 @pytest.mark.parametrize("name", ["00003.png", "3.png", "mask5.png", "7.png", "first.png"])
-def test_other_names_of_masks_say_nothing(clip, name):
+def test_other_mask_names_are_accepted(clip, name):
     assert len(data.load_frames(clip, mask_of(clip, name))) == 4
 
 
@@ -236,7 +240,7 @@ def test_a_mask_among_the_frames_is_an_error(clip, name):
     mask = clip / name
     write_labels(mask, labels_with(1))
     for first in (None, "00004"):
-        with pytest.raises(PipelineError, match="this mask lies among the frames") as error:
+        with pytest.raises(PipelineError, match="this mask is in the folder of the frames") as error:
             data.load_frames(clip.parent / "masks/../clip", mask, first_frame=first)
         assert "--first-frame" in one_line(error)
 
@@ -246,10 +250,10 @@ def test_wrong_folders_and_masks(tmp_path):
     with pytest.raises(PipelineError, match="no such file or folder"):
         data.load_frames(tmp_path / "none", tmp_path / "first.png")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PipelineError, match=r"empty: holds no \.jpg, .* files"):
+    with pytest.raises(PipelineError, match=r"empty: contains no \.jpg, .* files"):
         data.load_frames(tmp_path / "empty", tmp_path / "first.png")
     write_image(tmp_path / "clip/0.png", np.zeros((20, 30, 3), np.uint8))
-    with pytest.raises(PipelineError, match=r"clip: holds one frame; .* there is nothing to segment"):
+    with pytest.raises(PipelineError, match=r"clip: contains only one frame, .* there is nothing to segment"):
         data.load_frames(tmp_path / "clip", tmp_path / "first.png")
     write_image(tmp_path / "clip/1.png", np.zeros((20, 30, 3), np.uint8))
     with pytest.raises(PipelineError, match=r"first\.png: is 30x10"):
@@ -258,8 +262,8 @@ def test_wrong_folders_and_masks(tmp_path):
         data.load_frames(tmp_path / "clip", tmp_path / "gone.png")
 
 
-def test_two_frames_of_one_name_are_named(tmp_path):
+def test_two_frames_with_one_stem_are_an_error(tmp_path):
     for name in ("0.png", "1.png", "1.jpg"):
         write_image(tmp_path / name, np.zeros((20, 30, 3), np.uint8))
-    with pytest.raises(PipelineError, match=r"1\.jpg and 1\.png would have one result, 1\.png"):
+    with pytest.raises(PipelineError, match=r"1\.jpg and 1\.png would have the same result file, 1\.png"):
         data.list_images(tmp_path)

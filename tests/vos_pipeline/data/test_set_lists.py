@@ -1,4 +1,4 @@
-"""The lists of a DAVIS root, as they are distributed and as people write them."""
+"""The lists of a DAVIS root, as distributed and as written by users."""
 
 import codecs
 import shutil
@@ -37,14 +37,14 @@ TEXT = "# the set\r\n\r\n  alpha \r\nmy clip\r\ncrème\r\nalpha\r\n"
     ],
     ids=["utf-8", "utf-8 BOM", "utf-16-le", "utf-16-be", "latin-1", "lf", "cr"],
 )
-def test_a_list_in_any_form(root, content):
+def test_lists_in_all_encodings_and_line_endings(root, content):
     assert listed(root, content) == ["alpha", "my clip", "crème"]
     assert [s.name for s in data.load_davis(root)] == ["alpha", "my clip", "crème"]
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "/alpha", "a\\b", "al\0pha"])
-def test_a_name_that_is_no_folder_is_named_with_its_place(root, name):
-    with pytest.raises(PipelineError, match=r"2017/val\.txt, line 2: '.*' is no plain name") as error:
+def test_a_name_that_cannot_be_a_folder_is_an_error_with_its_line(root, name):
+    with pytest.raises(PipelineError, match=r"2017/val\.txt, line 2: '.*' is not a plain name") as error:
         listed(root, f"alpha\n{name}\n".encode())
     one_line(error)
     (root / "ImageSets/2017/val.txt").write_text("alpha\n")
@@ -52,25 +52,25 @@ def test_a_name_that_is_no_folder_is_named_with_its_place(root, name):
         lambda: data.load_davis(root, sequences=["alpha", name]),
         lambda: data.load_sets(root, ["2017/val"], [name]),
     ):
-        with pytest.raises(PipelineError, match=r"--sequences: '.*' is no plain name"):
+        with pytest.raises(PipelineError, match=r"--sequences: '.*' is not a plain name"):
             call()
-    with pytest.raises(PipelineError, match=r"year: '.*' is no plain name"):
+    with pytest.raises(PipelineError, match=r"year: '.*' is not a plain name"):
         data.load_davis(root, year=name)
-    with pytest.raises(PipelineError, match=r"set: '.*' is no plain name"):
+    with pytest.raises(PipelineError, match=r"set: '.*' is not a plain name"):
         data.load_davis(root, set_name=name)
 
 
-def test_an_empty_name_is_none(root):
-    with pytest.raises(PipelineError, match=r"--sequences: '' is no plain name"):
+def test_an_empty_name_is_an_error(root):
+    with pytest.raises(PipelineError, match=r"--sequences: '' is not a plain name"):
         data.load_davis(root, sequences=[""])
 
 
-def test_what_is_asked_for_twice_comes_once(root):
+def test_repeated_names_are_returned_once(root):
     assert [s.name for s in data.load_davis(root, sequences=["beta", "alpha", "beta"])] == ["beta", "alpha"]
     assert [s.name for s in data.load_sets(root, ["2017/val"], ["beta", "beta"])] == ["beta"]
 
 
-# --- DAVIS 2016 as it is distributed ------------------------------------------------------------------------
+# --- DAVIS 2016 as distributed ------------------------------------------------------------------------------
 
 
 def pairs(*names):
@@ -99,11 +99,11 @@ def test_lists_of_pairs(root_of_2016, set_name, names):
     assert [s.name for s in data.load_davis(root_of_2016, "2016", set_name)] == names
 
 
-def test_a_list_of_names_goes_before_one_of_pairs(root_of_2016):
+def test_a_list_of_names_takes_precedence_over_pairs(root_of_2016):
     assert listed(root_of_2016, b"beta\n", "2016", "val") == ["beta"]
 
 
-def test_pairs_are_lists_of_2016_alone(root_of_2016):
+def test_lists_of_pairs_are_read_only_for_2016(root_of_2016):
     with pytest.raises(PipelineError, match="no such set; this root has 2016/train, 2016/trainval, 2016/val"):
         data.load_davis(root_of_2016, "2017", "val")
 
@@ -111,7 +111,7 @@ def test_pairs_are_lists_of_2016_alone(root_of_2016):
 # --- train sets ---------------------------------------------------------------------------------------------
 
 
-def test_the_train_set_is_that_of_2017_else_2016(root_of_2016):
+def test_the_train_set_is_from_2017_or_else_from_2016(root_of_2016):
     assert data.has_train_set(root_of_2016)
     assert [s.name for s in data.load_train_set(root_of_2016)] == ["alpha", "beta"]
     listed(root_of_2016, "crème".encode(), "2017", "train")
@@ -122,7 +122,7 @@ def test_a_root_without_a_train_set(root, tmp_path):
     assert not data.has_train_set(root) and not data.has_train_set(tmp_path / "nowhere")
     with pytest.raises(PipelineError, match=r"2017/train\.txt: no such set; this root has 2017/val"):
         data.load_train_set(root)
-    with pytest.raises(PipelineError, match="nowhere: is no DAVIS root"):
+    with pytest.raises(PipelineError, match="nowhere: is not a DAVIS root"):
         data.load_train_set(tmp_path / "nowhere")
     listed(root, b"alpha", "2017", "train")
     (root / "ImageSets/2017/train.txt").write_text("# nothing yet\n")

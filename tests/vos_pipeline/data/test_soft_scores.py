@@ -1,4 +1,4 @@
-"""Scores of several objects: NPZ files of arrays, folders of grey pictures."""
+"""Scores of several objects: NPZ files of arrays, and folders of grey images."""
 
 import io
 import pickle
@@ -20,7 +20,7 @@ BYTES = np.random.default_rng(1).integers(0, 256, (2, *SIZE), dtype=np.uint8)
 
 @pytest.fixture
 def frames(tmp_path):
-    """Three frames."""
+    """Write three frames."""
     for t in range(3):
         write_image(tmp_path / f"frames/{t}.png", np.zeros((*SIZE, 3), np.uint8))
     return tmp_path / "frames"
@@ -28,13 +28,13 @@ def frames(tmp_path):
 
 @pytest.fixture
 def masks(frames):
-    """Where the masks go."""
+    """Create the folder for masks."""
     (frames.parent / "masks").mkdir()
     return frames.parent / "masks"
 
 
 def arrays(masks, *files):
-    """An NPZ file for each frame."""
+    """Write one NPZ file per frame."""
     for t in range(3):
         np.savez(masks / f"{t}.npz", **files[min(t, len(files) - 1)])
 
@@ -45,7 +45,7 @@ def grey(path, values):
 
 
 def pictures(masks, **scores):
-    """A folder for each object, which holds the same scores for each frame."""
+    """Write one folder per object with the same scores for each frame."""
     for name, values in scores.items():
         for t in range(3):
             grey(masks / name.removeprefix("_") / f"{t}.png", values)
@@ -91,15 +91,18 @@ def test_frames_may_list_their_objects_in_any_order(frames, masks):
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        (SCORES[0], "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (6, 8)"),
-        (SCORES[None], "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (1, 2, 6, 8)"),
-        (SCORES[:0], "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (0, 6, 8)"),
+        (SCORES[0], "(objects, 6, 8), with 1 to 254 objects, to match 0.png (8x6), got (6, 8)"),
+        (SCORES[None], "(objects, 6, 8), with 1 to 254 objects, to match 0.png (8x6), got (1, 2, 6, 8)"),
+        (SCORES[:0], "(objects, 6, 8), with 1 to 254 objects, to match 0.png (8x6), got (0, 6, 8)"),
         (
             np.zeros((255, *SIZE), np.float16),
-            "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (255, 6, 8)",
+            "(objects, 6, 8), with 1 to 254 objects, to match 0.png (8x6), got (255, 6, 8)",
         ),
-        (SCORES[:, :5], "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (2, 5, 8)"),
-        (SCORES.transpose(1, 2, 0), "(objects, 6, 8), with 1 to 254 objects, as 0.png is 8x6; got (6, 8, 2)"),
+        (SCORES[:, :5], "(objects, 6, 8), with 1 to 254 objects, to match 0.png (8x6), got (2, 5, 8)"),
+        (
+            SCORES.transpose(1, 2, 0),
+            "(objects, 6, 8), with 1 to 254 objects, to match 0.png (8x6), got (6, 8, 2)",
+        ),
         (SCORES > 0.5, "float16, float32 or float64 in [0, 1], or uint8 (probability * 255), got bool"),
         (SCORES.astype(np.int64), "got int64"),
         (SCORES.astype(np.complex64), "got complex64"),
@@ -119,8 +122,8 @@ def test_frames_may_list_their_objects_in_any_order(frames, masks):
         ),
     ],
 )
-def test_arrays_that_are_no_scores(frames, masks, scores, expected):
-    """Also in the last frame: all are checked."""
+def test_invalid_scores_are_refused(frames, masks, scores, expected):
+    """All files are checked, including the last one."""
     if scores.dtype.name == "longdouble" and scores.dtype.itemsize == 8:
         pytest.skip("float128 is float64 here")
     arrays(masks, {"scores": SCORES}, {"scores": SCORES}, {"scores": scores})
@@ -135,15 +138,15 @@ def test_arrays_that_are_no_scores(frames, masks, scores, expected):
         ([0, 1], "ids must be distinct and from 1 to 254, got 0, 1"),
         ([1, 255], "ids must be distinct and from 1 to 254, got 1, 255"),
         ([-1, 2**40], "ids must be distinct and from 1 to 254, got -1, 1099511627776"),
-        ([1], "ids must be 2 integers, one for each object of scores, got int64 of the shape (1,)"),
-        (5, "got int64 of the shape ()"),
-        ([[1, 2]], "got int64 of the shape (1, 2)"),
-        ([1.0, 2.0], "got float64 of the shape (2,)"),
-        ([False, True], "got bool of the shape (2,)"),
-        (["1", "2"], "got <U1 of the shape (2,)"),
+        ([1], "ids must be 2 integers, one per object in scores, got int64 of shape (1,)"),
+        (5, "got int64 of shape ()"),
+        ([[1, 2]], "got int64 of shape (1, 2)"),
+        ([1.0, 2.0], "got float64 of shape (2,)"),
+        ([False, True], "got bool of shape (2,)"),
+        (["1", "2"], "got <U1 of shape (2,)"),
     ],
 )
-def test_ids_that_are_none(frames, masks, ids, expected):
+def test_invalid_ids_are_refused(frames, masks, ids, expected):
     arrays(masks, {"scores": SCORES}, {"scores": SCORES, "ids": ids})
     message = refusal(frames, masks)
     assert message.startswith(f"{masks / '1.npz'}: ids must be ") and expected in message
@@ -159,15 +162,16 @@ def test_other_objects_in_other_frames(frames, masks):
 
 def test_an_archive_without_scores(frames, masks):
     arrays(masks, {"masks": SCORES, "line\nbreak": SCORES})
-    assert "must hold an array 'scores' (objects, height, width), but holds 'masks, line\\nbreak'" in refusal(
-        frames, masks
+    assert (
+        "must contain an array 'scores' (objects, height, width), but contains 'masks, line\\nbreak'"
+        in refusal(frames, masks)
     )
     arrays(masks, {})
-    assert "but holds nothing" in refusal(frames, masks)
+    assert "but contains nothing" in refusal(frames, masks)
 
 
 class Exploit:
-    """Whatever unpickles it raises."""
+    """Unpickling this object raises an exception."""
 
     def __reduce__(self):
         return (pytest.fail, ("unpickled",))
@@ -180,7 +184,7 @@ def test_nothing_is_unpickled(frames, masks):
     np.savez(masks / "1.npz", scores=SCORES, ids=np.array([Exploit(), Exploit()]))
     assert "1.npz: ids must be 2 integers" in refusal(frames, masks)
     (masks / "1.npz").write_bytes(pickle.dumps(Exploit()))
-    assert "1.npz: can not be read as an NPZ file" in refusal(frames, masks)
+    assert "1.npz: cannot be read as an NPZ file" in refusal(frames, masks)
 
 
 def archive(**members):
@@ -198,7 +202,7 @@ def npy(array):
 
 
 def vast():
-    """A header that promises a million objects."""
+    """Return an array file whose header declares a million objects."""
     return npy(np.zeros((2, *SIZE), np.float32)).replace(b"(2, 6, 8), }    ", b"(1000000, 6, 8),}")
 
 
@@ -222,18 +226,18 @@ def test_damaged_archives(frames, masks, content):
     arrays(masks, {"scores": SCORES})
     (masks / "2.npz").write_bytes(content)
     message = refusal(frames, masks)
-    assert message.startswith(f"{masks / '2.npz'}: can not be read as an NPZ file (")
+    assert message.startswith(f"{masks / '2.npz'}: cannot be read as an NPZ file (")
     assert message.endswith("write it with numpy.savez")
 
 
-def test_a_header_that_promises_too_much_is_not_believed(frames, masks):
+def test_a_header_with_a_huge_shape_is_refused(frames, masks):
     assert b"1000000" in vast()
     arrays(masks, {"scores": SCORES})
     (masks / "2.npz").write_bytes(archive(scores=vast()))
-    assert "with 1 to 254 objects, as 0.png is 8x6; got (1000000, 6, 8)" in refusal(frames, masks)
+    assert "with 1 to 254 objects, to match 0.png (8x6), got (1000000, 6, 8)" in refusal(frames, masks)
 
 
-def test_any_byte_may_be_wrong(frames, masks):
+def test_a_wrong_byte_is_an_error_or_changes_no_score(frames, masks):
     arrays(masks, {"scores": SCORES, "ids": [1, 2]})
     whole = (masks / "1.npz").read_bytes()
     for place in range(0, len(whole), 3):
@@ -248,11 +252,11 @@ def test_any_byte_may_be_wrong(frames, masks):
             np.testing.assert_array_equal(coarse.read(1), SCORES)
 
 
-def test_a_lost_link_and_a_folder_are_no_archives(frames, masks):
+def test_broken_links_and_folders_are_refused(frames, masks):
     arrays(masks, {"scores": SCORES})
     (masks / "1.npz").unlink()
     (masks / "1.npz").symlink_to("gone")
-    assert "1.npz: can not be read as an NPZ file (No such file or directory)" in refusal(frames, masks)
+    assert "1.npz: cannot be read as an NPZ file (No such file or directory)" in refusal(frames, masks)
     (masks / "1.npz").unlink()
     (masks / "1.npz").mkdir()
     assert f"{masks}: no mask 1.npz for frame 1 (1 missing)" in refusal(frames, masks)
@@ -266,29 +270,31 @@ def test_every_frame_has_its_archive(frames, masks):
     assert f"{frames}: no frame for mask 3.npz (1 missing)" in refusal(frames, masks)
 
 
-def test_pictures_beside_archives(frames, masks):
+def test_images_next_to_archives_are_refused(frames, masks):
     arrays(masks, {"scores": SCORES})
     grey(masks / "0.png", BYTES[0])
     assert refusal(frames, masks) == (
-        f"{masks}: holds pictures (0.png) beside NPZ files; save all masks of a sequence as one or the other"
+        f"{masks}: contains both images (0.png) and NPZ files; save all masks of a sequence in one of these formats"
     )
 
 
-def test_scores_are_no_labels(frames, masks):
+def test_archives_cannot_hold_labels(frames, masks):
     arrays(masks, {"scores": SCORES})
-    assert f"{masks}: holds NPZ files, which are scores, not labels" in refusal(frames, masks, "labels")
+    assert f"{masks}: contains scores (NPZ files), not labels; omit --masks-hold" in refusal(
+        frames, masks, "labels"
+    )
 
 
-def test_ones_where_255_was_meant(frames, masks):
+def test_8_bit_scores_of_0_and_1_are_refused(frames, masks):
     arrays(masks, {"scores": (BYTES > 128).astype(np.uint8)})
-    assert f"{masks}: scores of 8 bits are probabilities * 255, but the largest here is 1" in refusal(
+    assert f"{masks}: 8-bit scores must be probabilities * 255, but the largest value here is 1" in refusal(
         frames, masks
     )
     assert CoarseSequence.open(frames, masks, "scores").read(0).max() == np.float32(1 / 255)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
-def test_nothing_but_zeros(frames, masks, dtype):
+def test_archives_that_mark_no_object(frames, masks, dtype):
     arrays(masks, {"scores": np.zeros((2, *SIZE), dtype)})
     assert f"{masks}: these masks mark no object" in refusal(frames, masks)
     np.savez(masks / "2.npz", scores=np.ones((2, *SIZE)))
@@ -296,7 +302,7 @@ def test_nothing_but_zeros(frames, masks, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
-def test_one_frame_at_a_time_is_in_memory(tmp_path, dtype):
+def test_only_one_frame_is_in_memory(tmp_path, dtype):
     size, count = (200, 300), 20
     one = count * 200 * 300 * np.dtype(dtype).itemsize
     (tmp_path / "masks").mkdir()
@@ -327,7 +333,7 @@ def test_a_folder_per_object(frames, masks, hold):
 
 
 def test_binary_masks_of_objects(frames, masks):
-    """In palettes, the index of an object says nothing: the folder does."""
+    """The folder identifies the object; the palette index does not matter."""
     square = np.zeros(SIZE, np.uint8)
     square[2:4, 2:5] = 1
     pictures(masks, _1=square * 255, _2=square * 0, _3=BYTES[0])
@@ -346,20 +352,20 @@ def test_palette_masks_of_several_objects(frames, masks, second):
     write_labels(masks / "1/0.png", np.ones(SIZE, np.uint8))
     write_labels(masks / "1/2.png", np.full(SIZE, second, np.uint8))
     assert refusal(frames, masks) == (
-        f"{masks / '1/2.png'}: palette masks in a folder of one object must hold 0 and one index, "
-        f"but these hold 1, {second}"
+        f"{masks / '1/2.png'}: palette masks in a folder of one object must contain 0 and one other index, "
+        f"but these contain 1, {second}"
     )
 
 
-def test_folders_that_can_be_of_no_object(frames, masks):
+def test_folder_names_that_are_not_labels(frames, masks):
     for name in ("0", "255", "00300"):
         pictures(masks, _1=BYTES[0], **{f"_{name}": BYTES[1]})
-        assert f"{masks / name}: the folder of an object's scores must be named by its label, 1 to 254" in (
+        assert f"{masks / name}: a folder of an object's scores must be named after its label, 1 to 254" in (
             refusal(frames, masks)
         )
         (masks / name).rename(masks / f"not {name}")
     pictures(masks, _01=BYTES[0])
-    assert f"{masks / '1'}: holds scores of object 1, as {masks / '01'} does" in refusal(frames, masks)
+    assert f"{masks / '1'}: contains scores of object 1, and so does {masks / '01'}" in refusal(frames, masks)
 
 
 def test_every_object_has_every_frame(frames, masks):
@@ -370,13 +376,13 @@ def test_every_object_has_every_frame(frames, masks):
     assert f"{frames}: no frame for mask 3.png (1 missing)" in refusal(frames, masks)
     (masks / "2/3.png").unlink()
     (masks / "3").mkdir()
-    assert f"{masks / '3'}: holds no .jpg, .jpeg, .png" in refusal(frames, masks)
+    assert f"{masks / '3'}: contains no .jpg, .jpeg, .png" in refusal(frames, masks)
 
 
-def test_pictures_of_objects_that_are_no_scores(frames, masks):
+def test_invalid_images_of_objects_are_refused(frames, masks):
     pictures(masks, _1=BYTES[0], _2=BYTES[1])
     for values, expected in (
-        (np.dstack([BYTES[0], BYTES[1], BYTES[0]]), "got a RGB colour image"),
+        (np.dstack([BYTES[0], BYTES[1], BYTES[0]]), "got a colour image (RGB)"),
         (BYTES[0, :5], "is 8x5, but 0.png is 8x6"),
     ):
         grey(masks / "2/2.png", values)
@@ -391,14 +397,14 @@ def test_pictures_of_objects_that_are_no_scores(frames, masks):
     assert "2/2.png: is damaged or cut short" in refusal(frames, masks)
 
 
-def test_folders_of_objects_are_no_labels(frames, masks):
+def test_folders_of_objects_cannot_hold_labels(frames, masks):
     pictures(masks, _1=BYTES[0])
-    assert f"{masks}: holds a folder per object, which are scores" in refusal(frames, masks, "labels")
+    assert f"{masks}: contains scores (one folder per object), not labels" in refusal(frames, masks, "labels")
 
 
 def test_folders_of_zeros_and_ones(frames, masks):
     pictures(masks, _1=BYTES[0] > 128, _2=BYTES[0] * 0)
-    assert "probabilities * 255, but the largest here is 1; save 255" in refusal(frames, masks)
+    assert "probabilities * 255, but the largest value here is 1; save 255" in refusal(frames, masks)
     assert CoarseSequence.open(frames, masks, "scores").ids == (1, 2)
     pictures(masks, _1=BYTES[0] * 0)
     assert f"{masks}: these masks mark no object" in refusal(frames, masks, "scores")

@@ -1,4 +1,4 @@
-"""The synthetic clips are a valid DAVIS root, deterministic, offline and hard enough."""
+"""The synthetic clips are a valid DAVIS root, deterministic, offline and sufficiently difficult."""
 
 import hashlib
 import socket
@@ -57,8 +57,8 @@ def test_objects_occlude_one_another(root):
         assert total.min() < 0.9 * total[0]
 
 
-def test_masks_fit_the_pictures(root):
-    # Across a mask's edge the picture changes more than elsewhere.
+def test_masks_fit_the_images(root):
+    # The image changes more across a mask's edge than elsewhere.
     for sequence in load_davis(root):
         frame, labels = sequence.read_frame(0).astype(float).mean(2), sequence.read_mask(0)
         step = np.abs(frame[:, 2:] - frame[:, :-2])
@@ -74,7 +74,7 @@ def test_the_same_seed_writes_the_same_bytes(root, tmp_path):
     assert digest(tmp_path / "a") != digest(tmp_path / "c")
 
 
-def test_more_clips_leave_the_first_ones_as_they_are(root, tmp_path):
+def test_more_clips_do_not_change_the_first_ones(root, tmp_path):
     synthetic.make_clips(tmp_path, clips=1, frames=12)
     more = digest(root)
     for name, value in digest(tmp_path).items():
@@ -100,7 +100,7 @@ def test_no_network_is_needed(tmp_path, monkeypatch):
             assert synthetic._photo(file, np.random.default_rng(0)).ndim == 3
 
 
-def test_year_and_size_are_obeyed(tmp_path):
+def test_year_and_size_are_respected(tmp_path):
     synthetic.make_clips(tmp_path, clips=1, frames=1, size=(64, 90), set_name="test-dev", year="2019")
     (sequence,) = load_davis(tmp_path, "2019", "test-dev")
     assert sequence.size == (64, 90) and len(sequence) == 1
@@ -113,5 +113,5 @@ def test_bad_arguments_are_named(tmp_path, bad):
 
 
 def test_a_missing_photograph_is_named(monkeypatch):
-    with pytest.raises(PipelineError, match=r"does not hold none\.png"):
+    with pytest.raises(PipelineError, match=r"does not contain none\.png"):
         synthetic._photo("none.png", np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""Video files, in and out."""
+"""Read and write video files."""
 
 from fractions import Fraction
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from vos_pipeline.report import write_overlay_video
 
 
 def red_clip(path, rate=25.0, size=(48, 64), count=5):
-    """Frames that are more and more red."""
+    """Write frames that become increasingly red."""
     frames = np.zeros((count, *size, 3), np.uint8)
     frames[..., 0] = 40 + 40 * np.arange(count)[:, None, None]
     video.write_video(path, frames, rate)
@@ -36,12 +36,12 @@ def first_mask(tmp_path):
     return tmp_path / "first.png"
 
 
-# --- out ----------------------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rate", [24.0, 24000 / 1001, 12.5])
 @pytest.mark.parametrize("encoder", video.ENCODERS)
-def test_what_is_written_can_be_played(tmp_path, monkeypatch, encoder, rate):
+def test_written_videos_can_be_played(tmp_path, monkeypatch, encoder, rate):
     monkeypatch.setattr(video, "ENCODERS", (encoder,))
     path = red_clip(tmp_path / "new/clip.mp4", rate)
     frames = decoded(path)
@@ -86,7 +86,7 @@ def test_overlays_keep_the_frame_rate_of_the_video(tmp_path, first_mask):
     assert frames[0][6, 6, 1] > 40 > frames[0][40, 40, 1]  # label 2 is green
 
 
-# --- in -----------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------
 
 
 def test_frames_of_a_video_are_numbered_from_0(tmp_path, first_mask):
@@ -94,12 +94,12 @@ def test_frames_of_a_video_are_numbered_from_0(tmp_path, first_mask):
     sequence = load_frames(clip, first_mask, tmp_path / "work", first_frame="3")
     assert len(sequence) == 2 and sequence.read_frame(0)[..., 0].mean() == pytest.approx(160, abs=12)
     with pytest.raises(
-        PipelineError, match=r"clip\.mp4: no frame is called 5, .*; the first is 00000, the last 00004"
+        PipelineError, match=r"clip\.mp4: no frame has the name or number 5; .* the frames are 00000 to 00004"
     ):
         load_frames(clip, first_mask, tmp_path / "work", first_frame="5")
     mask = first_mask.rename(tmp_path / "00003.png")
     with pytest.raises(
-        PipelineError, match=r"00003\.png: is named as frame 00003, but the video begins at 00000"
+        PipelineError, match=r"00003\.png: has the name of frame 00003, but the video begins at 00000"
     ):
         load_frames(clip, mask, tmp_path / "work")
 
@@ -112,7 +112,7 @@ def test_a_video_is_decoded_once(tmp_path, first_mask, monkeypatch):
     red, green, _ = sequence.read_frame(4).reshape(-1, 3).mean(0)
     assert red > 150 and green < 40
 
-    monkeypatch.setattr(decoding, "write_image", None)  # the second time must not need it
+    monkeypatch.setattr(decoding, "write_image", None)  # the second call must not write
     assert load_frames(clip, first_mask, tmp_path / "work") == sequence
 
 
@@ -123,14 +123,14 @@ def test_a_folder_has_the_frame_rate_of_davis(tmp_path, first_mask):
 
 
 @pytest.mark.parametrize("claimed", [None, Fraction(0), Fraction(-1), Fraction(90000)])
-def test_an_unlikely_frame_rate_is_not_believed(claimed):
+def test_an_implausible_frame_rate_is_ignored(claimed):
     assert decoding._rate(SimpleNamespace(average_rate=claimed, guessed_rate=None)) == 24
     assert decoding._rate(SimpleNamespace(average_rate=None, guessed_rate=Fraction(30))) == 30
 
 
-def test_a_file_that_is_no_video_is_named(tmp_path, first_mask):
+def test_a_file_that_is_not_a_video_is_an_error(tmp_path, first_mask):
     (tmp_path / "notes.mp4").write_text("no video")
-    with pytest.raises(PipelineError, match=r"notes\.mp4: can not be decoded as a video"):
+    with pytest.raises(PipelineError, match=r"notes\.mp4: cannot be decoded as a video"):
         load_frames(tmp_path / "notes.mp4", first_mask, tmp_path / "work")
     assert not (tmp_path / "work").exists()
     with pytest.raises(ValueError, match="work_dir"):

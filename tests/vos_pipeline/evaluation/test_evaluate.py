@@ -1,4 +1,4 @@
-"""evaluate: official CSV files, clear errors, any length, and the same figures as other programs."""
+"""evaluate: official CSV files, clear errors, sequences of any length."""
 
 import csv
 
@@ -33,7 +33,7 @@ def write_results(folder, name, maps):
 
 @pytest.fixture
 def case(tmp_path):
-    """Two sequences: a perfect result with two objects, and one object shifted by half."""
+    """Write two sequences: a perfect result with two objects, and one object shifted by half its width."""
     root, results = tmp_path / "davis", tmp_path / "results"
     two = [square(5 + t) + square(40, 2) for t in range(6)]
     write_sequence(root, "two", two)
@@ -57,7 +57,7 @@ def test_official_files(case):
     assert rows[0] == ["Sequence", "J-Mean", "F-Mean"]
     assert [row[0] for row in rows[1:]] == ["two_1", "two_2", "one_1"]
     assert rows[1][1:] == rows[2][1:] == ["1.000", "1.000"]
-    # A shift by half: J = 5 / 15. Objects weigh equally, whatever their sequence.
+    # A shift by half: J = 5 / 15. All objects have equal weight, independent of their sequence.
     assert rows[3][1] == "0.333"
     assert values[1] == f"{(1 + 1 + 1 / 3) / 3:.3f}" and values[2] == "0.667" and values[3] == "0.000"
     j, f = float(values[1]), float(values[4])
@@ -67,12 +67,12 @@ def test_official_files(case):
 
 def test_returned_figures_and_frames(case):
     evaluation = evaluate(*case, processes=1)
-    assert evaluation.objects["one_1"].j.shape == (4,)  # the first and the last frame are left out
+    assert evaluation.objects["one_1"].j.shape == (4,)  # without the first and the last frame
     assert evaluation.summary()["J-Mean"] == pytest.approx((2 + 1 / 3) / 3)
     assert evaluation.per_object()[0] == ("two_1", 1.0, 1.0)
 
 
-def test_first_and_last_result_do_not_matter(case):
+def test_first_and_last_result_are_not_scored(case):
     root, results = case
     before = evaluate(root, results).summary()
     for t in (0, 5):
@@ -80,7 +80,7 @@ def test_first_and_last_result_do_not_matter(case):
     assert evaluate(root, results).summary() == before
 
 
-def test_void_in_the_truth_is_background(tmp_path):
+def test_void_in_the_ground_truth_is_background(tmp_path):
     root, results = tmp_path / "davis", tmp_path / "results"
     write_sequence(root, "s", [square(5) + square(30, 255)] * 3)
     write_results(results, "s", [square(5)] * 3)
@@ -113,7 +113,7 @@ def test_more_than_256_frames(tmp_path):
     assert values[1] == f"{149 / 298:.3f}" and values[3] == "1.000" and "nan" not in values
 
 
-def test_a_2016_truth_takes_2016_and_palette_results(tmp_path):
+def test_2016_ground_truth_accepts_2016_and_palette_results(tmp_path):
     root, results = tmp_path / "davis", tmp_path / "results"
     write_sequence(root, "s", [square(5)] * 4)
     for path in (root / "Annotations/480p/s").iterdir():
@@ -154,9 +154,9 @@ def spoil_colour(results):
     [
         (spoil_missing, "no such file"),
         (spoil_size, "is 60x20, but the ground truth is 60x40"),
-        (spoil_label, r"holds label 7, but the objects of this sequence are \(1,\)"),
-        (spoil_void, "holds label 255"),
-        (spoil_colour, "a mask must be .* got a RGB colour image"),
+        (spoil_label, r"contains label 7, but the objects of this sequence are \(1,\)"),
+        (spoil_void, "contains label 255"),
+        (spoil_colour, r"a mask must be .* got a colour image \(RGB\)"),
     ],
 )
 @pytest.mark.parametrize("processes", [1, None])
@@ -180,7 +180,7 @@ def test_grey_results_of_0_and_255_are_one_object(case):
     assert evaluate(root, results).summary() == expected
 
 
-def test_results_with_an_antialiased_outline_are_one_object(case):
+def test_results_with_an_antialiased_boundary_are_one_object(case):
     root, results = case
     expected = evaluate(root, results).summary()
     soft = square(10, 255)
@@ -189,11 +189,11 @@ def test_results_with_an_antialiased_outline_are_one_object(case):
     assert evaluate(root, results).summary() == expected
 
 
-def test_what_255_means_is_decided_over_the_results_of_a_sequence(case):
-    """Not an object where the others hold labels: it is as wrong there as beside a label."""
+def test_all_results_of_a_sequence_decide_what_255_means(case):
+    """255 is not an object if other results have labels, so it is an error even in a frame without labels."""
     root, results = case
     save_grey(results, [square(10)] * 3 + [square(10, 255)] * 3)
-    with pytest.raises(PipelineError, match=r"one/00003\.png: holds label 255"):
+    with pytest.raises(PipelineError, match=r"one/00003\.png: contains label 255"):
         evaluate(root, results)
 
 
@@ -221,7 +221,7 @@ def test_too_short_a_sequence_is_named(tmp_path):
         evaluate(tmp_path / "davis", tmp_path / "results")
 
 
-# --- the masks to score against -----------------------------------------------------------------------------
+# --- the ground truth ---------------------------------------------------------------------------------------
 
 
 def test_frames_are_scored_in_natural_order(tmp_path):
@@ -229,7 +229,7 @@ def test_frames_are_scored_in_natural_order(tmp_path):
     maps = [square(2 + 3 * t) for t in range(12)]
     write_sequence(root, "s", maps)
     write_results(results, "s", maps)
-    write_labels(results / "s/00011.png", square(49))  # the last frame, which does not count
+    write_labels(results / "s/00011.png", square(49))  # the last frame, which is not scored
     for folder in (root / "Annotations/480p/s", results / "s"):
         for path in folder.iterdir():
             path.rename(path.with_name(f"{int(path.stem)}.png"))
@@ -255,7 +255,9 @@ def test_a_missing_mask_is_named(case, frames):
     root, results = case
     frames_of(root, "one", frames)
     (root / "Annotations/480p/one/00003.png").unlink()
-    with pytest.raises(PipelineError, match=r"Annotations/480p/one/00003\.png: .* is missing \(1 in all\)"):
+    with pytest.raises(
+        PipelineError, match=r"Annotations/480p/one/00003\.png: .* is missing \(1 missing in all\)"
+    ):
         evaluate(root, results)
 
 
@@ -263,7 +265,7 @@ def test_a_missing_last_mask_is_known_by_its_frame(case):
     root, results = case
     frames_of(root, "one", 6)
     (root / "Annotations/480p/one/00005.png").unlink()
-    with pytest.raises(PipelineError, match=r"one/00005\.png: this mask to score against is missing"):
+    with pytest.raises(PipelineError, match=r"one/00005\.png: this ground-truth mask is missing"):
         evaluate(root, results)
 
 
@@ -273,12 +275,14 @@ def test_a_test_set_has_no_masks_to_score_against(case, frames):
     frames_of(root, "one", frames)
     for t in range(1, 6):
         (root / f"Annotations/480p/one/{t:05d}.png").unlink()
-    with pytest.raises(PipelineError, match=r"480p/one: has no masks to score against, but 00000\.png alone"):
+    with pytest.raises(
+        PipelineError, match=r"480p/one: contains only 00000\.png, so results cannot be scored"
+    ):
         evaluate(root, results)
     assert not list(results.glob("*.csv"))
 
 
 @pytest.mark.parametrize("names", [{"set_name": "../val"}, {"year": "../2017"}])
-def test_names_that_would_end_up_elsewhere(case, names):
-    with pytest.raises(PipelineError, match="is no plain name"):
+def test_names_with_paths_are_refused(case, names):
+    with pytest.raises(PipelineError, match="is not a plain name"):
         evaluate(*case, **names)

@@ -1,4 +1,4 @@
-"""J, F and their statistics against a slow implementation from the definitions and against vos-benchmark."""
+"""J, F and their statistics equal a slow implementation of the definitions, and vos-benchmark."""
 
 import math
 
@@ -103,8 +103,8 @@ def test_far_apart_boundaries_score_zero():
     assert evaluation.f_measure(truth, result) == 0
 
 
-def test_radius_is_of_the_diagonal_rounded_up():
-    # 480 x 854: diagonal 979.65, 0.8 % of it is 7.84, so a shift of 8 pixels is forgiven and one of 9 is not.
+def test_radius_is_a_fraction_of_the_diagonal_rounded_up():
+    # 480 x 854: the diagonal is 979.65 and 0.8 % of it is 7.84, so a shift of 8 pixels is tolerated, of 9 is not.
     truth, near, far = (np.zeros((480, 854), bool) for _ in range(3))
     truth[:, 400:] = near[:, 408:] = far[:, 409:] = True
     assert evaluation.f_measure(truth, near) == 1
@@ -114,7 +114,7 @@ def test_radius_is_of_the_diagonal_rounded_up():
 def test_an_object_cut_by_the_border_has_no_boundary_there():
     mask = np.zeros((10, 10), bool)
     mask[:, 5:] = True
-    assert evaluation.boundary(mask).sum() == 10  # one column, nothing along the borders
+    assert evaluation.boundary(mask).sum() == 10  # one column, no boundary along the image border
     assert not evaluation.boundary(np.ones((10, 10), bool)).any()
 
 
@@ -123,16 +123,16 @@ def test_an_object_cut_by_the_border_has_no_boundary_there():
 
 def test_statistics_by_hand():
     values = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2])
-    # linspace(1, 8, 5) = 1, 2.75, 4.5, 6.25, 8, rounded 1, 3, 5, 6, 8: quarters [0..2] and [5..7].
+    # linspace(1, 8, 5) = 1, 2.75, 4.5, 6.25, 8 rounds to 1, 3, 5, 6, 8: quarters [0..2] and [5..7].
     mean, recall, decay = evaluation.statistics(values)
     assert mean == pytest.approx(0.55)
-    assert recall == pytest.approx(4 / 8)  # 0.5 itself does not count
+    assert recall == pytest.approx(4 / 8)  # 0.5 itself is not above 0.5
     assert decay == pytest.approx(0.8 - 0.3)
 
 
 def test_half_way_bounds_round_up():
     # linspace(1, 3, 5) = 1, 1.5, 2, 2.5, 3 rounds to 1, 2, 2, 3, 3 because of the 1e-10: halves go up.
-    # numpy alone would round 2.5 down to 2 and take two frames into the last quarter.
+    # Without it, NumPy would round 2.5 down to 2, and the last quarter would have two frames.
     assert evaluation.statistics(np.array([1.0, 0.5, 0.0]))[2] == pytest.approx(0.75 - 0.0)
 
 
@@ -148,7 +148,7 @@ def test_decay_beyond_256_frames_is_a_number():
     assert evaluation.statistics(np.linspace(1, 0, 400))[2] == pytest.approx(0.75, abs=0.01)
 
 
-def test_nan_frames_do_not_count():
+def test_nan_frames_are_ignored():
     mean, recall, decay = evaluation.statistics(np.array([1.0, np.nan, 0.6, np.nan, 0.2, 0.2]))
     assert mean == pytest.approx(0.5)
     assert recall == pytest.approx(2 / 6)

@@ -1,7 +1,7 @@
-"""Every official figure, rebuilt from its definition with nothing of the package, equals what evaluate writes.
+"""Every official figure that evaluate writes equals an independent implementation of its definition.
 
-The definitions: Perazzi et al., CVPR 2016, section 5, and what the DAVIS 2017 evaluation makes of them. The slow
-program below reads the same PNG files through Pillow and knows sets of pixels and lists of numbers only.
+The definitions are in Perazzi et al., CVPR 2016, section 5, with the changes of the DAVIS 2017 evaluation. The slow
+program below reads the same PNG files through Pillow and uses only sets of pixels and lists of numbers.
 """
 
 import csv
@@ -29,7 +29,7 @@ def region_similarity(truth, result):
 
 
 def contour(pixels, shape):
-    """Pixels that differ from their neighbour to the east, south or south-east, itself at the border."""
+    """Return pixels that differ from their east, south or south-east neighbour, clamped at the image border."""
     height, width = shape
 
     def inside(y, x):
@@ -77,7 +77,7 @@ def mean_recall_decay(values):
 
 
 def slow_figures(root, results, names):
-    """The seven global figures, and (name, J, F) of each object."""
+    """Return the seven global figures, and (name, J, F) of each object."""
     j_rows, f_rows, objects = [], [], []
     for name in names:
         truth = sorted((root / "Annotations/480p" / name).glob("*.png"))
@@ -115,7 +115,7 @@ def assert_figures(root, results, names):
 
 
 def spoiled(labels, t, rng):
-    """A result as a net would give it: late, with holes and false alarms, now and then without an object."""
+    """Return a result like a network's: late, with holes and false alarms, sometimes without an object."""
     labels = np.roll(labels, (int(rng.integers(-3, 4)), t % 7), axis=(0, 1))
     labels[rng.random(labels.shape) < 0.02] = 0
     y, x = rng.integers(0, 40, 2)
@@ -143,9 +143,10 @@ def test_objects_that_come_go_and_touch_the_border(tmp_path):
     root, results = tmp_path / "davis", tmp_path / "results"
     for t in range(11):
         truth, result = np.zeros((2, 48, 64), np.uint8)
-        truth[:, : 6 * t] = 1  # grows along the borders until it is all there is
+        truth[:, : 6 * t] = 1  # grows along the image border until it fills almost the whole frame
         result[:, : 5 * t + 2] = 1
-        truth[20:30, 40:50] = 3 if t < 4 else 0  # goes; the result keeps it longer. Label 2 never was
+        # Label 3 disappears; the result keeps it longer. Label 2 never occurs.
+        truth[20:30, 40:50] = 3 if t < 4 else 0
         result[21:31, 40:50] = 3 if t < 8 else 0
         truth[0:4, 0:4] = 255  # void
         if t == 0:
@@ -159,9 +160,9 @@ def test_objects_that_come_go_and_touch_the_border(tmp_path):
 
 @needs_results
 def test_on_real_masks(tmp_path):
-    """J and F of every object against vos-benchmark, of one sequence against the slow program too."""
+    """Compare J and F of every object with vos-benchmark, and one sequence with the slow program."""
     names = [path.name for path in sorted(REAL_RESULTS.iterdir()) if path.name != "dogs-jump"]
-    for name in names:  # vos-benchmark takes 0/255 as label 255 on one side and fails on the other
+    for name in names:  # vos-benchmark reads 0/255 as label 255 in one folder and fails in the other
         for path in (REAL_ROOT / "Annotations/480p" / name).glob("*.png"):
             write_labels(tmp_path / "davis/Annotations/480p" / name / path.name, read_labels(path))
             write_labels(

@@ -1,4 +1,4 @@
-"""One table, four ways to show it."""
+"""One table in four formats."""
 
 from vos_pipeline.evaluation import Table
 
@@ -30,7 +30,7 @@ def test_markdown_has_the_title_and_a_rule():
     ]
 
 
-def test_csv_keeps_all_digits_unless_told():
+def test_csv_keeps_all_digits_by_default():
     assert TABLE.csv().splitlines() == [
         ",J,note",
         'long name,0.5,"a,b"',
@@ -40,7 +40,7 @@ def test_csv_keeps_all_digits_unless_told():
     assert TABLE.csv(digits=3).splitlines() == [",J,note", 'long name,0.500,"a,b"', "x,nan,", "n,12345,0.333"]
 
 
-def test_html_escapes_what_it_is_given():
+def test_html_is_escaped():
     page = TABLE.html()
     assert "<caption>A &lt;title&gt;</caption>" in page and "<th>J</th><th>note</th>" in page
     assert (

@@ -194,7 +194,7 @@ def test_missing_scores_are_shown_as_a_dash(root, tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--sequences", "nowhere"), "no sequence 'nowhere' in 2017/val, 2016/val; there are pair, single"),
+        (("--sequences", "nowhere"), "no sequence 'nowhere' in 2017/val, 2016/val; available: pair, single"),
     ],
 )
 def test_wrong_options(root, tmp_path, options, says, capsys):
@@ -207,9 +207,9 @@ def test_tables_replace_no_file_of_the_user(root, tmp_path, capsys):
     out.mkdir()
     (out / "timing.csv").write_text("mine")
     assert make("timing", root, out) == 1
-    assert "out holds files that are of no run (timing.csv)" in capsys.readouterr().err
+    assert "out holds files that belong to no run (timing.csv)" in capsys.readouterr().err
     assert make("timing", root, out, "--overwrite") == 1
-    assert "timing.csv: is in the way and not of this run" in capsys.readouterr().err
+    assert "timing.csv: exists already and does not belong to this run" in capsys.readouterr().err
     assert files_in(out)[Path("timing.csv")] == b"mine"
 
 
@@ -238,7 +238,7 @@ def test_tables_keep_runs_of_other_commands(root, tmp_path, capsys):
     assert make("timing", root, out) == 1
     assert make("timing", root, out, "--overwrite") == 0  # as the error message suggested
     after = files_in(out)
-    assert "out holds files that are of no run (full)" in capsys.readouterr().err
+    assert "out holds files that belong to no run (full)" in capsys.readouterr().err
     assert {path: after.get(path) for path in before} == before
 
 

@@ -209,7 +209,7 @@ def test_scores_beside_palette_masks_are_refused(identity_refiner, tmp_path, fai
     grey(masks / "1.png", np.full((40, 64), 130))
     message = fails(refine(frames, masks, tmp_path / "out", "--masks-hold", hold))
     if hold == "auto":
-        assert "masks/1.png: holds scores (such as 130), but 0.png is an indexed (palette) mask" in message
+        assert "masks/1.png: contains scores (such as 130), but 0.png is an indexed (palette) mask" in message
     else:
         assert "masks/0.png: scores must be 8-bit grey PNGs, got an indexed (palette) image" in message
     assert not (tmp_path / "out").exists()
@@ -247,7 +247,7 @@ def test_colour_masks_are_refused(identity_refiner, tmp_path, fails):
     Image.new("RGB", (64, 40), "red").save(masks / "0.png")
     for hold in ("auto", "labels", "scores"):
         message = fails(refine(frames, masks, tmp_path / "out", "--masks-hold", hold))
-        assert "indexed (palette) or 8-bit grey PNG, got a RGB colour image" in message
+        assert "indexed (palette) or 8-bit grey PNG, got a colour image (RGB)" in message
 
 
 # --- which folders are sequences ----------------------------------------------------------------------------
@@ -375,7 +375,7 @@ def test_a_stopped_run_resumes_to_the_same_masks(monkeypatch, tmp_path, stop_at,
     warned = removed_of(capsys)
 
     use(monkeypatch, Smoothing(stop_at))
-    assert "--resume goes on" in fails(refine(frames, masks, tmp_path / "parts", "--filter", chosen))
+    assert "--resume continues" in fails(refine(frames, masks, tmp_path / "parts", "--filter", chosen))
     assert len(results(tmp_path / "parts")) == stop_at
     rest = use(monkeypatch, Smoothing())
     assert cli.main(refine(frames, masks, tmp_path / "parts", "--resume", "--filter", chosen)) == 0
@@ -397,7 +397,7 @@ def test_overwrite_computes_everything_again(monkeypatch, tmp_path, fails):
     refiner = use(monkeypatch, Smoothing())
     assert cli.main(refine(frames, masks, tmp_path / "out")) == 0
     whole = files_in(tmp_path / "out")
-    assert "holds a run: --resume goes on with it, --overwrite" in fails(
+    assert "holds a run: pass --resume to continue it, --overwrite" in fails(
         refine(frames, masks, tmp_path / "out")
     )
     assert refiner.calls == 6 and files_in(tmp_path / "out") == whole

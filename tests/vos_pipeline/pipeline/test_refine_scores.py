@@ -275,7 +275,7 @@ def test_scores_are_refused_as_labels(tmp_path, fails, kind):
     write_frames(tmp_path / "frames")
     WRITE[kind](tmp_path / "masks")
     message = fails(refine(tmp_path, "--masks-hold", "labels"))
-    assert "which are scores, not labels; leave --masks-hold out" in message
+    assert "not labels; omit --masks-hold" in message
     assert not (tmp_path / "out").exists()
 
 

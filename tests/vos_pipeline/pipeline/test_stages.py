@@ -292,7 +292,9 @@ def test_resume_accepts_masks_in_another_format(root, tmp_path):
 def test_a_run_is_replaced_only_on_request(root, tmp_path):
     run(root, tmp_path / "out")
     before = files_in(tmp_path / "out")
-    with pytest.raises(PipelineError, match="holds a run: --resume goes on with it, --overwrite replaces it"):
+    with pytest.raises(
+        PipelineError, match="holds a run: pass --resume to continue it, --overwrite to replace it"
+    ):
         run(root, tmp_path / "out")
     assert files_in(tmp_path / "out") == before
 
@@ -328,10 +330,12 @@ def test_a_folder_of_nets_of_the_user_is_unchanged(root, tmp_path):
     mine = tmp_path / "out/nets/foreground.pt"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    with pytest.raises(PipelineError, match=r"out holds files that are of no run \(nets\)"):
+    with pytest.raises(PipelineError, match=r"out holds files that belong to no run \(nets\)"):
         run(root, tmp_path / "out")
     for leave in ({"resume": True}, {"overwrite": True}):
-        with pytest.raises(PipelineError, match=r"nets/foreground.pt: is in the way and not of this run"):
+        with pytest.raises(
+            PipelineError, match=r"nets/foreground.pt: exists already and does not belong to this run"
+        ):
             run(root, tmp_path / "out", **leave)
     assert mine.read_text() == "mine"
 

@@ -68,7 +68,7 @@ ONE = np.ones((40, 60), np.uint8)
     ("spoil", "why"),
     [
         (save(ONE.T), "is 40x60, but its image .*images/4.png is 60x40"),
-        (save(np.dstack([ONE, ONE, 0 * ONE])), "a mask must be .* got a RGB colour image"),
+        (save(np.dstack([ONE, ONE, 0 * ONE])), r"a mask must be .* got a colour image \(RGB\)"),
         (save(ONE * np.arange(60, 180, 2, dtype=np.uint8)), r"grey masks with \d+ values"),
         (lambda path: path.write_bytes(path.read_bytes()[:-30]), "is damaged or cut short"),
     ],

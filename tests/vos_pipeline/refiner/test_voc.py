@@ -270,13 +270,13 @@ def test_command(roots, tmp_path, monkeypatch, capsys):
     other = ["--coarse-masks", tmp_path / "out/coarse-masks", "--fcn", tmp_path / "fcn.pth"]
     assert main(["train", "spn", *map(str, (*options, *other))]) == 1
     told = capsys.readouterr().err
-    assert "coarse-masks holds another run (different network): give another --coarse-masks\n" in told
+    assert "coarse-masks holds another run (different network): choose another --coarse-masks\n" in told
     mine = tmp_path / "mine/000000.npz"
     mine.parent.mkdir()
     mine.write_text("mine")
     assert main(["train", "spn", *map(str, options), "--coarse-masks", str(mine.parent)]) == 1
     told = capsys.readouterr().err
-    assert told.endswith("(000000.npz): give a new or empty folder as --coarse-masks\n")
+    assert told.endswith("(000000.npz): choose a new or empty folder for --coarse-masks\n")
     assert mine.read_text() == "mine"
     # The training folder is still empty, because the error comes first.
     assert main(["train", "spn", *map(str, options), "--coarse-masks", str(tmp_path / "new")]) == 0

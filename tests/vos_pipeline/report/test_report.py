@@ -1,4 +1,4 @@
-"""The HTML report: complete, self-contained, small, and safe with any text."""
+"""The HTML report is complete, self-contained, small, and safe with any text."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ VOID_TAGS = {"meta", "img", "input", "br", "hr", "link"}
 
 
 class Page(HTMLParser):
-    """Collects what the tests ask for, and that every tag is closed."""
+    """Collects tags and texts for the tests, and checks that every tag is closed."""
 
     def __init__(self, text):
         super().__init__()
@@ -87,14 +87,14 @@ def decode(uri):
 def test_all_stages_and_frames_are_there(tmp_path, clip):
     _, page = write_and_parse(tmp_path, [sequence_report(clip), sequence_report(clip, "second")])
     assert len(page.all("section", **{"class": "sequence"})) == 2
-    for stage in (*STAGES, "truth"):
+    for stage in (*STAGES, "ground truth"):
         assert page.text.count(stage) >= 2
         assert len(page.all("img", **{"data-stage": stage})) == 2
     for slider in page.all("input", type="range"):
         assert (slider["min"], slider["max"]) == ("0", str(FRAMES - 1))
     for pictures in json.loads(page.pictures):
         assert pictures["times"] == list(range(FRAMES)) and len(pictures["frames"]) == FRAMES
-        assert set(pictures["masks"]) == {*STAGES, "truth"}
+        assert set(pictures["masks"]) == {*STAGES, "ground truth"}
         for column in pictures["masks"].values():
             assert len(column) == FRAMES
 
@@ -109,10 +109,10 @@ def test_every_picture_can_be_decoded(tmp_path, clip):
             assert decode(uri).format == "PNG" and decode(uri).size == (100, 60)
 
 
-def test_masks_are_tinted_contoured_and_clear_elsewhere(tmp_path, clip):
+def test_masks_have_a_tint_and_a_boundary_and_are_clear_elsewhere(tmp_path, clip):
     _, page = write_and_parse(tmp_path, [sequence_report(clip)], width=200)
     (pictures,) = json.loads(page.pictures)
-    drawn = np.array(decode(pictures["masks"]["truth"][0]).convert("RGBA"))
+    drawn = np.array(decode(pictures["masks"]["ground truth"][0]).convert("RGBA"))
     labels = clip.read_mask(0)
     assert (drawn[labels == 0][:, 3] == 0).all()
     assert set(np.unique(drawn[labels > 0][:, 3])) == {115, 255}
@@ -137,7 +137,7 @@ def test_masks_of_0_and_255_show_one_object(tmp_path, clip):
     path = tmp_path / "grey.png"
     Image.fromarray(np.where(clip.read_mask(0) > 0, 255, 0).astype(np.uint8)).save(path)
     _, page = write_and_parse(tmp_path, [sequence_report(clip, truth_paths=[path] * FRAMES)], width=200)
-    drawn = np.array(decode(json.loads(page.pictures)[0]["masks"]["truth"][0]).convert("RGBA"))
+    drawn = np.array(decode(json.loads(page.pictures)[0]["masks"]["ground truth"][0]).convert("RGBA"))
     assert {tuple(c[:3]) for c in drawn[drawn[..., 3] == 115]} == {(128, 0, 0)}
 
 
@@ -156,13 +156,13 @@ def test_tables_show_numbers_and_escape_text(tmp_path, clip):
     assert "<b>" not in path.read_text()
 
 
-def test_a_stage_name_can_not_end_the_script(tmp_path, clip):
+def test_a_stage_name_cannot_end_the_script(tmp_path, clip):
     stages = {"</script><i>": list(clip.mask_paths)}
     _, page = write_and_parse(tmp_path, [sequence_report(clip, stages=stages, curves={})])
     assert "</script><i>" in json.loads(page.pictures)[0]["masks"]
 
 
-def test_curves_have_a_line_a_stage_and_break_at_gaps(tmp_path, clip):
+def test_curves_have_one_line_per_stage_and_break_at_gaps(tmp_path, clip):
     curves = {"one": {"J": [None, 1.0, 0.5, None, 0.0, 0.25, math.nan], "F": [0.5] * FRAMES}}
     _, page = write_and_parse(tmp_path, [sequence_report(clip, curves=curves)])
     lines = [line["points"] for line in page.all("polyline")]
@@ -171,15 +171,17 @@ def test_curves_have_a_line_a_stage_and_break_at_gaps(tmp_path, clip):
     assert len(page.all("svg")) == 2 and len(page.all("line", **{"class": "cursor"})) == 2
 
 
-def test_without_truth_there_is_neither_truth_nor_curves(tmp_path, clip):
+def test_without_ground_truth_the_page_has_neither_it_nor_curves(tmp_path, clip):
     _, page = write_and_parse(tmp_path, [sequence_report(clip, truth_paths=[], curves={})])
-    assert not page.all("svg") and "truth" not in json.loads(page.pictures)[0]["masks"]
+    assert not page.all("svg") and "ground truth" not in json.loads(page.pictures)[0]["masks"]
 
 
 def test_an_unknown_mask_is_left_empty(tmp_path, clip):
     truth = [clip.mask_paths[0], *[None] * (FRAMES - 1)]
     _, page = write_and_parse(tmp_path, [sequence_report(clip, truth_paths=truth)])
-    assert [bool(uri) for uri in json.loads(page.pictures)[0]["masks"]["truth"]] == [True] + [False] * 6
+    assert [bool(uri) for uri in json.loads(page.pictures)[0]["masks"]["ground truth"]] == [True] + [
+        False
+    ] * 6
 
 
 def test_long_videos_are_thinned_to_the_limit(tmp_path):
@@ -196,7 +198,7 @@ def test_long_videos_are_thinned_to_the_limit(tmp_path):
     assert slider["max"] == str(len(times) - 1)
 
 
-def test_a_stage_of_another_length_is_named(tmp_path, clip):
+def test_a_stage_of_another_length_is_an_error(tmp_path, clip):
     stages = {"short": list(clip.mask_paths[:-1])}
     with pytest.raises(ValueError, match="stage 'short' must have 7 frames, got 6"):
         write_and_parse(tmp_path, [sequence_report(clip, stages=stages)])

@@ -1,4 +1,4 @@
-"""The report in a real browser: it loads without an error, the slider moves, the pictures are there."""
+"""The report in a real browser: it loads without errors, the slider works, the images are shown."""
 
 import shutil
 
@@ -77,7 +77,7 @@ def texts(page, selector):
 
 
 def pictures(page):
-    """Source and natural width of all pictures, once all are decoded."""
+    """Return source and natural width of all images after all are decoded."""
     return page.execute_async_script(
         """const done = arguments[0], all = [...document.querySelectorAll("img")];
         Promise.all(all.map(image => image.decode())).then(
@@ -97,19 +97,19 @@ def test_it_loads_alone_and_without_errors(page):
     assert texts(page, "td") == [cell for stage in STAGES for cell in (stage, "0.500")]
 
 
-def test_every_picture_is_there_at_every_time(page):
+def test_every_image_is_shown_at_every_time(page):
     sliders = page.find_elements("css selector", "[type=range]")
     assert len(sliders) == 2
     for _ in range(FRAMES):
         shown = pictures(page)
-        assert len(shown) == 2 * 2 * (len(STAGES) + 1)  # frame and mask, with the truth
+        assert len(shown) == 2 * 2 * (len(STAGES) + 1)  # frame and mask of each stage and the ground truth
         assert all(width == 200 for _, width in shown)
         for slider in sliders:
             slider.send_keys("\ue014")  # arrow right
     assert {slider.get_attribute("value") for slider in sliders} == {str(FRAMES - 1)}
 
 
-def test_the_slider_moves_everything_in_its_sequence_alone(page):
+def test_the_slider_controls_only_its_sequence(page):
     first, second = sections(page)
 
     def state(section):
@@ -144,7 +144,7 @@ def test_play_and_masks(page):
     button.click()
     assert button.text == "Pause"
     WebDriverWait(page, 10).until(lambda _: slider.get_attribute("value") == str(FRAMES - 1))
-    WebDriverWait(page, 10).until(lambda _: slider.get_attribute("value") == "1")  # round and round
+    WebDriverWait(page, 10).until(lambda _: slider.get_attribute("value") == "1")  # playback repeats
     button.click()
     assert button.text == "Play"
 
