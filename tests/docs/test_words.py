@@ -11,7 +11,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("benchmarks", "csrc", "docs", "spn", "tests", "vos_pipeline")
 
-COUNT = r"(?:\d[\d.,]*|one|two|three|four|eight|ten|twelve|sixteen|a hundred)"
 RATED = (
     r"(?:seconds?|s|ms|milliseconds?|minutes|cycles|bytes|KB|MB|elements|gates|instructions|registers|launch(?:es)?|"
     r"barriers?|sectors|threads|warps?|values|channels|blocks?|steps|rows?|masks?|lines|files?|numbers)"
@@ -21,7 +20,7 @@ UNIT = (
     r"plane|launch|pass|call|sequence|video|sample|file|folder|method|element|value|checkpoint|stage|case|kind|direction)"
 )
 HABITS = {
-    rf"\b(?:{COUNT} [a-z]+|{RATED}) an? {UNIT}\b": "write 'per' for rates: 'one row per checkpoint'",
+    rf"\b{RATED} an? {UNIT}\b": "write 'per' for rates: 'one row per checkpoint'",
     r"\bpictures?\b": "write 'image', or 'figure' for an illustration",
     r"\b(?:is|are|was|were) to be had\b": "write 'is available'",
     r"\bin place of\b": "write 'instead of'",

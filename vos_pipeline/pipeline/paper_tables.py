@@ -192,7 +192,7 @@ def ablation(runs: Runs) -> dict[str, Table]:
         "-CRAF-SPN": (full, INSTANCE),
         "-CRAF": (full, SPN),
         "full": (full, CRAF),
-        "flow filter in place of CRAF": (full, FLOW),
+        "flow filter instead of CRAF": (full, FLOW),
         "first mask repeated": (full, REPEATED),
     }
     means = _means_table("Table 2, ablation", stages, paper_figures.ABLATION, "DAVIS 2017 validation set")
@@ -223,7 +223,7 @@ def timing(runs: Runs) -> dict[str, Table]:
         (name, own, paper) for (name, paper), own in zip(papers.items(), ours, strict=True)
     ]
     rows.append(("sum", sum(ours), sum(papers.values())))
-    rows.append(("flow filter in place of CRAF", seconds[FLOW], None))
+    rows.append(("flow filter instead of CRAF", seconds[FLOW], None))
     rows.append((TUNING, seconds[TUNING], paper_figures.TUNING_SECONDS))
     return {"timing": Table("Table 3, seconds per frame and object", ("", "seconds", "seconds paper"), rows)}
 
@@ -231,7 +231,7 @@ def timing(runs: Runs) -> dict[str, Table]:
 def challenge(runs: Runs) -> dict[str, Table]:
     """Return table 4: the challenge with and without CRAF. Our rows need sequences with ground truth."""
     run = runs[CHALLENGE]
-    stages = {"-CRAF": (run, SPN), "full": (run, CRAF), "flow filter in place of CRAF": (run, FLOW)}
+    stages = {"-CRAF": (run, SPN), "full": (run, CRAF), "flow filter instead of CRAF": (run, FLOW)}
     title = "Table 4, challenge"
     return {"challenge": _means_table(title, stages, paper_figures.CHALLENGE, "DAVIS 2017 challenge set")}
 

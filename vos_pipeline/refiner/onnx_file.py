@@ -81,7 +81,7 @@ def _check_place(file: Path, overwrite: bool) -> None:
     if not os.path.lexists(file):
         return
     if not overwrite:
-        raise PipelineError(f"{file}: exists: use --overwrite to replace it, or another --onnx")
+        raise PipelineError(f"{file}: exists: use --overwrite to replace it, or choose another --onnx")
     if not _is_exported(file):
         raise PipelineError(f"{file}: was not written by export: move it away, or use another --onnx")
 

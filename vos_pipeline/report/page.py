@@ -111,7 +111,8 @@ def _sequence(sequence: SequenceReport, anchor: str, width: int, limit: float) -
         "scores": {stage: _rounded(curves) for stage, curves in sequence.curves.items()},
     }
     name, cells = html.escape(sequence.name), "".join(_figure(stage, sequence.curves) for stage in columns)
-    note = "" if len(kept) == count else f" (showing one of every {kept[1] - kept[0]} frames)"
+    every = f"one of every {kept[1]} frames" if len(kept) > 1 else "only the first frame"
+    note = "" if len(kept) == count else f" (showing {every})"
     body = (
         f'<section class="sequence" id="{anchor}"><h2>{name}<small>{count} frames{note}</small></h2>'
         f'<div class="stages">{cells}</div><div class="controls"><button type="button">Play</button>'

@@ -155,8 +155,8 @@ def test_a_folder_is_read_in_natural_order(tmp_path):
     folder = tmp_path / "clip"
     for k in (10, 2, 1):
         write_image(folder / f"frame{k}.png", np.full((20, 30, 3), k, np.uint8))
-    (folder / "notes.txt").write_text("no picture")
-    (folder / "._frame1.png").write_text("no picture either")
+    (folder / "notes.txt").write_text("no image")
+    (folder / "._frame1.png").write_text("no image either")
     write_labels(tmp_path / "first.png", labels_with(1))
     sequence = data.load_frames(folder, tmp_path / "first.png")
     assert sequence.name == "clip" and len(sequence) == 3

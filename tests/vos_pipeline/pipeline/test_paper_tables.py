@@ -62,7 +62,7 @@ def test_ablation_has_our_rows_and_then_the_papers(root, tmp_path, capsys):
     header, *rows = read(tmp_path / "out" / "ablation.csv")
     assert header == ["", "J&F", "J", "J recall", "F", "F recall"]
     variants = ["-CRAF-SPN-FT", "-CRAF-SPN", "-CRAF", "full"]
-    ours = [*variants, "flow filter in place of CRAF", "first mask repeated"]
+    ours = [*variants, "flow filter instead of CRAF", "first mask repeated"]
     assert [row[0] for row in rows] == [*ours, *(f"paper, {v}" for v in variants)]
     # 18 columns wide, moved by 6 and 12: J = 12 / 24 and 6 / 30. The last frame is not scored. Recall counts J > 0.5.
     assert float(rows[5][2]) == pytest.approx((12 / 24 + 6 / 30) / 2) and float(rows[5][3]) == 0
@@ -122,7 +122,7 @@ def test_timing_adds_up(root, tmp_path):
     make("timing", root, tmp_path / "out")
     _, *rows = read(tmp_path / "out" / "timing.csv")
     stages = ["foreground net", "instance net", "SPN", "CRAF"]
-    assert [row[0] for row in rows] == [*stages, "sum", "flow filter in place of CRAF", "fine-tuning"]
+    assert [row[0] for row in rows] == [*stages, "sum", "flow filter instead of CRAF", "fine-tuning"]
     seconds = [float(row[1]) for row in rows]
     assert all(value > 0 for value in seconds)
     assert sum(seconds[:4]) == pytest.approx(seconds[4])
@@ -159,7 +159,7 @@ def test_the_challenge_writes_submissions_with_and_without_craf(root, tmp_path, 
     assert [row[0] for row in rows] == [
         "-CRAF",
         "full",
-        "flow filter in place of CRAF",
+        "flow filter instead of CRAF",
         "paper, -CRAF",
         "paper, full",
     ]

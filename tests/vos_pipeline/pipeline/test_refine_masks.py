@@ -457,7 +457,7 @@ def test_results_never_replace_inputs(identity_refiner, tmp_path, fails, which, 
         (tmp_path / "link").symlink_to(out)
         out = tmp_path / "link"
     why = fails(refine(frames, masks, out, *leave))
-    assert f"{out}: the results would replace files of {tmp_path / which}: give another --out" in why
+    assert f"{out}: the results would replace files of {tmp_path / which}: choose another --out" in why
     assert (files_in(frames), files_in(masks)) == before
 
 

@@ -292,7 +292,7 @@ def test_results_never_replace_scores(tmp_path, fails, sequence, leave):
     before = files_in(tmp_path)
     out = "out" if sequence else "out/a"
     source = tmp_path / "masks" / sequence / "1"
-    assert f"the results would replace files of {source}: give another --out" in fails(
+    assert f"the results would replace files of {source}: choose another --out" in fails(
         refine(tmp_path, *leave, out=out)
     )
     assert files_in(tmp_path) == before
