@@ -1,4 +1,4 @@
-"""Puts measured figures from benchmarks/results into README.md, between the marks there.
+"""Write measurements from benchmarks/results into README.md, between marks.
 
 python -m docs.figures.readme
 """
@@ -16,16 +16,16 @@ from .marks import between_marks
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 KINDS = {
-    "1/16": "the true mask at 1/16 of the resolution",
-    "1/32": "the true mask at 1/32",
-    "predictions": "a network's predictions (OSVOS)",
+    "1/16": "ground truth at 1/16 of the resolution",
+    "1/32": "ground truth at 1/32",
+    "predictions": "predictions of a network (OSVOS)",
 }
 CASES = ("1x32x512x512", "1x1x480x854", "1x32x128x128", "1x32x256x256")
-METHODS = {"coarse": "as it is", "SPN refiner": "`SPNRefiner`"}
+METHODS = {"coarse": "not refined", "SPN refiner": "`SPNRefiner`"}
 
 
 def refinement(record: dict) -> str:
-    """J and F2 of coarse masks before and after the refiner, and of the best that else there is."""
+    """Return a table: J and F2 of coarse masks, refined by nothing, by the refiner and by the best alternative."""
     means = {}
     for row in record["table"]:
         if row["sequence"] == "mean":
@@ -38,11 +38,11 @@ def refinement(record: dict) -> str:
             if method in METHODS or method == best:
                 lines.append((name, METHODS.get(method, method), f"{row['J']:.3f}", f"{row['F2']:.3f}"))
                 name = ""
-    return markdown(("coarse mask", "", "J", "F2"), lines)
+    return markdown(("coarse mask", "method", "J", "F2"), lines)
 
 
 def speed(record: dict) -> str:
-    """float32: milliseconds, the ratios to what memory takes, and how many times as long PyTorch and numba take."""
+    """Return a table for float32: milliseconds, the ratios to memory traffic, and relative runtimes of the rivals."""
     rows = {
         (r["case"], r["pass"], r["provider"]): r
         for r in record["rows"]
@@ -54,14 +54,15 @@ def speed(record: dict) -> str:
         others = [rows.get((case, name, other)) for other in ("eager", "numba")]
         cells = [
             case.replace("x", " x ") if name == "forward" else "",
-            {"forward": "forward", "both": "and backward"}[name],
+            {"forward": "forward", "both": "forward + backward"}[name],
             f"{row['median_ms']:.1f}",
             f"{row['ratio_to_copy']:.1f}",
             f"{row['ratio_to_fresh']:.1f}",
             *(f"{other['ratio_to_native']:.0f} x" if other else "" for other in others),
         ]
         lines.append(cells)
-    table = markdown(("N x C x H x W, float32", "", "ms", "/ copy", "/ fresh", "PyTorch", "numba"), lines)
+    header = ("N x C x H x W, float32", "pass", "ms", "x copy", "x fresh memory", "eager PyTorch", "numba")
+    table = markdown(header, lines)
     facts = record["machine"]
     return f"{table}\n\n{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}, {facts['allocator']}."
 
@@ -70,7 +71,7 @@ FIGURES = {"refine": ("refine_quality.json", refinement), "speed": ("propagate_c
 
 
 def filled(page: str) -> str:
-    """The page with the present figures between its marks."""
+    """Return the page with the current measurements between its marks."""
     for name, (file, table) in FIGURES.items():
         page = between_marks(page, name, table(json.loads((RESULTS / file).read_text())))
     return page

@@ -60,7 +60,7 @@ def test_the_error_of_long_stable_sweeps_does_not_grow(dtype, device):
 def table(device="cpu"):
     """The markdown table of docs/accuracy.md."""
     lines = [
-        "| call | plane | dtype | output | gradient of x | of gates | of source |",
+        "| call | plane | dtype | output | gradient of x | gradient of gates | gradient of source |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, case in CASES.items():
