@@ -86,7 +86,7 @@ def test_a_run_has_both_ratios_and_its_facts(tmp_path, monkeypatch, capsys):
 
 def test_a_wrong_operator_is_not_timed(monkeypatch):
     monkeypatch.setattr(providers, "native", lambda case: lambda x, *others: 2 * x)
-    with pytest.raises(SystemExit, match=r"a provider is wrong: .* at 1x4x37x50:G=2:source"):
+    with pytest.raises(SystemExit, match=r"a provider disagrees with the reference: .*, 1x4x37x50:G=2:source"):
         propagate.check_all([parse_case("1x8x64x64:G=4:source")], {}, torch.float32, "cpu")
 
 
