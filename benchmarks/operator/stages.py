@@ -3,8 +3,8 @@
     python -m benchmarks.operator.stages [--json FILE]
 
 Each direction is timed alone, once with all data in the caches and once with data from memory. torch.sum gives the
-time that memory alone needs for a cache line. Results are minima over many calls: the undisturbed speed of this machine,
-which is the basis for comparing designs.
+time that memory alone needs for a cache line. Results are minima over many calls: the undisturbed speed of this
+machine, which is the basis for comparing designs.
 """
 
 from __future__ import annotations
