@@ -32,7 +32,7 @@ class Device:
 
     @property
     def shared_reserved(self) -> int:
-        """Bytes of shared memory reserved per block; from sm_80 on, a multiprocessor has this much more than a block."""
+        """Bytes of shared memory reserved per block; from sm_80 on a multiprocessor has this much more than a block."""
         return kernel_emulator.RESERVED if self.shared_kilobytes > 64 else 0
 
     def milliseconds(self, cycles: float) -> float:

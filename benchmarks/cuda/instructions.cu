@@ -1,6 +1,6 @@
 // The kernels' hot loops with every option fixed, so that the compiled code is exactly what a call executes. It is
-// compiled for instructions.py, which counts the instructions, and never run. Four-way "max", "abs", G = C; the second or
-// third sweep, so that a running sum is both read and written. Every gradient is requested.
+// compiled for instructions.py, which counts the instructions, and never run. Four-way "max", "abs", G = C; the second
+// or third sweep, so that a running sum is both read and written. Every gradient is requested.
 #define SPN_WITHOUT_STARTS
 #include "../../csrc/cuda/backward.h"
 #include "../../csrc/cuda/forward.h"

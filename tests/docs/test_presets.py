@@ -1,4 +1,4 @@
-"""The pages' presets hold the constants of vos_pipeline/settings/presets.py, and their figures those of the paper."""
+"""The documentation shows the constants of vos_pipeline/settings/presets.py and the results of the paper."""
 
 import re
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_the_differences_from_the_paper_are_those_of_the_preset():
     assert "CRAF with 0.2, 0.9, 0.1 and 0.4" in page
 
 
-def test_the_challenges_figures():
+def test_the_results_of_the_challenge():
     section = " ".join(PAGE.partition("**Table 4**")[2].split("```")[0].split())
     figures = [float(number) for number in re.findall(r"(?<!\d)\.\d{3}", section)]
     without, full = paper_figures.CHALLENGE["-CRAF"], paper_figures.CHALLENGE["full"]
@@ -62,7 +62,7 @@ def test_the_challenges_figures():
     assert tuple(figures[5:]) == paper_figures.CHALLENGE_RANKING
 
 
-def test_what_the_flow_filter_does_is_told_with_its_constants():
+def test_the_description_of_the_flow_filter_has_its_constants():
     section = " ".join(
         PAGE.partition("What the flow filter does")[2].partition("CRAF keeps one region")[0].split()
     )
