@@ -21,8 +21,8 @@ int64_t sectors_of(const WarpAccess& access) {
   return static_cast<int64_t>(sectors.size());
 }
 
-// An access of 8 or 16 bytes per thread is served in 2 or 4 phases, each as wide as all banks together. Words that share
-// a bank within a phase need separate passes.
+// An access of 8 or 16 bytes per thread is served in 2 or 4 phases, each as wide as all banks together. Words that
+// share a bank within a phase need separate passes.
 void count_shared(const WarpAccess& access, Counts& counts) {
   const int words = std::max<int>(1, static_cast<int>(access.bytes) / kBankBytes);
   const int lanes = std::max(1, kWarp / words);
