@@ -32,7 +32,8 @@ def times(record: dict) -> str:
     header = ("case", "torch, windows: ms", "torch: ms", "onnxruntime: ms", "onnxruntime x torch")
     facts = record["machine"]
     versions = f"torch {facts['torch']}, onnxruntime {facts['onnxruntime']}"
-    return f"{markdown(header, lines, words=1)}\n\n{facts['cpu']}, one thread, {versions}."
+    legend = "Milliseconds per call. The last column is the runtime of onnxruntime relative to torch without windows."
+    return f"{legend}\n\n{markdown(header, lines, words=1)}\n\n{facts['cpu']}, one thread, {versions}."
 
 
 def nodes(record: dict) -> str:

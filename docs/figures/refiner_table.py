@@ -66,7 +66,8 @@ def times(record: dict) -> str:
 
 def filled(page: str, quality: dict, speed: dict) -> str:
     """Return the page with the tables of these records between the marks."""
-    page = between_marks(page, "refine_table", table(quality))
+    legend = "The last row is the runtime. The best value of each other row is bold."
+    page = between_marks(page, "refine_table", f"{legend}\n\n{table(quality)}")
     return between_marks(page, "refiner_times", times(speed))
 
 

@@ -50,10 +50,10 @@ def of_choices(rows: list[dict], name: str) -> str:
     choices = [c for c in dict.fromkeys(row["choice"] for row in rows) if c.startswith(name)]
     lines = []
     for choice in choices:
-        shown = choice.removeprefix(name).lstrip(", ") or "default"
+        shown = choice.removeprefix(name).lstrip(", ") or "none (default)"
         shown = f"`{shown}`" if " = " in shown else shown
         lines.append([shown, *(f"{found[source, choice]['J&F']:.3f}" for source in sources)])
-    header = ("parameter", *(f"J&F, {SOURCES.get(source, source)}" for source in sources))
+    header = ("changed parameter", *(f"J&F, {SOURCES.get(source, source)}" for source in sources))
     return markdown(header, lines, words=1) + "\n"
 
 
