@@ -4,7 +4,7 @@
 
 Frames are 480 x 854 pixels of moving random texture. Each object is a disc that moves with the texture. Every second
 object has a second, smaller disc next to it, which may be part of the object or a false alarm.
-``python -m docs.figures.temporal_filters`` writes the table of docs/pipeline.md from the JSON file.
+``python -m docs.figures.temporal_filters`` writes the table of docs/pipeline_results.md from the JSON file.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 OUT/full is a finished run of ``python -m vos_pipeline tables ablation``, whose networks are reused. MASKS contains
 <sequence>/<frame>.png of another tool; sequences without masks are skipped. The SPN refines the scores of both sources,
 and each filter receives the refined scores. J and F are means over objects.
-``python -m docs.figures.temporal_filters`` writes the tables of docs/pipeline.md from the JSON file.
+``python -m docs.figures.temporal_filters`` writes the tables of docs/pipeline_results.md from the JSON file.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def test_the_differences_from_the_paper_are_those_of_the_preset():
     assert "CRAF with 0.2, 0.9, 0.1 and 0.4" in page
 
 
-def test_the_results_of_the_challenge():
+def test_the_challenges_figures():
     section = " ".join(PAGE.partition("**Table 4**")[2].split("```")[0].split())
     figures = [float(number) for number in re.findall(r"(?<!\d)\.\d{3}", section)]
     without, full = paper_figures.CHALLENGE["-CRAF"], paper_figures.CHALLENGE["full"]
