@@ -1,1 +1,1 @@
-"""Speed and quality, each number from a command; a room for each thing that is measured."""
+"""Benchmarks of speed and quality; each module is a command."""

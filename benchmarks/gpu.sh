@@ -1,29 +1,29 @@
 #!/usr/bin/env bash
-# Everything that a machine with a GPU can say, in one call of nine minutes, without a network:
+# Build, test, time and sanitize the CUDA kernels on a machine with a GPU, in nine minutes and without a network:
 #
 #     benchmarks/gpu.sh OUT
 #
-# builds the kernels, runs the CUDA tests, times the passes that matter most, runs compute-sanitizer, then more tests and
-# all other timings. Each stage has a time limit of its own; one that fails does not stop the next. What a stage finds is
-# written while it finds it:
+# The script builds the kernels, runs the CUDA tests, times the most important passes, runs compute-sanitizer, and then
+# runs more tests and all other timings. Each stage has its own time limit. A failed stage does not stop the next one.
+# Results are written immediately:
 #
-#     OUT/summary.txt   what passed, what failed, the figures that matter: ten lines at most
-#     OUT/log.txt       all that the stages wrote
-#     OUT/compiles.log  what was compiled beside them
-#     OUT/tests.jsonl   each test's result
+#     OUT/summary.txt   what passed, what failed and the main results, in at most ten lines
+#     OUT/log.txt       the output of the stages
+#     OUT/compiles.log  the output of compilers that ran in the background
+#     OUT/tests.jsonl   the result of each test
 #     OUT/gpu.json      the machine and the timings
 #
-# The exit status is the number of failed stages. A sanitizer that the machine does not allow has not failed, nor has one
-# of the last stages that its time limit cuts; the summary says so.
+# The exit status is the number of failed stages. A sanitizer that the machine does not support does not count as
+# failed, and neither does one of the last stages that reaches its time limit; the summary reports both.
 #
-# Needs Python with torch (a CUDA build), pytest, hypothesis, setuptools, ninja and pybind11, g++, and nvcc of torch's
-# CUDA version; pytest-xdist makes the tests faster. What is compiled stays in build/gpu for the next call.
+# Requires Python with torch (a CUDA build), pytest, hypothesis, setuptools, ninja and pybind11, g++, and nvcc of
+# torch's CUDA version. pytest-xdist makes the tests faster. Compiled files stay in build/gpu for the next call.
 #
-#     STAGES="tests headline"  these alone, with what they need
+#     STAGES="tests headline"  run only these stages and those that they depend on
 #     LIMITS="tests=300 whole=900"  other time limits, in seconds
-#     SPN_GPU_STAND_IN=1  a rehearsal without a GPU: all is compiled, the CPU takes the GPU's place, nothing is measured
-#     PYTHON, CUDA_HOME, TORCH_CUDA_ARCH_LIST, MAX_JOBS, TEST_PROCESSES override what is found or usual
-#     SPN_COMMIT  what to call the sources where there is no git
+#     SPN_GPU_STAND_IN=1  rehearse without a GPU: everything is compiled, the CPU replaces the GPU, nothing is measured
+#     PYTHON, CUDA_HOME, TORCH_CUDA_ARCH_LIST, MAX_JOBS, TEST_PROCESSES  override the detected or default values
+#     SPN_COMMIT  the name of the commit if git is not available
 set -u
 cd "$(dirname "$0")/.." || exit 2
 OUT=${1:?usage: benchmarks/gpu.sh OUT}
@@ -37,13 +37,13 @@ STAND_IN=${SPN_GPU_STAND_IN:-}
 PYTHON=${PYTHON:-python3}
 if [ -z "${CUDA_HOME:-}" ]; then
   CUDA_HOME=/usr/local/cuda
-  # An nvcc on the path may be a script that stands apart from its toolkit.
+  # An nvcc on the path may be a link to its toolkit.
   if [ ! -x $CUDA_HOME/bin/nvcc ] && command -v nvcc >/dev/null; then
     CUDA_HOME=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
   fi
 fi
 export PATH="$CUDA_HOME/bin:$PATH" PYTHONPATH="$PWD" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-# torch's version, its headers, what the GPU can do.
+# torch's version, its headers, and the GPU's compute capability.
 read -r TORCH TORCH_INCLUDE CAPABILITY < <("$PYTHON" -c '
 import os, torch
 capability = "%d.%d" % torch.cuda.get_device_capability() if torch.cuda.is_available() else "9.0"
@@ -55,7 +55,7 @@ fi
 TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-$CAPABILITY}
 ARCHITECTURE=sm_${CAPABILITY//./}
 MAX_JOBS=${MAX_JOBS:-$(nproc)}
-# A folder for each state of the sources and tools.
+# One folder per state of the sources and tools.
 sources() {
   cat setup.py build_kernels.py
   find csrc benchmarks tests/emulator -type f \( -name '*.h' -o -name '*.cu' -o -name '*.cpp' \) -print0 | sort -z | xargs -0 cat
@@ -67,7 +67,7 @@ mkdir -p "$WORK"
 export OUT WORK PYTHON CUDA_HOME TORCH_INCLUDE TORCH_CUDA_ARCH_LIST ARCHITECTURE MAX_JOBS STAND_IN
 export SPN_GPU_TESTS=$OUT/tests.jsonl
 
-# What the stages run, each in a shell of its own that a time limit can end.
+# The commands of the stages; each runs in a separate shell that a time limit can end.
 # shellcheck disable=SC2329
 machine() {
   nvcc --version | tail -n 2
@@ -79,18 +79,18 @@ built() { [ -n "$(find spn -maxdepth 1 -name '_cuda*.so' ! -newer "$WORK/built" 
 # shellcheck disable=SC2329
 build() {
   if built; then
-    echo "what is built is of these sources"
+    echo "the kernels are already built from these sources"
     return
   fi
-  # Forced: files that were copied here may be newer than they look.
+  # Forced, because copied files may have old modification times.
   SPN_BUILD=cuda "$PYTHON" setup.py build_ext --inplace --force --build-temp "$WORK/objects" && touch "$WORK/built"
 }
 # shellcheck disable=SC2329
 run_tests() {
   local processes=()
-  # Several processes share the GPU: the reference is a launch for each line, which leaves it idle.
+  # Several processes share the GPU, because the reference launches one kernel per line and leaves it idle.
   if "$PYTHON" -c 'import xdist' 2>/dev/null; then processes=(-n "${TEST_PROCESSES:-4}" --dist worksteal --max-worker-restart 20); fi
-  # Cores are for all of them.
+  # The processes share the CPU cores.
   OMP_NUM_THREADS=$(((MAX_JOBS + 3) / 4)) "$PYTHON" -m pytest -p benchmarks.cuda.pytest_plugin -p no:cacheprovider -q \
     --maxfail=30 --durations=5 "${processes[@]}" "$@"
 }
@@ -99,7 +99,7 @@ timings() {
   local options=(--json "$OUT/gpu.json" --resume "$@")
   if [ -f "$WORK/libper_column.so" ]; then options+=(--per-column "$WORK/libper_column.so"); fi
   if [ -n "$STAND_IN" ]; then options+=(--stand-in --seconds 0.02); fi
-  # 75: the GPU answered no longer, and a new process can time the rest.
+  # 75: the GPU no longer responds, and a new process can time the rest.
   local status=75
   while [ "$status" -eq 75 ]; do
     "$PYTHON" -m benchmarks.cuda.timings "${options[@]}"
@@ -119,7 +119,7 @@ sanitizer() { # TOOL SECONDS
     return 1
   fi
 }
-# What is compiled beside the first stages, which leave cores idle; built in $WORK under its own name, and kept.
+# Compiled in the background of the first stages, which leave cores idle, and kept in $WORK.
 # shellcheck disable=SC2329
 compile_sanitize() {
   [ -x "$WORK/sanitize" ] && return
@@ -136,7 +136,7 @@ compile_per_column() {
 # shellcheck disable=SC2329
 compile_planner() { "$PYTHON" -m benchmarks.cuda.timings --part planner; }
 
-# Tests of this script put others in their place.
+# Tests of this script replace these functions.
 # shellcheck source=/dev/null
 if [ -n "${SPN_GPU_STUBS:-}" ]; then . "$SPN_GPU_STUBS"; fi
 export -f machine built build run_tests timings sanitizer
@@ -144,7 +144,7 @@ export -f compile_sanitize compile_per_column compile_planner
 
 FAILED=0
 WHOLE=540
-if [ -n "$STAND_IN" ]; then WHOLE=7200; fi # however few cores there are
+if [ -n "$STAND_IN" ]; then WHOLE=7200; fi # enough for few cores
 limit_of() { # STAGE DEFAULT
   local chosen
   chosen=$(tr ' ' '\n' <<<"${LIMITS:-}" | sed -n "s/^$1=//p")
@@ -165,12 +165,12 @@ result() { # STAGE VERDICT
 }
 left() { echo $((WHOLE - SECONDS)); }
 
-# The stages that do as much as there is time for.
+# The stages that do as much as the time allows.
 optional() { [[ $1 =~ ^(more_tests|rest|.*check)$ ]]; }
 count_failure() { FAILED=$((FAILED + 1)); }
 
 # stage NAME SECONDS COMMAND...
-# A stage is interrupted at its limit, so that it can still say what it knows, and killed ten seconds later.
+# A stage is interrupted at its limit, so that it can still report its results, and killed ten seconds later.
 stage() {
   local name=$1 limit start=$SECONDS from status=0 verdict=ok
   limit=$(limit_of "$name" "$2")
@@ -202,12 +202,12 @@ stage() {
 }
 
 declare -A COMPILING=()
-# compile NAME: in the background; the build comes first where cores are few.
+# compile NAME: compile in the background, with a lower priority than the build.
 compile() {
   SPN_GPU_STAGE=$1 nice -n 5 timeout "$(left)" bash -c "compile_$1" >>"$OUT/compiles.log" 2>&1 &
   COMPILING[$1]=$!
 }
-# compiled NAME: waits, and says once what failed.
+# compiled NAME: wait for it, and report a failure once.
 compiled() {
   [ "${COMPILING[$1]}" = failed ] && return 1
   wait "${COMPILING[$1]}" && return
@@ -218,7 +218,7 @@ compiled() {
   return 1
 }
 
-SANITIZERS=(memcheck initcheck synccheck racecheck) # the slowest last: it gets what the others leave
+SANITIZERS=(memcheck initcheck synccheck racecheck) # the slowest last: it gets the remaining time
 NEED_BUILD=(build import tests headline more_tests rest)
 if wanted plain "${SANITIZERS[@]}"; then compile sanitize; fi
 if wanted headline rest; then compile planner; fi
@@ -227,7 +227,7 @@ if wanted rest && [ -z "$STAND_IN" ]; then compile per_column; fi
 stage machine 20 bash -c machine
 if wanted "${NEED_BUILD[@]}"; then
   if [ -n "${STAGES:-}" ]; then STAGES+=" build"; fi
-  # Without kernels the rest would test and time the reference.
+  # Without kernels, the other stages would test and time the reference.
   if ! stage build 300 bash -c build; then NEED_BUILD=(); fi
 fi
 needs_build() { [ ${#NEED_BUILD[@]} -gt 0 ]; }
@@ -235,11 +235,11 @@ needs_build() { [ ${#NEED_BUILD[@]} -gt 0 ]; }
 needs_build && stage import 40 bash -c 'timings --part check'
 needs_build && stage tests 180 bash -c 'run_tests tests/spn/test_cuda*.py'
 if wanted headline && needs_build; then
-  compiled planner # schedules are missing without it, timings are not
+  compiled planner # without it, schedules are missing but timings still work
   stage headline 70 bash -c 'timings --part headline --seconds 0.5'
 fi
 
-LAST=90 # seconds that the last two stages get whatever the sanitizers take
+LAST=90 # seconds reserved for the last two stages
 if wanted plain "${SANITIZERS[@]}" && compiled sanitize; then
   if [ -z "$STAND_IN" ]; then stage plain 15 "$WORK/sanitize" 10; fi
   tools=0
@@ -248,7 +248,7 @@ if wanted plain "${SANITIZERS[@]}" && compiled sanitize; then
     wanted "$tool" || continue
     share=$((($(left) - LAST) / tools))
     if [ $share -lt 10 ]; then share=10; fi
-    # It begins no problem in the last fifth of its time.
+    # No problem starts in the last fifth of this time.
     stage "$tool" $share bash -c "sanitizer $tool $((share * 4 / 5))"
     tools=$((tools - 1))
   done

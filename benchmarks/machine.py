@@ -1,4 +1,4 @@
-"""Where a measurement was made: goes into every result file."""
+"""Describe the machine of a measurement, for every result file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import spn
 
 
 def describe(device: str) -> dict:
-    """Machine, versions and commit as plain JSON values."""
+    """Return machine, versions and commit as plain JSON values."""
     facts = {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
@@ -35,7 +35,7 @@ def describe(device: str) -> dict:
 
 
 def allocator(maps: Path = Path("/proc/self/maps")) -> str:
-    """Who serves malloc: "tcmalloc", "jemalloc" or "mimalloc" where one is loaded, else "glibc"; or "unknown"."""
+    """Return the memory allocator: "tcmalloc", "jemalloc" or "mimalloc" if loaded, else "glibc" or "unknown"."""
     try:
         text = maps.read_text()
     except OSError:  # not Linux
@@ -47,7 +47,7 @@ def allocator(maps: Path = Path("/proc/self/maps")) -> str:
 
 
 def matmul_gigaflops(size: int = 1024) -> float:
-    """The most float32 operations a second that this processor was seen to do: the roof of a roofline picture."""
+    """Measure the highest float32 throughput of a matrix product, in 10⁹ operations per second."""
     a = torch.randn(size, size)
     best = float("inf")
     for _ in range(20):
@@ -58,8 +58,9 @@ def matmul_gigaflops(size: int = 1024) -> float:
 
 
 def write_results(path: Path, facts: dict, rows: list[dict]) -> None:
+    """Write a result file atomically, so that an interrupted benchmark leaves a complete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")  # a reader sees a whole file, also when this is stopped
+    unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
     unfinished.replace(path)
 
@@ -75,7 +76,7 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str:
-    """The commit, with a + where the tree without its results differs from it; "unknown" outside a checkout."""
+    """Return the commit, with a + if tracked files besides the results differ; "unknown" outside a checkout."""
     root = Path(__file__).parent
 
     def git(*arguments: str) -> str:

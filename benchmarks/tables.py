@@ -1,4 +1,4 @@
-"""Rows as text: for a document, or for a terminal."""
+"""Format rows as Markdown or as aligned text for a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def markdown_row(cells: Iterable[object]) -> str:
 
 
 def markdown_head(header: Sequence[object], words: int | None = None) -> str:
-    """The first `words` columns, or all, are set to the left; the others are numbers and set to the right."""
+    """Return the first two lines, with the first `words` columns (default: all) left-aligned and the others right."""
     words = len(header) if words is None else words
     rule = "|".join("---" if column < words else "---:" for column in range(len(header)))
     return f"{markdown_row(header)}\n|{rule}|"
@@ -21,7 +21,7 @@ def markdown(header: Sequence[object], rows: Iterable[Iterable[object]], words: 
 
 
 def aligned(header: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
-    """Columns as wide as their widest cell."""
+    """Return the rows with each column padded to its widest cell."""
     cells = [[str(cell) for cell in row] for row in [header, *rows]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
@@ -31,6 +31,6 @@ def aligned(header: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
 
 
 def print_table(rows: Sequence[dict[str, object]], as_markdown: bool) -> None:
-    """Rows of the same keys, which are the header."""
+    """Print rows with equal keys; the keys are the header."""
     text = markdown if as_markdown else aligned
     print(text(list(rows[0]), [row.values() for row in rows]))

@@ -1,1 +1,1 @@
-"""The CUDA kernels: bytes, instructions, registers and predicted time without a GPU, measured time with one."""
+"""Benchmarks of the CUDA kernels: traffic, instructions, registers and predicted runtime, and timings on a GPU."""

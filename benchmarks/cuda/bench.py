@@ -1,4 +1,4 @@
-"""Times passes and writes a row for each, into a file that is whole at any time."""
+"""Time passes and write one row per timing to a result file that is complete at any time."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from .cases import Shape, call_of, per_column
 from .schedule import Machine, Pass, bytes_of, plan_of, plan_text
 from .timers import Call, Timer, copy_bandwidth
 
-SHORT_MS = 2.0  # from graphs below: launches and the resolution of events would count
+SHORT_MS = (
+    2.0  # shorter calls are timed as graphs, because launches and the resolution of events would matter
+)
 REPLAYS = 20
 
 
 def can_plan() -> bool:
-    """Whether the planner, which is compiled for the emulator, can be had here."""
+    """Return whether the planner, which is compiled for the emulator, works here."""
     try:
         plan_of(Pass((1, 1, 16, 16)), Machine())
-    except Exception as error:  # a compiler's, or the planner's own
-        print(f"no planner, so neither schedules nor predictions: {error}", flush=True)
+    except Exception as error:  # from the compiler or from the planner
+        print(f"the planner is not available, so schedules and predictions are omitted: {error}", flush=True)
         return False
     return True
 
 
 def schedule_of(work: Pass, timer: Timer) -> dict:
-    """Minimum and scheduled bytes, the plan, and what the model predicts for this device."""
+    """Return minimum and scheduled bytes, the plan and the predicted runtime on this device."""
     limits, gigahertz = timer.limits()
     plan = plan_of(work, limits)
     minimum, scheduled = bytes_of(work, plan)
@@ -38,7 +40,7 @@ def schedule_of(work: Pass, timer: Timer) -> dict:
 
 
 class Rows:
-    """The rows of a result file, which is whole at any time."""
+    """The rows of a result file that is complete at any time."""
 
     def __init__(self, path: Path | None, facts: dict, resume: bool) -> None:
         self.path, self.facts, self.rows = path, facts, []
@@ -79,7 +81,7 @@ class Bench:
         print("stand-in " * self.timer.stands_in + text, flush=True)
 
     def measure(self, call: Call) -> Iterator[tuple[str, int, list[float]]]:
-        """(state of the cache, calls a pair, milliseconds of a call)"""
+        """Yield (state of the cache, calls per pair of events, milliseconds per call)."""
         timer = self.timer
         if statistics.median(timer.times(call, 0)) > SHORT_MS:
             yield "warm", 1, timer.times(call, self.seconds)
@@ -89,7 +91,7 @@ class Bench:
         yield "flushed", 1, timer.times(replay, self.seconds, before=timer.flush)
 
     def time(self, name: str, shape: Shape, dtype: str, make: Callable[[], Call], **facts: object) -> bool:
-        """Adds rows, unless they are there; False where nothing more can be timed in this process."""
+        """Add rows unless they exist; return False if this process cannot time anything more."""
         row = {"name": name, "shape": "x".join(map(str, shape)), "dtype": dtype}
         if self.rows.has(**row):
             return True
@@ -101,7 +103,7 @@ class Bench:
             for cache, calls, times in self.measure(call):
                 self.add(row, cache, calls, times)
             del call
-        except (RuntimeError, ValueError) as error:  # out of memory, too
+        except (RuntimeError, ValueError) as error:  # includes out of memory
             message = str(error).strip().split("\n")[0]
             self.rows.add({**row, "error": message})
             self.say(f"{row['shape']} {dtype} {name}: FAILED: {message}")
@@ -137,11 +139,11 @@ class Bench:
         if self.planner:
             try:
                 facts.update(schedule_of(work, self.timer))
-            except Exception as error:  # a time is worth more than its model
-                self.say(f"{work.name}: neither schedule nor prediction: {error!r}")
+            except Exception as error:  # keep the timing even if the model fails
+                self.say(f"{work.name}: no schedule and no prediction: {error!r}")
         dtype = str(work.dtype).removeprefix("torch.")
         return self.time(work.name, work.shape, dtype, lambda: call_of(work, self.timer.device), **facts)
 
     def time_per_column(self, library: Path, shape: Shape, sweeps: int) -> bool:
-        name = f"one launch a column, {sweeps} sweep{'s' * (sweeps > 1)}"
+        name = f"one launch per column, {sweeps} sweep{'s' * (sweeps > 1)}"
         return self.time(name, shape, "float32", lambda: per_column(library, shape, sweeps), part="rest")

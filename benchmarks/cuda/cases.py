@@ -1,4 +1,4 @@
-"""Which passes are timed, and the calls that make them."""
+"""The passes to time, and calls that run them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 
 def headline(shapes: tuple[Shape, ...]) -> Iterator[Pass]:
-    """What the targets are about."""
+    """Yield the passes that the performance targets cover."""
     for shape in shapes[:3]:
         for dtype in DTYPES:
             yield Pass(shape, dtype=dtype)
@@ -32,7 +32,7 @@ def headline(shapes: tuple[Shape, ...]) -> Iterator[Pass]:
 
 
 def others(shapes: tuple[Shape, ...]) -> Iterator[Pass]:
-    """The most telling first, as time may end."""
+    """Yield further passes, the most informative first, because the time may run out."""
     for shape in shapes:
         for dtype in DTYPES:
             yield Pass(shape, dtype=dtype, save=True)
@@ -51,7 +51,7 @@ def others(shapes: tuple[Shape, ...]) -> Iterator[Pass]:
 
 
 def call_of(work: Pass, device: str) -> Call:
-    """The operator on random tensors."""
+    """Return a call of the operator on random tensors."""
     n, channels, height, width = work.shape
     like = {"device": device, "dtype": work.dtype}
     x = torch.randn(work.shape, **like)
@@ -66,7 +66,7 @@ def call_of(work: Pass, device: str) -> Call:
 
 
 def per_column(library: Path, shape: Shape, sweeps: int) -> Call:
-    """One launch a column; float32. Its result is compared before it is timed."""
+    """Return a call of the baseline with one launch per column; raise ValueError if its result is wrong."""
     launch = column_launcher(library)
     n, channels, height, width = shape
     x = torch.randn(shape, device="cuda")

@@ -1,9 +1,8 @@
-"""Compiles the CUDA kernels for every architecture and reads what ptxas says: ``python -m benchmarks.cuda.check``.
+"""Compile the CUDA kernels for every architecture and check the report of ptxas: ``python -m benchmarks.cuda.check``.
 
-Fails where a kernel spills registers, keeps anything in local memory, needs more registers than the threads of its
-largest block leave to each, or moves neighbouring values one by one that the source moves at once (memory then sees
-each sector several times, which the emulator's counts do not show). No GPU is needed; without nvcc it says so and does
-nothing.
+The check fails if a kernel spills registers, uses local memory, needs more registers than are available per thread of
+its largest block, or accesses neighbouring values separately that the source accesses together (each memory sector is
+then requested several times, which the emulator does not count). No GPU is needed. Without nvcc the check is skipped.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from ..tables import print_table
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "csrc" / "cuda" / "kernels.cu"
-ARCHITECTURES = (75, 80, 86, 90, 100, 120)  # and not 89: ptxas gives its kernels the registers of 86
-# For which nvcc writes the PTX of another, line by line, but for its name. Half the time goes into PTX, so each is
-# written once; `--own-ptx` writes each architecture's own, as the library has it.
+ARCHITECTURES = (75, 80, 86, 90, 100, 120)  # without 89, for which ptxas assigns the registers of 86
+# Architectures whose PTX equals that of another except for the name. Generating PTX takes half of the time, so it is
+# shared by default; `--own-ptx` generates it for each architecture, as in the library.
 SAME_PTX = {86: 80, 89: 80, 120: 100}
 REGISTERS_OF_A_MULTIPROCESSOR = 65536
-# Threads of a kernel's largest block, as its launch bounds say (csrc/cuda/plan.h, merge.h).
+# Threads of the largest block of each kernel, from its launch bounds (csrc/cuda/plan.h, merge.h).
 THREADS = {
     "forward_kernel<double": 256,
     "forward_kernel": 384,
@@ -50,12 +49,12 @@ class Kernel:
     registers: int
     stack: int
     spills: int
-    shared: int  # static; the plan asks for more at launch
-    apart: int  # moves of neighbouring values that follow one another
+    shared: int  # static; the plan requests more at launch
+    apart: int  # accesses to a value next to that of the previous access
 
     @property
     def most_registers(self) -> int:
-        """Registers are given to four warps at a time, in eights for each thread."""
+        """Registers per thread; they are allocated for four warps at a time, in multiples of eight per thread."""
         threads = -(-threads_of(self.name) // 128) * 128
         return min(255, REGISTERS_OF_A_MULTIPROCESSOR // threads // 8 * 8)
 
@@ -65,12 +64,12 @@ class Kernel:
         if self.spills:
             faults.append(f"spills {self.spills} bytes")
         if self.stack:
-            faults.append(f"keeps {self.stack} bytes in local memory")
+            faults.append(f"uses {self.stack} bytes of local memory")
         if self.apart:
-            faults.append(f"moves neighbouring values one by one, {self.apart} times")
+            faults.append(f"accesses neighbouring values separately {self.apart} times")
         if self.registers > self.most_registers:
             faults.append(
-                f"needs {self.registers} registers, {self.most_registers} keep the planned occupancy"
+                f"needs {self.registers} registers, the planned occupancy allows {self.most_registers}"
             )
         return faults
 
@@ -79,7 +78,7 @@ def threads_of(name: str) -> int:
     for key, threads in THREADS.items():
         if name.startswith(key):
             return threads
-    raise KeyError(f"how many threads has {name}?")
+    raise KeyError(f"THREADS has no entry for {name}")
 
 
 def find_nvcc() -> str | None:
@@ -94,12 +93,12 @@ def demangled(text: str) -> str:
 
 
 def name_of(entry: str) -> str:
-    """A kernel's name as C++ writes it, without namespaces."""
+    """Return a kernel's C++ name without namespaces."""
     return re.sub(r"\w+::", "", re.search(r"spn::cuda::(\w+(?:<[^(]*?>)?)\(", entry).group(1))
 
 
 def moves_apart(entry: str) -> int:
-    """How many loads and stores of one value, not to shared memory, continue where the one before them ended."""
+    """Count single-value loads and stores outside shared memory that start where the previous one ended."""
     apart, before = 0, None
     for kind, address, offset in re.findall(
         r"\b((?:ld|st)(?:\.global)?\.[bufs]\d+)\b[^;\[]*\[(%\w+)(?:\+(\d+))?\]", entry
@@ -112,7 +111,7 @@ def moves_apart(entry: str) -> int:
 
 
 def parse(report: str, ptx: str, architecture: int) -> list[Kernel]:
-    """The kernels of a ``-Xptxas -v`` report and of the code that it is of."""
+    """Return the kernels of a ``-Xptxas -v`` report and of the PTX that it describes."""
     apart = {name_of(entry): moves_apart(entry) for entry in re.split(r"\.entry", demangled(ptx))[1:]}
     kernels = []
     for entry in re.split(r"Compiling entry function", demangled(report))[1:]:
@@ -140,7 +139,7 @@ def parse(report: str, ptx: str, architecture: int) -> list[Kernel]:
 
 
 def write_ptx(nvcc: str, architecture: int, folder: Path) -> Path:
-    """The file; ``CalledProcessError`` has the compiler's complaint if it had one."""
+    """Generate PTX and return its file; ``CalledProcessError`` contains the errors of the compiler."""
     import torch
 
     include = Path(torch.__file__).parent / "include"
@@ -152,7 +151,7 @@ def write_ptx(nvcc: str, architecture: int, folder: Path) -> Path:
 
 
 def assemble(nvcc: str, ptx: Path, architecture: int) -> list[Kernel]:
-    """The kernels of the file, on the architecture."""
+    """Assemble the file for an architecture and return its kernels."""
     cubin = ptx.with_suffix(f".{architecture}.cubin")
     command = [nvcc, "-cubin", f"-arch=sm_{architecture}", "-O3", "-Xptxas", "-v", str(ptx), "-o", str(cubin)]
     report = subprocess.run(command, check=True, capture_output=True, text=True).stderr
@@ -162,9 +161,9 @@ def assemble(nvcc: str, ptx: Path, architecture: int) -> list[Kernel]:
 def compile_all(
     nvcc: str, ptx_of: dict[int, int], jobs: int
 ) -> Iterator[tuple[int, list[Kernel], str | None]]:
-    """For each architecture its kernels, and the compiler's complaint if it had one; ``ptx_of``: whose PTX it gets."""
+    """Yield each architecture, its kernels and the compiler's errors; ``ptx_of`` maps it to the PTX to assemble."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
-        # All PTX goes first: what waits for a file then waits for one that is being written.
+        # PTX is submitted first, so that no worker waits for a file whose generation has not started.
         files = {a: pool.submit(write_ptx, nvcc, a, Path(folder)) for a in sorted(set(ptx_of.values()))}
 
         def kernels_of(architecture: int) -> list[Kernel]:
@@ -188,7 +187,7 @@ def register_rows(kernels: list[Kernel], architectures: list[int]) -> list[dict[
 
 
 def shared_rows() -> list[dict[str, object]]:
-    """What launches ask for beyond static shared memory, of which the kernels have none."""
+    """Return the dynamic shared memory of launches; the kernels have no static shared memory."""
     from .devices import A100, H200, RTX_5090, T4
     from .schedule import Pass, kernel_emulator, plan_of
     from .traffic import TARGETS
@@ -210,7 +209,9 @@ def shared_rows() -> list[dict[str, object]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--architectures", type=int, nargs="+", default=list(ARCHITECTURES))
-    parser.add_argument("--own-ptx", action="store_true", help="share no PTX among architectures")
+    parser.add_argument(
+        "--own-ptx", action="store_true", help="generate PTX for each architecture separately"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
         "--markdown", action="store_true", help="print Markdown tables, as in docs/cuda_kernels.md"

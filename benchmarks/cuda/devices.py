@@ -1,4 +1,4 @@
-"""GPUs by their data sheets, at their highest clocks: what the plans of csrc/cuda are told on each."""
+"""GPUs by their data sheets at their highest clocks, as inputs of the planner in csrc/cuda."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from .schedule import Machine, kernel_emulator
 
-# As csrc/cuda/limits.h and plan.h assume them; a test holds them equal.
-COPY = 0.88  # of the data sheet's bandwidth, what a copy reaches
+# Equal to the assumptions of csrc/cuda/limits.h and plan.h, which a test checks.
+COPY = 0.88  # fraction of the data sheet's bandwidth that a copy reaches
 LAUNCH_CYCLES = 5000  # of each kernel after the first
 
 
@@ -15,8 +15,8 @@ LAUNCH_CYCLES = 5000  # of each kernel after the first
 class Device:
     name: str
     multiprocessors: int
-    shared_kilobytes: int  # of a block
-    terabytes: float  # a second
+    shared_kilobytes: int  # per block
+    terabytes: float  # per second
     gigahertz: float
 
     def machine(self) -> Machine:
@@ -32,7 +32,7 @@ class Device:
 
     @property
     def shared_reserved(self) -> int:
-        """Bytes that the device takes of each block's shared memory: from sm_80 on it has so much more than a block."""
+        """Bytes of shared memory reserved per block; from sm_80 on a multiprocessor has this much more than a block."""
         return kernel_emulator.RESERVED if self.shared_kilobytes > 64 else 0
 
     def milliseconds(self, cycles: float) -> float:

@@ -1,6 +1,6 @@
-// The kernels' hot loops with every option fixed, so that what the compiler leaves of them is what a call executes:
-// compiled to be counted by instructions.py, never to run. Four-way "max", "abs", G = C; the second sweep or the third,
-// so that a running sum is both read and written. Every gradient is asked for.
+// The kernels' hot loops with every option fixed, so that the compiled code is exactly what a call executes. It is
+// compiled for instructions.py, which counts the instructions, and never run. Four-way "max", "abs", G = C; the second
+// or third sweep, so that a running sum is both read and written. Every gradient is requested.
 #define SPN_WITHOUT_STARTS
 #include "../../csrc/cuda/backward.h"
 #include "../../csrc/cuda/forward.h"
@@ -8,7 +8,7 @@
 namespace spn {
 namespace cuda {
 
-// kWide: the running merge is in the state's dtype.
+// kWide: the running merge has the dtype of the state.
 template <bool kWide, bool kHorizontal, typename Sweep>
 SPN_DEVICE void fix(const Problem& p, Sweep& in) {
   in.source = nullptr;

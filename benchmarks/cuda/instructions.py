@@ -1,8 +1,10 @@
-"""Instructions that the CUDA kernels execute for a position of a line: ``python -m benchmarks.cuda.instructions``.
+"""Count the instructions that the CUDA kernels execute per position of a line.
 
-Compiles instructions.cu, which lies beside it, and counts in the disassembly. A loop over lines has a barrier for each
-of them; what the loop around it executes besides is shared by the lines of a tile. Needs nvcc, and nvdisasm of CUDA or
-Triton.
+    python -m benchmarks.cuda.instructions
+
+The command compiles instructions.cu in this folder and counts instructions in the disassembly. A loop over lines has
+one barrier per line. The other instructions of the loop around it are shared by the lines of a tile. The command needs
+nvcc, and nvdisasm from CUDA or Triton.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def disassemble(nvcc: str, nvdisasm: str, architecture: int) -> str:
 
 
 def kernels(listing: str) -> dict[str, tuple[list[str], dict[str, int]]]:
-    """Name -> its instructions, and the label of each place that has one."""
+    """Return, for each kernel name, its instructions and the position of each label."""
     found: dict[str, tuple[list[str], dict[str, int]]] = {}
     instructions: list[str] = []
     labels: dict[str, int] = {}
@@ -59,7 +61,7 @@ def kernels(listing: str) -> dict[str, tuple[list[str], dict[str, int]]]:
 
 
 def loops(instructions: list[str], labels: dict[str, int]) -> list[tuple[int, int]]:
-    """(first, last) instruction of each loop that has a barrier: from a label to the last jump back to it."""
+    """Return (first, last) of each loop with a barrier: from a label to the last jump back to it."""
     ends: dict[int, int] = {}
     for i, instruction in enumerate(instructions):
         jump = re.search(r"\bBRA\b.*?(\.L_x_\d+)", instruction)
@@ -73,7 +75,7 @@ def loops(instructions: list[str], labels: dict[str, int]) -> list[tuple[int, in
 
 
 def count(instructions: list[str], labels: dict[str, int]) -> tuple[float, float]:
-    """Instructions a line in loops over lines, and of a tile besides, shared by its lines."""
+    """Return instructions per line in loops over lines, and the other instructions of a tile per line."""
     found = loops(instructions, labels)
     inner = [(a, b) for a, b in found if not any(a <= c and d <= b and (a, b) != (c, d) for c, d in found)]
     outer = set(found) - set(inner)

@@ -1,7 +1,7 @@
-"""What a GPU should take for a pass, by count alone: ``python -m benchmarks.cuda.model [--markdown]``.
+"""Predict the runtime of a pass on a GPU from counts: ``python -m benchmarks.cuda.model [--markdown]``.
 
-The planner chooses plans by the same model, which is written in csrc/cuda/cost.h: bytes and instructions are counted
-(benchmarks/cuda/traffic.py, benchmarks/cuda/instructions.py), what a line and a launch wait for is assumed.
+The planner uses the same model, which is implemented in csrc/cuda/cost.h. Bytes and instructions are counted
+(benchmarks/cuda/traffic.py, benchmarks/cuda/instructions.py); the latency of a line and of a launch is assumed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .devices import DEVICES, Device
 from .schedule import Pass, plan_of, plan_text
 from .traffic import TARGETS
 
-# A plane more than a round of multiprocessors can take, one block each.
+# One plane more than a round of multiprocessors can process with one block each.
 UNEVEN = ((17, 8, 1024, 1024), (1, 136, 128, 128))
 
 
@@ -26,7 +26,7 @@ class Prediction:
     rounds: int
     memory: float  # milliseconds
     computing: float
-    milliseconds: float  # the longer of the two in each round, and launches
+    milliseconds: float  # the longer of the two per round, plus launches
 
 
 def predict(work: Pass, device: Device) -> Prediction:

@@ -1,5 +1,5 @@
-// What the fused kernels are measured against: one launch a line, the hidden map in global memory, each thread a pixel
-// of the line. The sweep, the "abs" rule and the maximum are the same; only the schedule is the obvious one.
+// The baseline of the fused kernels: one launch per line, the hidden state in global memory, one thread per pixel of
+// the line. It computes the same sweep, "abs" rule and maximum with the simplest schedule.
 #include <cuda_runtime.h>
 
 #include <cstdint>
@@ -37,7 +37,7 @@ __global__ void merge(const float* h, float* out, int64_t values, bool first) {
 
 }  // namespace
 
-// x, out, hidden (N, C, H, W) and gates (N, 4, 3, C, H, W) in float32; `sweeps` 4, or 1 for left to right alone.
+// x, out, hidden (N, C, H, W) and gates (N, 4, 3, C, H, W) in float32; `sweeps` is 4, or 1 for left to right only.
 extern "C" int per_column_forward(const float* x, const float* gates, float* hidden, float* out, int64_t batch,
                                   int64_t channels, int64_t height, int64_t width, int sweeps, void* stream) {
   constexpr int kThreads = 256;

@@ -1,8 +1,8 @@
-"""A pytest plugin for benchmarks/gpu.sh: ``python -m pytest -p benchmarks.cuda.pytest_plugin``. It loses no result.
+"""A pytest plugin for benchmarks/gpu.sh that loses no result: ``python -m pytest -p benchmarks.cuda.pytest_plugin``.
 
-Each result goes to the file that SPN_GPU_TESTS names as it comes, and each failure to the log. A test that hangs, or
-one after which the GPU answers no longer, ends its process: of several processes (pytest-xdist) the others go on, and a
-new one takes the rest.
+Each result is immediately appended to the file named by SPN_GPU_TESTS, and each failure to the log. A test that hangs,
+or after which the GPU no longer responds, ends its process. With several processes (pytest-xdist) the others continue,
+and a new process runs the remaining tests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SECONDS_A_TEST = int(os.environ.get("SPN_GPU_SECONDS_A_TEST", 1000 if STAND_IN e
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 STDERR = os.dup(2)  # before pytest captures it
 
-# Python leaves an interrupt ignored that was so when it started, and would then show nothing at its time limit.
+# Python keeps ignoring SIGINT if it was ignored at startup, and would then print nothing at the time limit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -34,7 +34,7 @@ def record(**facts: object) -> None:
 
 
 def gpu_is_lost() -> bool:
-    """After some errors every later call fails as well."""
+    """Return whether the GPU no longer responds; after some errors every later call fails."""
     if not torch.cuda.is_initialized():
         return False
     try:
@@ -61,17 +61,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_protocol(item: pytest.Item):
     end_process_later()
     result = yield
-    end_process_later()  # pytest takes the limit of a test that failed away
+    end_process_later()  # pytest removes the time limit of a failed test
     lost = gpu_is_lost()  # waits for kernels, which may hang
     faulthandler.cancel_dump_traceback_later()
     if lost:
         if WORKER:
             os._exit(1)
-        item.session.shouldstop = "the GPU answers no longer"
+        item.session.shouldstop = "the GPU no longer responds"
     return result
 
 
-# The process that starts the workers hears of every test.
+# The process that starts the workers receives the reports of all tests.
 if not WORKER:
     passed: list[str] = []
 
@@ -88,5 +88,5 @@ if not WORKER:
             os.write(STDERR, f"\n!! {report.nodeid}\n{report.longreprtext}\n".encode())
 
     def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-        if exitstatus == pytest.ExitCode.OK and not passed:  # all were skipped
+        if exitstatus == pytest.ExitCode.OK and not passed:  # all tests were skipped
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED

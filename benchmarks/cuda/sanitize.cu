@@ -1,10 +1,10 @@
-// The kernels without torch, for compute-sanitizer: small problems of every dtype, both passes, every way to plan them.
-// Values do not matter here (tests/spn/test_cuda.py compares them): accesses, races and reads of unwritten memory do.
+// Runs the kernels without torch under compute-sanitizer: small problems of every dtype, both passes, every kind of
+// plan. It checks accesses, races and reads of unwritten memory. tests/spn/test_cuda.py compares the values.
 //
-//     sanitize [SECONDS]   begins no problem after so many seconds
-//     sanitize --list      needs no GPU: says what would run, and what each problem is the first to do
+//     sanitize [SECONDS]   starts no problem after this many seconds
+//     sanitize --list      needs no GPU: lists the problems, and which properties each problem covers first
 //
-// The problems come in the order in which they do most that none before has done, so that the first few do nearly all.
+// The problems are ordered by how many new properties they cover, so that the first few cover nearly all.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -25,8 +25,8 @@ using spn::Normalize;
 using spn::Problem;
 namespace cuda = spn::cuda;
 
-// What a plan may use: all of a machine that the plans look at. With a slow memory they move the fewest bytes, with a
-// fast one they spread over the multiprocessors.
+// The limits that the planner uses. With slow memory, plans move the fewest bytes; with fast memory, they spread over
+// the multiprocessors.
 constexpr double kSlow = 0.01, kFast = 1e9;
 cuda::Limits machine(int shared_kilobytes, int multiprocessors, int threads, double bytes_per_clock = kSlow) {
   cuda::Limits limits{};
@@ -35,11 +35,11 @@ cuda::Limits machine(int shared_kilobytes, int multiprocessors, int threads, dou
   limits.threads = threads;
   limits.bytes_per_clock = bytes_per_clock;
   limits.launch_cycles = 0;
-  limits.least_room = 300'000;  // so that small problems have parts of sums in chunks
+  limits.least_room = 300'000;  // so that small problems also sum their parts in chunks
   return limits;
 }
 
-// Gradients that are asked for.
+// The requested gradients.
 struct Wanted {
   bool x = true, gates = true, source = true;
 };
@@ -47,7 +47,7 @@ struct Wanted {
 struct Trial {
   Problem problem;
   cuda::Limits limits;
-  bool save;  // for a backward pass, which then runs too
+  bool save;  // for a backward pass, which then also runs
   Wanted wanted;
 };
 
@@ -57,7 +57,7 @@ void check(cudaError_t error, const char* what) {
   std::exit(1);
 }
 
-// Exactly as many bytes as asked for, so that what is beyond the end is beyond the allocation.
+// Allocates exactly the requested bytes, so that an access beyond the end is outside the allocation.
 class Memory {
  public:
   explicit Memory(bool real) : real_(real) {}
@@ -66,7 +66,7 @@ class Memory {
   }
   template <typename T = void>
   T* of(int64_t bytes, bool written) {
-    if (!real_) return reinterpret_cast<T*>(uintptr_t{256});  // for plans, which look at the alignment
+    if (!real_) return reinterpret_cast<T*>(uintptr_t{256});  // for plans, which depend on the alignment
     void* block = nullptr;
     check(cudaMalloc(&block, bytes > 0 ? bytes : 1), "cudaMalloc");
     blocks_.push_back(block);
@@ -120,7 +120,7 @@ struct Passes {
     backward_plan = cuda::plan_backward(b, trial.limits);
   }
 
-  // Whether shared memory is large enough.
+  // Returns whether shared memory is large enough.
   bool planned(const Trial& trial) const { return forward_plan.threads && (!trial.save || backward_plan.threads); }
 };
 
@@ -134,7 +134,7 @@ void run(const Trial& trial) {
   }
   check(cudaDeviceSynchronize(), "synchronize");
 
-  // initcheck sees what no kernel wrote.
+  // initcheck reports values that no kernel wrote.
   std::vector<char> host(p.out_bytes + p.gate_bytes);
   check(cudaMemcpy(host.data(), p.forward.out, p.out_bytes, cudaMemcpyDeviceToHost), "copy");
   const void* grad = p.backward.grad_gates;
@@ -168,7 +168,7 @@ void name_plan(Names& names, const char* pass, const Problem& p, const cuda::Pla
   add("directions", p.directions);
 }
 
-// What is special in how the trial is planned; none where it cannot be.
+// Returns the properties of the trial's plans; none if it cannot be planned.
 Names names_of(const Trial& trial) {
   Names names;
   Memory memory(false);
@@ -184,9 +184,9 @@ Names names_of(const Trial& trial) {
 
 std::vector<Trial> candidates() {
   std::vector<cuda::Limits> machines = {
-      machine(99, 1, 1024),            // room for all
+      machine(99, 1, 1024),            // everything fits
       machine(99, 1, 64),              // segments
-      machine(64, 1, 96),              // the least shared memory of a device
+      machine(64, 1, 96),              // the smallest shared memory of a device
       machine(99, 1000, 1024, kFast),  // sweeps side by side
       machine(99, 8, 64, kFast),       // channels in parts
       machine(99, 16, 1024, kFast),    // parts in chunks
@@ -201,7 +201,7 @@ std::vector<Trial> candidates() {
     Wanted wanted = {};
   };
   const Form forms[] = {
-      {Merge::max, Normalize::abs, 4, 0, 72, 4, 4, 0, true},       // gates of each channel its own
+      {Merge::max, Normalize::abs, 4, 0, 72, 4, 4, 0, true},       // separate gates for each channel
       {Merge::max, Normalize::abs, 4, 0, 72, 4, 4, 0, false},      // nothing is saved
       {Merge::none, Normalize::sigmoid, 4, 0, 35, 4, 1, 2, true},  // shared gates and source, rows of odd length
       {Merge::max, Normalize::unit, 4, 0, 70, 4, 1, 0, true},
@@ -211,7 +211,7 @@ std::vector<Trial> candidates() {
       {Merge::max, Normalize::abs, 4, 0, 70, 4, 1, 2, true, {false, true, false}},
       {Merge::none, Normalize::abs, 1, 0, 72, 2, 2, 2, true},  // one direction
       {Merge::none, Normalize::sigmoid, 1, 3, 70, 4, 1, 0, true},
-      {Merge::max, Normalize::abs, 4, 0, 1200, 1, 1, 0, true},    // lines that shared memory does not carry
+      {Merge::max, Normalize::abs, 4, 0, 1200, 1, 1, 0, true},    // lines too long for shared memory
       {Merge::max, Normalize::abs, 4, 0, 1200, 12, 12, 0, true},  // and more planes than blocks
   };
   std::vector<Trial> found;
@@ -239,7 +239,7 @@ std::vector<Trial> candidates() {
 
 struct Chosen {
   Trial trial;
-  Names first;  // what none before does
+  Names first;  // properties that no earlier problem has
 };
 
 std::vector<Chosen> in_order_of_worth() {
@@ -289,7 +289,7 @@ int main(int count, char** arguments) {
   const double seconds = count > 1 && !only_list ? std::atof(arguments[1]) : 1e9;
   const auto start = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
-  int shared = 1 << 30;  // that a block of this device may use
+  int shared = 1 << 30;  // available to a block of this device
   if (!only_list) check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), "shared memory");
   const std::vector<Chosen> order = in_order_of_worth();
   size_t ran = 0;

@@ -1,10 +1,10 @@
 """How many bytes a pass of the CUDA kernels has to move, and how many its schedule (docs/cuda_kernels.md) moves.
 
     minimum    each input read once, each output written once
-    scheduled  sweeps one after the other or side by side, what they all need again for each unless it stays on chip,
-               gates once for the channels that a block takes together
+    scheduled  bytes that the plan moves: inputs that all sweeps need are read again for each sweep unless they stay on
+               chip, gates once for all channels that a block processes together
 
-The plans and what they move are those of csrc/cuda/*_plan.h, compiled for the emulator of tests/emulator.
+The plans and their byte counts come from csrc/cuda/*_plan.h, compiled for the emulator of tests/emulator.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from kernel_emulator import ALL, DIRECTIONS, Machine, checkpoint_values, problem
 
 __all__ = ["ALL", "DIRECTIONS", "Machine", "Pass", "bytes_of", "kernel_emulator", "plan_of", "plan_text"]
 
-BLOCK_LINES = 16  # between two checkpoints, and of a tile
-# What a plan keeps on chip is the first so many of these (csrc/cuda/*_memory.h, forward_plan.h).
+BLOCK_LINES = 16  # lines between two checkpoints, and lines per tile
+# A plan keeps the first `resident` of these on chip (csrc/cuda/*_memory.h, forward_plan.h).
 RESIDENT = {False: ("x", "running merge"), True: ("running sum", "x", "winner", "grad")}
 VALUE_BYTES = {torch.float64: 8, torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One call of an operator: "abs" gates, "max" over four directions, planes of their own for one."""
+    """One call of an operator: "abs" gates, merged by "max" for four directions, not merged for one direction."""
 
     shape: tuple[int, int, int, int]
     direction: str = "four_way"
     dtype: torch.dtype = torch.float32
     backward: bool = False
-    save: bool = False  # forward: keep what the backward pass needs
+    save: bool = False  # forward: save what the backward pass needs
     sharing: int = 1  # channels that share gates
-    source: bool = False  # of each channel its own
+    source: bool = False  # one source per channel
     wanted: tuple[bool, bool, bool] = ALL  # backward: gradients of x, gates and source
 
     @property
@@ -100,7 +100,7 @@ def plan_text(work: Pass, plan: dict[str, Any]) -> str:
 
 
 def bytes_of(work: Pass, plan: dict[str, Any]) -> tuple[int, int]:
-    """(minimum, scheduled)"""
+    """Return the minimum and the scheduled bytes of a pass."""
     n, channels, height, width = work.shape
     planes = n * channels * height * width
     value, state = VALUE_BYTES[work.dtype], 8 if work.dtype == torch.float64 else 4

@@ -1,6 +1,6 @@
-"""What benchmarks/gpu.sh found, in ten lines at most: ``python -m benchmarks.cuda.summary OUT SECONDS``.
+"""Summarise the results of benchmarks/gpu.sh in at most ten lines: ``python -m benchmarks.cuda.summary OUT SECONDS``.
 
-Reads log.txt, tests.jsonl and gpu.json as far as they exist, and writes summary.txt. Needs nothing but Python.
+The command reads log.txt, tests.jsonl and gpu.json, if they exist, and writes summary.txt. It needs only Python.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 SANITIZERS = ("memcheck", "initcheck", "synccheck", "racecheck")
-WIDTH = 600  # characters of a line
+WIDTH = 600  # characters per line
 
 
 def text_of(path: Path) -> str:
@@ -20,7 +20,7 @@ def text_of(path: Path) -> str:
 
 
 def json_of(text: str) -> dict:
-    """An empty one for a line or a file that was not finished."""
+    """Parse JSON; return an empty dict for an unfinished line or file."""
     try:
         return json.loads(text)
     except ValueError:
@@ -28,7 +28,7 @@ def json_of(text: str) -> dict:
 
 
 def sections(log: str) -> dict[str, str]:
-    """What each stage wrote: between "== name (" and "== name: verdict"."""
+    """Return the output of each stage, between "== name (" and "== name: verdict"."""
     found = re.finditer(r"^== (\w+) \(at most.*?\n(.*?)(?=^== \1: |\Z)", log, re.M | re.S)
     return {match[1]: match[2] for match in found}
 
@@ -45,9 +45,9 @@ def title(facts: dict, seconds: str) -> str:
 
 
 def tests(text: str) -> list[str]:
-    """A line of counts; where some failed, a line of their names and one of the first message."""
+    """Return a line of counts and, if tests failed, a line of their names and one with the first message."""
     results = [line for line in map(json_of, text.splitlines()) if line]
-    failures: dict[str, str] = {}  # a test's first message; a lost worker adds another
+    failures: dict[str, str] = {}  # the first message of each test; a lost worker adds a second one
     for r in results:
         if r["outcome"] == "failed":
             failures.setdefault(r["test"], r.get("message", ""))
@@ -102,13 +102,12 @@ def timings(found: dict) -> list[str]:
     if not copy:
         return []
     failed = sum("error" in row for row in rows)
-    busy = (facts.get("clocks") or {}).get(
-        "busy"
-    )  # multiprocessors, memory, temperature, power, what holds them back
+    # Clocks of multiprocessors and memory, temperature, power and throttling reasons.
+    busy = (facts.get("clocks") or {}).get("busy")
     lines = [f"copy {copy / 1e12:.3g} TB/s; {len(rows)} timings, {failed} failed; while busy: {busy}"]
     shapes: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        # The flushed rows of small maps are in gpu.json.
+        # The rows of small maps with a flushed cache are only in gpu.json.
         if row.get("part") == "headline" and row.get("cache") != "flushed":
             shapes.setdefault(row["shape"], {}).setdefault(row["name"], []).append(figure(row))
     for shape, names in shapes.items():

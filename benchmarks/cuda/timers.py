@@ -1,4 +1,4 @@
-"""What times calls: a GPU by its events, or the CPU in its place, for rehearsals."""
+"""Timers: a GPU with its events, or the CPU as a stand-in for rehearsals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Gpu:
         self._flushed: torch.Tensor | None = None
 
     def times(self, call: Call, seconds: float, calls: int = 1, before: Call | None = None) -> list[float]:
-        """Milliseconds of a call, by pairs of events around `calls` of them; `before` is not timed."""
+        """Return milliseconds per call, from pairs of events around `calls` calls; `before` is not timed."""
         warm = time.perf_counter() + min(0.1, seconds)
         while True:
             call()
@@ -38,7 +38,7 @@ class Gpu:
         found: list[float] = []
         end = time.perf_counter() + seconds
         while len(found) < FEWEST or (time.perf_counter() < end and len(found) < MOST):
-            # Several pairs are queued at once: so the GPU never waits for the next launch.
+            # Several pairs are queued at once, so that the GPU never waits for the next launch.
             pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(5)]
             for start, stop in pairs:
                 if before:
@@ -72,7 +72,7 @@ class Gpu:
         torch.cuda.empty_cache()
 
     def is_lost(self) -> bool:
-        """After some errors every later call fails as well."""
+        """Return whether the GPU no longer responds; after some errors every later call fails."""
         try:
             torch.cuda.synchronize()
         except RuntimeError:
@@ -91,19 +91,19 @@ class Gpu:
         return clocks
 
     def limits(self) -> tuple[Machine, float]:
-        """What the kernels' plans are told, and the clock in gigahertz."""
+        """Return the limits that the planner uses, and the clock in gigahertz."""
         return limits_of(torch.ops.spn.cuda_limits(torch.cuda.current_device()))
 
 
 class StandIn:
-    """The CPU in a GPU's place: what it times says nothing."""
+    """The CPU as a stand-in for a GPU; its timings are meaningless."""
 
     stands_in = True
     device = "cpu"
     copy_bytes = 1 << 20
 
     def __init__(self) -> None:
-        torch.set_num_threads(1)  # of tiny work, several only wait for each other
+        torch.set_num_threads(1)  # the work is too small for several threads
 
     def times(self, call: Call, seconds: float, calls: int = 1, before: Call | None = None) -> list[float]:
         found: list[float] = []
@@ -143,7 +143,7 @@ Timer = Gpu | StandIn
 
 
 def copy_bandwidth(timer: Timer) -> float:
-    """Bytes a second of a large copy, read and written counted together."""
+    """Return bytes per second of a large copy, the sum of bytes read and written."""
     source = torch.ones(timer.copy_bytes // 2, dtype=torch.uint8, device=timer.device)
     target = torch.empty_like(source)
     times = timer.times(lambda: target.copy_(source), 1.0)
@@ -151,7 +151,7 @@ def copy_bandwidth(timer: Timer) -> float:
 
 
 def machine_clocks() -> str | None:
-    """Clocks of the multiprocessors and the memory, temperature, power and what holds the clocks back."""
+    """Return the clocks of multiprocessors and memory, temperature, power and throttling reasons."""
     for reasons in (",clocks_event_reasons.active", ""):
         query = f"--query-gpu=clocks.sm,clocks.mem,temperature.gpu,power.draw{reasons}"
         try:
@@ -166,7 +166,7 @@ def machine_clocks() -> str | None:
 
 
 def limits_of(text: str) -> tuple[Machine, float]:
-    """From what the operator spn::cuda_limits says: what plans look at, and the clock in gigahertz."""
+    """Parse the result of the operator spn::cuda_limits: the planner's limits, and the clock in gigahertz."""
     values = {name: float(value) for name, value in (pair.split("=") for pair in text.split())}
     gigahertz = values.pop("kilohertz") / 1e6
     exact = {name: value for name, value in values.items() if name in ("bytes_per_clock", "launch_cycles")}

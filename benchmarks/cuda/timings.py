@@ -1,16 +1,16 @@
-"""Times the CUDA kernels against the copy of as many bytes and against one launch a column.
+"""Time the CUDA kernels, compared with a copy of the same number of bytes and with one launch per column.
 
     python -m benchmarks.cuda.timings [--per-column libper_column.so] [--part headline] [--json FILE]
 
-Every figure is a median of pairs of events. Where a call is short, a pair stands around 20 replays of its graph (cache:
-warm), and around one replay after the L2 cache was overwritten (cache: flushed); else around one call, which finds the
-cache as the call before left it (warm too). Two ratios say how good a kernel is, and a third how good the model:
+Every result is a median over pairs of events. For a short call, a pair encloses 20 replays of its graph (cache: warm),
+or one replay after the L2 cache was overwritten (cache: flushed). For other calls, a pair encloses one call, which
+finds the cache as the previous call left it (also warm). Each row reports:
 
-    bandwidth   scheduled bytes / time, over the copy's bytes / time
+    bandwidth   scheduled bytes per second, relative to the bytes per second of the copy
     schedule    minimum bytes / scheduled bytes (benchmarks/cuda/schedule.py)
-    predicted   milliseconds by benchmarks/cuda/model.py
+    predicted   milliseconds predicted by benchmarks/cuda/model.py
 
-Rows are written as they are found. With --stand-in the CPU takes the GPU's place, on tiny shapes: a rehearsal.
+Rows are written as soon as they are measured. With --stand-in the CPU replaces the GPU, on tiny shapes, as a rehearsal.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ GO_ON = 75  # exit status: a new process with --resume can time the rest
 
 
 def check(device: str) -> None:
-    """Whether the kernels are there and right at all."""
+    """Exit unless the kernels are available and agree with the reference."""
     print(spn.show_config(), flush=True)
     if reason := spn._ops.why_reference(torch.device(device)):
         raise SystemExit(f"no kernels: {reason}")
@@ -64,7 +64,7 @@ def facts_of(timer: Timer) -> dict:
 
 
 def jobs_of(part: str, library: Path | None, bench: Bench, shapes: tuple[Shape, ...]) -> list[Job]:
-    """What there is to time, the most telling first; each says whether another can follow."""
+    """Return the timings to run, the most informative first; each returns whether another can follow."""
     jobs: list[Job] = []
     if part != "rest":
         jobs += [lambda w=work: bench.time_pass(w, "headline") for work in headline(shapes)]
@@ -77,13 +77,13 @@ def jobs_of(part: str, library: Path | None, bench: Bench, shapes: tuple[Shape, 
 
 
 def work_off(jobs: list[Job], bench: Bench, end: float) -> None:
-    """Until all is done or time is over; leaves the process where the GPU is lost."""
+    """Run the jobs until the time is over; exit if the GPU no longer responds."""
     for number, job in enumerate(jobs):
         if time.monotonic() > end:
-            bench.say(f"time is over: {number} of {len(jobs)} rows")
+            bench.say(f"time is over: {number} of {len(jobs)} rows were timed")
             break
         if not job():
-            bench.say("the GPU answers no longer")
+            bench.say("the GPU no longer responds")
             sys.exit(GO_ON)
 
 
@@ -94,22 +94,28 @@ def options() -> argparse.Namespace:
         "--part",
         choices=("all", "headline", "rest", "check", "planner"),
         default="all",
-        help="check: only whether the kernels are there; planner: only compile that",
+        help="check: only check the kernels; planner: only compile the planner",
     )
-    parser.add_argument("--shapes", nargs="+", type=parse_shape, help="instead of the usual")
-    parser.add_argument("--seconds", type=float, default=1.0, help="time for each figure")
     parser.add_argument(
-        "--budget", type=float, default=float("inf"), help="begin no row after so many seconds"
+        "--shapes", nargs="+", type=parse_shape, help="shapes to time, instead of the default ones"
     )
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--resume", action="store_true", help="keep the rows that the file has")
-    parser.add_argument("--stand-in", action="store_true", help="rehearse on the CPU")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="measuring time per result (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--budget", type=float, default=float("inf"), help="start no timing after this many seconds"
+    )
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the rows in the file and time only the others"
+    )
+    parser.add_argument("--stand-in", action="store_true", help="rehearse on the CPU, on tiny shapes")
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = options()
-    # Python leaves an interrupt ignored that was so when it started.
+    # Python keeps ignoring SIGINT if it was ignored at startup.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     end = time.monotonic() + arguments.budget
 
@@ -128,7 +134,7 @@ def main() -> None:
     work_off(jobs_of(arguments.part, arguments.per_column, bench, shapes), bench, end)
     rows.facts["clocks"]["after"] = timer.clocks()
     rows.save()
-    # Those of this part, also where an earlier process found them.
+    # Errors of this part count, including those of an earlier process.
     sys.exit(any("error" in row and arguments.part in ("all", row["part"]) for row in rows.rows))
 
 

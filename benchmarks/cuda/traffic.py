@@ -1,14 +1,14 @@
-"""What the CUDA kernels move, counted without a GPU: ``python -m benchmarks.cuda.traffic [--markdown]``.
+"""Count the memory traffic of the CUDA kernels without a GPU: ``python -m benchmarks.cuda.traffic [--markdown]``.
 
 The kernels run on the emulator of tests/emulator, which counts every access to global memory in sectors of 32 bytes per
-warp. Three figures stand side by side:
+warp. The command compares three numbers of bytes:
 
     minimum    each input read once, each output written once
-    scheduled  what the documented schedule moves (benchmarks/cuda/schedule.py)
-    requested  sectors that the kernels ask for, times 32
+    scheduled  bytes of the documented schedule (benchmarks/cuda/schedule.py)
+    requested  sectors that the kernels request, times 32
 
-requested / scheduled is above 1 where sectors are fetched for a part of them, and where segments of long lines overlap;
-minimum / scheduled is the schedule's efficiency. Requests that the caches answer are counted like any other.
+requested / scheduled is above 1 where only a part of a sector is used, and where segments of long lines overlap.
+minimum / scheduled is the efficiency of the schedule. Requests that hit a cache are counted like any other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .devices import H200
 from .schedule import DIRECTIONS, Machine, Pass, bytes_of, plan_of, plan_text
 
 ON_CHIP = Machine(check=False, count=True)
-# Too little for a plane of 64 x 64, enough for two stages of tiles.
+# Too small for a plane of 64 x 64, large enough for two stages of tiles.
 STREAMING = replace(ON_CHIP, shared_bytes=37_000)
 TARGETS = ((16, 8, 1024, 1024), (32, 32, 128, 128), (1, 1, 480, 854))
 
@@ -37,10 +37,10 @@ class Traffic:
     plan: str
     minimum: int
     scheduled: int
-    requested: int = 0  # not run
-    written: int = 0  # of those
+    requested: int = 0  # 0 if not run
+    written: int = 0  # part of requested
     barriers_per_step: float = 0.0
-    bank_conflicts: float = 0.0  # passes over shared memory beyond one, per access of a warp
+    bank_conflicts: float = 0.0  # additional passes over shared memory, per access of a warp
 
     @property
     def overhead(self) -> float:
@@ -95,7 +95,7 @@ class Traffic:
 
 
 def measure(work: Pass, machine: Machine) -> Traffic:
-    """Runs a pass on random tensors and counts."""
+    """Run a pass on random tensors and count its traffic."""
     generator = torch.Generator().manual_seed(0)
     n, channels, height, width = work.shape
     plane = (height, width)
@@ -121,7 +121,7 @@ def measure(work: Pass, machine: Machine) -> Traffic:
 
 
 def planned(work: Pass, machine: Machine) -> Traffic:
-    """The schedule of a pass too large to emulate: nothing is requested."""
+    """Return the schedule of a pass that is too large to emulate, without requested bytes."""
     plan = plan_of(work, machine)
     return Traffic(work, plan_text(work, plan), *bytes_of(work, plan))
 

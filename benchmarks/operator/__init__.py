@@ -1,1 +1,1 @@
-"""Speed, memory and derivatives of the four-way operator."""
+"""Benchmarks of the four-way operator: speed, memory and derivatives."""

@@ -1,10 +1,10 @@
-"""One call of the operator that is timed: its spelling, its inputs, and the bytes that it has to move.
+"""Benchmark cases of the operator: how they are written, their inputs, and the bytes that they have to move.
 
-1x32x512x512                                the paper's form: four directions, "abs", gates for each channel
-1x32x512x512:G=1                            channels share gates in so many groups
+1x32x512x512                                four directions, "abs", separate gates for each channel
+1x32x512x512:G=1                            G channel groups share gates
 4x96x56x56:source:sigmoid                   source form; another normalization
 56x576x56x2:source:left_to_right            one direction
-...:forward                                 no backward pass is timed
+...:forward                                 the backward pass is not timed
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Case(NamedTuple):
     groups: int
     source: bool = False
     normalize: str = "abs"
-    direction: str | None = None  # None: all four, of which the maximum is kept
+    direction: str | None = None  # None: all four, merged by their maximum
     forward_only: bool = False
 
     @property
     def is_plain(self) -> bool:
-        """Whether this is what rivals compute."""
+        """Whether the rivals can compute this case."""
         return self == Case(self.shape, self.shape[1])
 
     @property
@@ -86,7 +86,7 @@ def parse_case(text: str) -> Case:
 
 
 def inputs(case: Case, dtype: torch.dtype, device: str) -> tuple[Tensor, ...]:
-    """x, gates and, in source form, the source of each channel."""
+    """Return x, gates and, in source form, one source per channel."""
     generator = torch.Generator().manual_seed(0)
     n, channels, height, width = case.shape
     sweeps = () if case.direction else (4,)
@@ -97,7 +97,7 @@ def inputs(case: Case, dtype: torch.dtype, device: str) -> tuple[Tensor, ...]:
 
 
 class Traffic(NamedTuple):
-    """Bytes that have to be read from memory and written to it."""
+    """Bytes that have to be read from and written to memory."""
 
     read: int
     written: int
@@ -108,10 +108,10 @@ class Traffic(NamedTuple):
 
 
 def minimum_traffic(name: str, given: Sequence[Tensor]) -> Traffic:
-    """Of the pass "forward" or "both" of these inputs; the result is as large as x.
+    """Return the minimum traffic of the pass "forward" or "both" for these inputs.
 
-    Forward reads the inputs and writes the result. Backward reads the result's gradient and the inputs once more, and
-    writes their gradients.
+    The forward pass reads the inputs and writes the result, which is as large as x. The backward pass reads the inputs
+    again and the gradient of the result, and writes the gradients of the inputs.
     """
     inputs_bytes, result = sum(t.nbytes for t in given), given[0].nbytes
     forward = Traffic(inputs_bytes, result)

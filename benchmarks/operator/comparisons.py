@@ -1,4 +1,4 @@
-"""What memory itself takes: calls of plain torch that move as many bytes as the operator."""
+"""Memory baselines: calls of plain torch that move the same number of bytes as the operator."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ Call = Callable[[], object]
 
 
 def copy_of(total_bytes: int, device: str) -> Call:
-    """Copies so many bytes into memory that exists already, read and written counted together."""
+    """Return a copy into an existing tensor; `total_bytes` is the sum of bytes read and written."""
     source = torch.ones(total_bytes // 2, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return lambda: target.copy_(source)
 
 
 def fresh_of(bytes_read: int, sizes: Sequence[int], device: str) -> Call:
-    """Returns fresh tensors of these sizes in bytes, and reads so many bytes, or as many as it returns if that is more.
+    """Return a call that allocates tensors of these sizes in bytes and reads `bytes_read`, or at least their sizes.
 
-    ``a * 2`` makes each of the tensors; ``sum()`` reads what is left. The tensors are freed together, as the operator's
-    are when nobody keeps them.
+    ``a * 2`` makes each tensor and ``sum()`` reads the remaining bytes. The tensors are freed together, like the
+    results of the operator when nothing refers to them.
     """
     factors = [_values(size, device) for size in sizes]
     rest = _values(max(0, bytes_read - sum(sizes)), device)
@@ -35,12 +35,12 @@ def fresh_of(bytes_read: int, sizes: Sequence[int], device: str) -> Call:
 
 
 def _values(size: int, device: str) -> Tensor:
-    """So many bytes, rounded down to whole values."""
+    """Return a float32 tensor of this many bytes, rounded down to whole values."""
     return torch.ones(size // 4, device=device)
 
 
 def sizes_returned(name: str, forward: Callable[..., Tensor], given: Sequence[Tensor]) -> list[int]:
-    """Bytes of each fresh tensor of a pass: the result and, of "both", what training keeps and the gradients."""
+    """Return the bytes of each tensor that a pass allocates: result and, for "both", saved tensors and gradients."""
     result = given[0].nbytes
     if name == "forward":
         return [result]
@@ -48,7 +48,7 @@ def sizes_returned(name: str, forward: Callable[..., Tensor], given: Sequence[Te
 
 
 def kept_bytes(forward: Callable[..., Tensor], given: Sequence[Tensor]) -> list[int]:
-    """Bytes of each tensor that autograd keeps for the backward pass beside the inputs and the result."""
+    """Return the bytes of each tensor that autograd saves besides the inputs and the result."""
     given = [t.detach().requires_grad_() for t in given]
     kept: dict[int, int] = {}
 
@@ -64,7 +64,7 @@ def kept_bytes(forward: Callable[..., Tensor], given: Sequence[Tensor]) -> list[
 
 
 def multiplication(megabytes: float, device: str) -> dict[str, Call]:
-    """``a * 2`` of so many megabytes, into memory that exists already and into fresh memory."""
+    """Return ``a * 2`` for an `a` of this many megabytes, into existing and into fresh memory."""
     a = _values(int(1e6 * megabytes), device)
     target = torch.empty_like(a)
     return {"existing": lambda: torch.mul(a, 2, out=target), "fresh": lambda: a * 2}

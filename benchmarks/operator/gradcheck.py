@@ -1,10 +1,11 @@
-"""First and second derivatives of every combination of options against central differences, in float64.
+"""Check first and second derivatives of every combination of options against central differences, in float64.
 
     python -m benchmarks.operator.gradcheck [--device cpu|cuda]
 
-A row is one form x normalize x merge x number of gate groups. Errors are the worst over all inputs' elements of a
-random projection of the derivative: absolute, and relative to the largest derivative. The verdict is that of
-torch.autograd.gradcheck and gradgradcheck on the same inputs. Exits with 1 if one of them fails.
+Each row is one combination of form, normalize, merge and number of channel groups. Errors are those of a random
+projection of the derivative, the largest over all elements of all inputs: absolute, and relative to the largest
+derivative. "ok" and "FAILED" come from torch.autograd.gradcheck and gradgradcheck on the same inputs. The exit status
+is 1 if one of them fails.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ HEADER = ("form", "normalize", "merge", "G", "gradcheck", "abs", "rel", "gradgra
 
 
 def make_call(normalize, merge):
-    """The call of one row; a direction in place of a merge is spn.propagate."""
+    """Return the call of one row; with a direction instead of a merge it is spn.propagate."""
     if merge in DIRECTIONS:
         return lambda x, gates, source=None: spn.propagate(
             x, gates, merge, source=source, normalize=normalize
@@ -40,7 +41,7 @@ def make_call(normalize, merge):
 
 
 def make_inputs(form, merge, normalize, groups, device):
-    """Inputs away from kinks: gates at 0, sum|g| at 1, and nearly equal directions under the maximum."""
+    """Return inputs away from kinks: gates at 0, sum|g| at 1, and nearly equal directions under the maximum."""
     n, _, height, width = SHAPE
     lead = () if merge in DIRECTIONS else (4,)
     for seed in range(1000):
@@ -55,7 +56,7 @@ def make_inputs(form, merge, normalize, groups, device):
         smooth = inputs[1].abs().min() > 1e-3 and ((inputs[1].abs().sum(-4) - 1).abs() > 1e-3).all()
         if merge == "max":
             best, second = make_call(normalize, None)(*inputs).topk(2, dim=1).values.unbind(1)
-            # Equal to the bit is harmless: where two sweeps start, both are x.
+            # Bitwise equality is harmless: both are x where two sweeps start.
             smooth = smooth and not ((best - second < 1e-3) & (best != second)).any()
         if smooth:
             return [t.to(device).requires_grad_() for t in inputs]
@@ -63,7 +64,7 @@ def make_inputs(form, merge, normalize, groups, device):
 
 
 def worst_errors(function, inputs):
-    """Worst absolute and relative error of a random projection of function's derivative."""
+    """Return the largest absolute and relative error of a random projection of function's derivative."""
     out = function(*inputs)
     weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(0), dtype=out.dtype).to(out)
     analytic = torch.autograd.grad((out * weight).sum(), inputs)
@@ -83,7 +84,7 @@ def worst_errors(function, inputs):
 
 
 def derivative_of(call, inputs):
-    """call's own derivative for a fixed incoming gradient, as one flat vector: what second derivatives derive."""
+    """Return call's derivative for a fixed incoming gradient, as a function that returns one flat vector."""
     out = call(*inputs)
     weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=out.dtype).to(out)
 

@@ -1,4 +1,4 @@
-"""The most memory a call holds beyond what was there before it."""
+"""Measure the peak memory of a call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RESET_PEAK = "5"
 
 
 def peak_megabytes(call: Callable[[], object], device: str) -> float | None:
-    """Of device memory, or of the process on Linux with glibc's allocator; None where neither can be read."""
+    """Return how much a call raises the peak of device memory, or of the process (Linux with glibc); else None."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -25,7 +25,7 @@ def peak_megabytes(call: Callable[[], object], device: str) -> float | None:
     if machine.allocator() != "glibc":
         return None
     try:
-        # What malloc keeps of earlier calls would hide what this one needs.
+        # Memory that malloc keeps from earlier calls would hide the demand of this call.
         ctypes.CDLL(None).malloc_trim(0)
         _CLEAR.write_text(_RESET_PEAK)
         before = _resident("VmRSS")
@@ -36,6 +36,6 @@ def peak_megabytes(call: Callable[[], object], device: str) -> float | None:
 
 
 def _resident(field: str) -> int:
-    """Kilobytes."""
+    """Return a memory field of the process, in kilobytes."""
     fields = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
     return int(fields[field].split()[0])

@@ -1,16 +1,16 @@
-"""Speed and memory of the operator beside what memory itself takes and what a user would run instead.
+"""Time the operator and measure its memory, compared with memory traffic alone and with other implementations.
 
     python -m benchmarks.operator.propagate [--device cpu|cuda] [--shapes 1x32x512x512 ...] [--json FILE]
 
-A shape may be followed by options (cases.py). Every provider's result is compared with the float64 reference on a small
-shape before anything is timed. Two comparisons say what memory itself takes (comparisons.py):
+A shape may be followed by options (cases.py). Before timing, every result is compared with the float64 reference on a
+small shape. Two baselines show what memory traffic alone takes (comparisons.py):
 
-    copy     as many bytes, into memory that exists already
-    fresh    plain torch that reads as many bytes and returns fresh memory of the same size, as the operator does
+    copy     copies the same number of bytes into existing memory
+    fresh    plain torch that reads the same number of bytes and returns the same amount of newly allocated memory
 
-They, the operator and its rivals are timed in turns within one run, so that a ratio holds where the machine's speed
-drifts; figures are medians with quartiles. An allocator that keeps freed memory makes fresh memory cheap; the file says
-which one was loaded. docs/figures/benchmarks.py draws them.
+The baselines, the operator and its rivals are timed alternately within one run, so that ratios hold even if the speed
+of the machine drifts. Results are medians with quartiles. Fresh memory is cheap with an allocator that keeps freed
+memory; the result file names the allocator. docs/figures/benchmarks.py draws the results.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def synchronize(device: str) -> None:
 
 
 def time_in_turns(calls: dict[str, Call], device: str, seconds: float) -> dict[str, list[float]]:
-    """Milliseconds of each call, made in turns for about `seconds` in all, at least five turns after one to warm up."""
+    """Time the calls alternately for about `seconds`, at least five times each after a warm-up; return milliseconds."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -75,16 +75,18 @@ def time_in_turns(calls: dict[str, Call], device: str, seconds: float) -> dict[s
 
 
 def check(case: Case, provider: providers.Provider, dtype: torch.dtype, device: str) -> None:
-    """The provider computes the same function, or nothing is timed."""
+    """Exit if the provider disagrees with the reference."""
     given = inputs(case, dtype, device)
     expected = providers.reference(case)(*(t.double() for t in given))
     error = ((provider(*given).double() - expected).norm() / expected.norm()).item()
     if not error < 50 * torch.finfo(dtype).eps:
-        raise SystemExit(f"a provider is wrong: relative error {error:.1e} in {dtype} at {case}")
+        raise SystemExit(
+            f"a provider disagrees with the reference: relative error {error:.1e}, {dtype}, {case}"
+        )
 
 
 def small(case: Case) -> Case:
-    """A case that computes the same and is checked in no time."""
+    """Return a small case with the same options, which is quick to check."""
     groups = min(2, case.groups)
     return case._replace(shape=(1, groups * case.shape[1] // case.groups, 37, 50), groups=groups)
 
@@ -95,7 +97,7 @@ def check_all(
     for case in dict.fromkeys(map(small, cases)):
         check(case, providers.native(case), dtype, device)
     for name, rival in rivals.items():
-        if name != "compile":  # what eager computes, and minutes for a shape of its own
+        if name != "compile":  # the same code as eager, and minutes of compilation for this shape
             check(Case((1, 2, 37, 50), 2), rival.provider, dtype, device)
 
 
@@ -108,7 +110,7 @@ def forward_of(provider: providers.Provider, given: Sequence[Tensor]) -> Call:
 
 
 def both_of(provider: providers.Provider, given: Sequence[Tensor]) -> Call:
-    """Forward and backward of what a training step computes."""
+    """Return a forward and a backward pass, as in a training step."""
     given = [t.detach().requires_grad_() for t in given]
     grad = torch.ones_like(given[0])
     return lambda: torch.autograd.grad(provider(*given), given, grad)
@@ -117,7 +119,7 @@ def both_of(provider: providers.Provider, given: Sequence[Tensor]) -> Call:
 def measure_pass(
     name: str, case: Case, given: Sequence[Tensor], rivals: dict[str, providers.Rival], seconds: float
 ) -> list[dict]:
-    """One row for the operator and one for each rival, of the pass "forward" or "both"."""
+    """Return one row for the operator and one per rival, for the pass "forward" or "both"."""
     x, device = given[0], given[0].device.type
     call_of = forward_of if name == "forward" else both_of
     provider = providers.native(case)
@@ -183,7 +185,7 @@ def row_of(provider: str, facts: dict, turns: dict[str, list[float]], call: Call
 
 
 def time_multiplication(device: str, seconds: float) -> dict[str, float]:
-    """What it takes to return fresh memory where nothing else is done."""
+    """Time the same multiplication into existing and into fresh memory, and print both."""
     turns = time_in_turns(comparisons.multiplication(LARGE_MEGABYTES, device), device, seconds)
     existing, fresh = (statistics.median(turns[name]) for name in ("existing", "fresh"))
     print(
@@ -214,8 +216,8 @@ def main(argv: list[str] | None = None) -> int:
         type=parse_case,
         default=[parse_case(text) for text in CASES],
         metavar="CASE",
-        help="NxCxHxW, and options: G=..., source, a normalization, a direction, forward; "
-        "as in 4x96x56x56:source:sigmoid (default: those of docs/benchmarks.md)",
+        help="NxCxHxW and options: G=..., source, a normalization, a direction, forward; "
+        "for example 4x96x56x56:source:sigmoid (default: the cases of docs/benchmarks.md)",
     )
     parser.add_argument("--dtypes", nargs="+", choices=tuple(DTYPES), default=["float32", "bfloat16"])
     parser.add_argument("--passes", nargs="+", choices=("forward", "both"), default=["forward", "both"])
@@ -224,16 +226,21 @@ def main(argv: list[str] | None = None) -> int:
         nargs="*",
         choices=("eager", "compile", "numba", "per-column"),
         default=["eager", "numba", "per-column"],
-        help="timed in float32; torch.compile takes minutes and is left out unless named",
+        help="other implementations to time, in float32; by default all but compile, which takes minutes",
     )
     parser.add_argument(
-        "--compile-seconds", type=int, default=180, help="patience with torch.compile, a shape"
+        "--compile-seconds",
+        type=int,
+        default=180,
+        help="time limit of torch.compile per shape (default: %(default)s)",
     )
     parser.add_argument(
-        "--per-column", type=Path, help="on CUDA, library built from benchmarks/cuda/per_column.cu"
+        "--per-column", type=Path, help="on CUDA: library built from benchmarks/cuda/per_column.cu"
     )
-    parser.add_argument("--seconds", type=float, default=1.0, help="time for each figure")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="measuring time per result (default: %(default)s)"
+    )
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args(argv)
 
     rivals = rivals_of(options)

@@ -1,4 +1,4 @@
-"""The operator, and what else a user would run: a rival makes the merged map of (x, gates), four-way, "abs", "max"."""
+"""Implementations to time: the operator and its rivals, which compute (x, gates) four-way with "abs" and "max"."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import spn
 
 from .cases import Case
 
-MOST_VALUES = 1 << 21  # of x, for providers that keep every line as a tensor
+MOST_VALUES = 1 << 21  # elements of x, for rivals that keep every line as a tensor
 
 Provider = Callable[..., Tensor]  # of x, gates and, in source form, source
 
 
 class TooSlow(Exception):
-    """A provider did not finish in the time it was given."""
+    """A provider exceeded its time limit."""
 
 
 class Rival(NamedTuple):
-    """A provider, and which pass ("forward" or "both") over which x it can do."""
+    """A provider, and whether it supports a pass ("forward" or "both") for an x."""
 
     provider: Provider
     serves: Callable[[str, Tensor], bool]
@@ -49,17 +49,17 @@ def _provider(case: Case, one_way: Callable[..., Tensor], four_way: Callable[...
 
 
 def eager(x: Tensor, gates: Tensor) -> Tensor:
-    """The reference: unbind and stack, so that its autograd graph stays linear in the number of lines."""
+    """Run the reference implementation; its autograd graph is linear in the number of lines."""
     return spn.reference.propagate_four_way(x, gates, normalize="abs")
 
 
 def eager_rival() -> Rival:
-    return Rival(eager, lambda name, x: x.numel() <= MOST_VALUES)  # minutes a call beyond
+    return Rival(eager, lambda name, x: x.numel() <= MOST_VALUES)  # larger maps take minutes per call
 
 
 def compile_rival(seconds: int) -> Rival:
-    """torch.compile of the eager reference, whose loops it unrolls; given up after so many seconds a shape."""
-    import torch._inductor.compile_fx  # not to be interrupted half way
+    """Return torch.compile of the reference, whose loops it unrolls; it stops after `seconds` per shape."""
+    import torch._inductor.compile_fx  # before the alarm is set: it must not interrupt this import
 
     def compiled(x: Tensor, gates: Tensor) -> Tensor:
         def give_up(*_: object) -> None:
@@ -77,7 +77,7 @@ def compile_rival(seconds: int) -> Rival:
 
 
 def column_launcher(library: Path) -> Callable[[Tensor, Tensor, Tensor, Tensor, int], None]:
-    """launch(x, gates, hidden, out, sweeps) of ../cuda/per_column.cu: one launch a column and direction; float32."""
+    """Return launch(x, gates, hidden, out, sweeps) of per_column.cu: one launch per column and direction; float32."""
     function = ctypes.CDLL(str(library)).per_column_forward
     function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 4 + [ctypes.c_int, ctypes.c_void_p]
 
@@ -91,7 +91,7 @@ def column_launcher(library: Path) -> Callable[[Tensor, Tensor, Tensor, Tensor, 
 
 
 def per_column_rival(library: Path) -> Rival:
-    """One launch a column and direction; forward only."""
+    """Return the baseline with one launch per column and direction; forward only."""
     launch = column_launcher(library)
 
     def run(x: Tensor, gates: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ def per_column_rival(library: Path) -> Rival:
 
 
 def numba_rival() -> Rival | None:
-    """The loops a user would write with numba, planes over threads; forward only. None where numba is missing."""
+    """Return plain loops in numba, planes distributed over threads; forward only. None if numba is missing."""
     try:
         import numba
     except ImportError:

@@ -1,10 +1,11 @@
-"""What a restart every k columns costs: by restart_every, and by putting the pieces into the batch.
+"""Time a restart every k columns: with restart_every, and by moving the pieces into the batch.
 
     python -m benchmarks.operator.restarts [--json FILE]
 
-The sweep is that of GSPN's first stage, in source form from left to right. The pieces of x, gates and source are copied
-into the batch, and those of the result back. The compatible layer copies the three maps of gates into one tensor.
-All are compared with the reference first, and then timed in turns within one run; figures are medians with quartiles.
+The sweep is the one of GSPN's first stage, in source form from left to right. The pieces of x, gates and source are
+copied into the batch, and the pieces of the result back. The compatible layer copies the three maps of gates into one
+tensor. All are first compared with the reference and then timed alternately within one run. Results are medians with
+quartiles.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ PROVIDERS: dict[str, Provider] = {
 
 
 def check(provider: str) -> None:
-    """The provider computes the restarts, or nothing is timed."""
+    """Exit if the provider does not compute the restarts."""
     x, gates, source = (t.double() for t in inputs(case_of((2, 4, 6, 8)), torch.float32, "cpu"))
     expected = spn.reference.propagate(x, gates, "left_to_right", source=source, restart_every=COLUMNS)
     if not torch.allclose(PROVIDERS[provider](x, gates, source), expected, rtol=1e-12, atol=1e-12):
-        raise SystemExit(f"{provider} is wrong")
+        raise SystemExit(f"{provider} disagrees with the reference")
 
 
 def case_of(shape: tuple[int, int, int, int]) -> Case:
@@ -65,7 +66,7 @@ def case_of(shape: tuple[int, int, int, int]) -> Case:
 
 
 def measure(shape: tuple[int, int, int, int], name: str, seconds: float) -> list[dict]:
-    """A row for each provider, of the pass "forward" or "both"."""
+    """Return one row per provider for the pass "forward" or "both"."""
     given = inputs(case_of(shape), torch.float32, "cpu")
     call_of = forward_of if name == "forward" else both_of
     calls = {provider: call_of(PROVIDERS[provider], given) for provider in PROVIDERS}
@@ -88,8 +89,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.operator.restarts", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--seconds", type=float, default=20.0, help="time for each shape and pass")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="measuring time per shape and pass (default: %(default)s)"
+    )
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args(argv)
 
     for provider in PROVIDERS:

@@ -1,10 +1,10 @@
-"""Where a sweep's time goes on the CPU, on one thread: nanoseconds for 16 values of a line.
+"""Time single sweeps on one CPU thread: nanoseconds per 16 values of a line, from the caches and from memory.
 
     python -m benchmarks.operator.stages [--json FILE]
 
-Each direction is timed alone, once where everything stays in the caches and once where it comes from memory; beside it
-what memory itself takes for the same cache lines, read by torch.sum. Minima over many calls: this machine's undisturbed
-speed, which is what one design is compared with another by.
+Each direction is timed alone, once with all data in the caches and once with data from memory. torch.sum gives the
+time that memory alone needs for a cache line. Results are minima over many calls: the undisturbed speed of this
+machine, which is the basis for comparing designs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STEP = 16  # values: a cache line of float32
 
 
 def fastest(call: Callable[[], object], seconds: float) -> float:
-    """Nanoseconds of the fastest call."""
+    """Return the nanoseconds of the fastest call."""
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
         start = time.perf_counter()
@@ -48,7 +48,7 @@ def sweep_calls(shape: tuple[int, ...], direction: str) -> dict[str, Callable[[]
 
 
 def overhead(seconds: float) -> dict[str, float]:
-    """Nanoseconds of a call that has next to nothing to do."""
+    """Return the nanoseconds of a call on a single pixel."""
     return {name: fastest(call, seconds) for name, call in sweep_calls((1, 1, 1, 1), "left_to_right").items()}
 
 
@@ -67,8 +67,10 @@ def measure(seconds: float) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=2.0, help="time for each figure")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="measuring time per result (default: %(default)s)"
+    )
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)
 
@@ -76,7 +78,7 @@ def main() -> None:
     facts["call_overhead_ns"] = overhead(options.seconds)
     values = torch.ones(96 << 18)
     facts["ns_per_line_read"] = fastest(lambda: values.sum(), options.seconds) / (values.numel() / STEP)
-    print(f"a cache line from memory: {facts['ns_per_line_read']:.1f} ns")
+    print(f"torch.sum, per cache line from memory: {facts['ns_per_line_read']:.1f} ns")
     rows = measure(options.seconds)
     if options.json:
         machine.write_results(options.json, facts, rows)

@@ -1,1 +1,1 @@
-"""The pipeline: the speed of its evaluation, and filters over time."""
+"""Benchmarks of the pipeline: temporal filters and the speed of its evaluation."""

@@ -1,10 +1,10 @@
-"""Times `evaluate` against vos-benchmark on the same folders, both with two processes, one after the other.
+"""Compare the runtime of `evaluate` and vos-benchmark on the same folders, each with two processes.
 
     python -m benchmarks.pipeline.evaluate [--data ROOT --results DIR --sequences A B] [--rounds 9] [--json FILE]
 
-ROOT is a DAVIS root, DIR holds masks for it as <sequence>/%05d.png. Without them, synthetic clips of 854 x 480
-are scored against themselves one frame later. J and F of both must agree.
-The ratio of processor seconds depends less on what else the machine does than that of the time that passed.
+ROOT is a DAVIS root, DIR contains masks for it as <sequence>/%05d.png. Without them, the masks of synthetic clips of
+854 x 480 pixels are scored against the masks of the previous frame. Both programs must agree in J and F.
+The ratio of processor time depends less on the load of the machine than the ratio of elapsed time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CLIPS, FRAMES = 6, 30
 
 
 def synthetic_case(folder: Path) -> None:
-    """A root and results in the folder: every frame's result is the mask of the frame before."""
+    """Write a DAVIS root and results to the folder; the result of each frame is the mask of the previous frame."""
     make_clips(folder, CLIPS, FRAMES, size=(480, 854))
     for sequence in load_davis(folder):
         for t, path in enumerate(sequence.mask_paths):
@@ -41,7 +41,7 @@ def synthetic_case(folder: Path) -> None:
 
 
 def real_case(folder: Path, root: Path, results: Path, names: list[str]) -> None:
-    """Palette masks of both: vos-benchmark reads 0/255 masks as label 255."""
+    """Copy ground truth and results as palette masks, because vos-benchmark reads 0/255 masks as label 255."""
     for name in names:
         for path in sorted((root / "Annotations/480p" / name).glob("*.png")):
             write_labels(folder / "Annotations/480p" / name / path.name, read_labels(path))
@@ -52,7 +52,7 @@ def real_case(folder: Path, root: Path, results: Path, names: list[str]) -> None
 
 
 def seconds_of(function: Callable[[], object]) -> tuple[float, float, object]:
-    """Seconds that passed, seconds of all processors, and what the function returned; prints nothing."""
+    """Return elapsed seconds, processor seconds and the result of the function, without its error output."""
     start, busy = time.perf_counter(), _processor_seconds()
     with contextlib.redirect_stderr(io.StringIO()):
         result = function()
@@ -65,7 +65,7 @@ def _processor_seconds() -> float:
 
 
 def compare(folder: Path, rounds: int) -> dict:
-    """Both programs in turns; medians, and the median of the ratios within a turn."""
+    """Run both programs alternately; return medians of the times and of the ratios within each round."""
     masks, results = str(folder / "Annotations/480p"), str(folder / "results")
 
     def ours() -> tuple[float, float]:
@@ -81,7 +81,7 @@ def compare(folder: Path, rounds: int) -> dict:
         their_time, their_busy, expected = seconds_of(theirs)
         our_time, our_busy, got = seconds_of(ours)
         if max(abs(a - b) for a, b in zip(got, expected, strict=True)) > 1e-9:
-            raise SystemExit(f"J, F are {got}, vos-benchmark has {expected}")
+            raise SystemExit(f"J and F differ: evaluate gives {got}, vos-benchmark gives {expected}")
         turns.append((their_time, our_time, their_busy, our_busy))
     return {
         "J, F": got,
@@ -97,13 +97,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, metavar="ROOT", help="a DAVIS root")
-    parser.add_argument("--results", type=Path, metavar="DIR", help="masks for it")
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="of both")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--results", type=Path, metavar="DIR", help="masks to score")
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="sequences that ROOT and DIR contain")
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="number of runs of each program (default: %(default)s)"
+    )
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     args = parser.parse_args()
     if not (args.data is None) == (args.results is None) == (args.sequences is None):
-        parser.error("--data, --results and --sequences go together")
+        parser.error("--data, --results and --sequences must be given together")
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         case = Path(folder)

@@ -1,10 +1,10 @@
-"""Filters over time: milliseconds per frame against the number of objects, both filters in turns on the same scores.
+"""Time the temporal filters: milliseconds per frame against the number of objects, alternately on the same scores.
 
-    python -m benchmarks.pipeline.filter_times --json FILE
+    python -m benchmarks.pipeline.filter_times [--json FILE]
 
-Frames are 480 x 854: random texture that moves. Each object is a disc that moves with it, and one in two has a second,
-smaller disc beside it, which is its own or a false alarm.
-``python -m docs.figures.temporal_filters`` makes the table of docs/pipeline_results.md from the JSON file.
+Frames are 480 x 854 pixels of moving random texture. Each object is a disc that moves with the texture. Every second
+object has a second, smaller disc next to it, which may be part of the object or a false alarm.
+``python -m docs.figures.temporal_filters`` writes the table of docs/pipeline_results.md from the JSON file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COUNTS = (1, 2, 3, 5, 7, 10, 20, 50)
 
 
 def make_video(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Frames, uint8 (T, H, W, 3), and scores, float32 (T, K, H, W)."""
+    """Return frames, uint8 (T, H, W, 3), and scores, float32 (T, K, H, W)."""
     rng = np.random.default_rng(seed)
     height, width = SIZE
     texture = cv2.GaussianBlur(rng.random((height, width + FRAMES * STEP, 3), np.float32), (0, 0), 3)
@@ -69,10 +69,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     args = parser.parse_args()
     rows = [measure(count) for count in COUNTS]
-    write_results(args.json, describe("cpu"), rows)
+    if args.json:
+        write_results(args.json, describe("cpu"), rows)
     print_table([{name: f"{value:.4g}" for name, value in row.items()} for row in rows], as_markdown=False)
 
 

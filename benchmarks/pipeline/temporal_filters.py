@@ -1,11 +1,11 @@
-"""Filters over time on real video: J and F without one, with CRAF, with the flow filter, and with other constants.
+"""Score temporal filters on real video: J and F without a filter, with CRAF and the flow filter, and other parameters.
 
-    python -m benchmarks.pipeline.temporal_filters --data ROOT --run OUT/full --coarse MASKS --json FILE
+    python -m benchmarks.pipeline.temporal_filters --data ROOT --run OUT/full --coarse MASKS [--json FILE]
 
-OUT/full is a run that ``python -m vos_pipeline tables ablation`` left behind: its nets are used once more. MASKS holds
-<sequence>/<frame>.png of another tool; sequences that it lacks are left out. The SPN refines the scores of both, and
-each filter is given what the SPN made. J and F are means over objects.
-``python -m docs.figures.temporal_filters`` makes the tables of docs/pipeline_results.md from the JSON file.
+OUT/full is a finished run of ``python -m vos_pipeline tables ablation``, whose networks are reused. MASKS contains
+<sequence>/<frame>.png of another tool; sequences without masks are skipped. The SPN refines the scores of both sources,
+and each filter receives the refined scores. J and F are means over objects.
+``python -m docs.figures.temporal_filters`` writes the tables of docs/pipeline_results.md from the JSON file.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ CHOICES: dict[str, Parameters] = {
     **{f"flow filter, found = {f}": replace(FLOW, found=f) for f in (0.02, 0.3)},
     "flow filter, side = 120": replace(FLOW, side=120),
 }
-Scores = Iterable[tuple[int, np.ndarray]]  # numbers of frames, from 1 on, and their scores (K, H, W)
+Scores = Iterable[tuple[int, np.ndarray]]  # frame numbers, starting at 1, and their scores (K, H, W)
 
 
 @dataclass
 class Trial:
-    """One filter going through all videos."""
+    """One filter and its results on all videos."""
 
     parameters: Parameters
     objects: dict[str, ObjectScores] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Trial:
         labels: Callable[[np.ndarray], np.ndarray],
         ids: list[int],
     ) -> None:
-        """One frame; where truth is None it is not scored."""
+        """Filter one frame, and score it unless truth is None."""
         start = time.perf_counter()
         filtered = self.filter.step(scores, frame)
         self.seconds.append(time.perf_counter() - start)
@@ -111,7 +111,7 @@ class Trial:
 
 
 def go_through(sequence: Sequence, scores: Scores, trials: list[Trial], threshold: float) -> None:
-    """The scores of a video are made once and filtered by each trial."""
+    """Filter the scores of a video in every trial; the scores are computed once."""
     ids = list(sequence.object_ids)
 
     def labels(maps: np.ndarray) -> np.ndarray:
@@ -130,7 +130,7 @@ def go_through(sequence: Sequence, scores: Scores, trials: list[Trial], threshol
 
 @torch.inference_mode()
 def refined_masks(sequence: Sequence, masks: Path, refiner: nn.Module) -> Iterator[tuple[int, np.ndarray]]:
-    """Another tool's masks of a sequence, refined by the SPN; resized where they have another size."""
+    """Yield another tool's masks of a sequence, resized to the frame if necessary and refined by the SPN."""
     ids = np.array(sequence.object_ids)[:, None, None]
     for t in range(1, len(sequence)):
         labels = read_labels(masks / f"{sequence.frame_paths[t].stem}.png")
@@ -141,7 +141,7 @@ def refined_masks(sequence: Sequence, masks: Path, refiner: nn.Module) -> Iterat
 
 
 def sources(args: argparse.Namespace, preset: Preset) -> Iterator[tuple[str, list[tuple[Sequence, Scores]]]]:
-    """Where scores come from, and the sequences that have some."""
+    """Yield each source of scores and its sequences."""
     sequences = load_sets(args.data, args.sets, args.sequences)
     if args.run:
         yield NETS, [(s, refined_scores(args.run, s, preset)) for s in sequences]
@@ -156,16 +156,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="a DAVIS root")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="a run that is done")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="a finished run")
     parser.add_argument("--coarse", type=Path, metavar="MASKS", help="masks of another tool")
     parser.add_argument(
-        "--name", default=COARSE, help="what the tables call those masks (default: %(default)s)"
+        "--name", default=COARSE, help="name of these masks in the tables (default: %(default)s)"
     )
-    parser.add_argument("--sets", nargs="+", default=["2017/val"], metavar="YEAR/SET")
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these of the sets")
-    parser.add_argument("--preset", default="small", help="that of the run")
-    parser.add_argument("--precision", default="float32", help="that of the run")
-    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--sets", nargs="+", default=["2017/val"], metavar="YEAR/SET", help="DAVIS splits")
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these sequences of the splits")
+    parser.add_argument("--preset", default="small", help="preset of the run")
+    parser.add_argument("--precision", default="float32", help="precision of the run")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -176,7 +176,8 @@ def main() -> None:
         for sequence, scores in videos:
             go_through(sequence, scores, list(trials.values()), preset.score_threshold)
         rows += [trial.row(source, choice) for choice, trial in trials.items()]
-    write_results(args.json, describe("cpu"), rows)
+    if args.json:
+        write_results(args.json, describe("cpu"), rows)
     shown = [
         {"scores": row["scores"], "choice": row["choice"], **{name: f"{row[name]:.3f}" for name in MEANS}}
         for row in rows

@@ -1,1 +1,1 @@
-"""J and F of coarse masks before and after the refiner, and after other methods; its speed, also in ONNX."""
+"""Benchmarks of the refiner: quality, runtime and the exported ONNX model."""

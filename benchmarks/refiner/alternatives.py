@@ -1,9 +1,9 @@
-"""What else sharpens a coarse mask along a picture's edges: guided filter, global smoother, dense CRF.
+"""Alternative methods that align a coarse mask with image edges: guided filter, global smoother, dense CRF.
 
-Each is a library's, none is needed by the project: ``pip install opencv-contrib-python-headless`` in place of
-``opencv-python-headless`` brings the two filters, ``pip install pydensecrf2`` the CRF. (The fast bilateral solver
-of OpenCV is in no wheel: it wants OpenCV built with Eigen.) A method maps an image (H, W, 3)
-in [0, 1] and scores (H, W) in [0, 1], both float32, to refined scores (H, W).
+They come from optional libraries: install ``opencv-contrib-python-headless`` instead of ``opencv-python-headless`` for
+the two filters, and ``pydensecrf2`` for the CRF. (OpenCV's fast bilateral solver is not available in any wheel, because
+it requires OpenCV built with Eigen.) A method maps an image (H, W, 3) in [0, 1] and scores (H, W) in [0, 1], both
+float32, to refined scores (H, W).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def dense_crf(
     image: np.ndarray, scores: np.ndarray, space: float, colour: float, weight: float, trust: float
 ) -> np.ndarray:
     """Krähenbühl and Koltun, "Efficient inference in fully connected CRFs with Gaussian edge potentials", NIPS
-    2011: five rounds of mean field; scores are drawn towards 1/2 by ``trust``, since hard masks are not certain."""
+    2011: five mean field iterations. ``trust`` moves scores towards 1/2, because hard masks are uncertain."""
     from pydensecrf.densecrf import DenseCRF2D
 
     h, w = scores.shape
@@ -50,14 +50,14 @@ def dense_crf(
 
 @dataclass(frozen=True)
 class Alternative:
-    """A method, the values that are tried for each of its parameters, and how to know that it is installed."""
+    """A method, the values to try for each of its parameters, and a check that it is installed."""
 
     refine: Refine
     grid: dict[str, tuple[float, ...]]
     installed: Callable[[], bool]
 
     def settings(self) -> list[dict[str, float]]:
-        """All combinations of the grid."""
+        """Return all combinations of the grid."""
         return [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
 
 

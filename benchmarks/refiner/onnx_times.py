@@ -1,13 +1,13 @@
-"""What ONNX costs: the refiner and the four-way operator in onnxruntime, against this package in torch.
+"""Compare the runtime of the refiner and the four-way operator in onnxruntime and in torch.
 
-    python -m benchmarks.refiner.onnx_times --json FILE
+    python -m benchmarks.refiner.onnx_times [--json FILE]
 
-Every case runs in turns in both, with the same inputs, on one thread. Milliseconds are medians of processor time, which
-other work on the machine changes least; a ratio is to torch in whole frames, which is what the exported model computes.
-The refiner's mask is a disc as wide as a third of the frame's height, at 1/16 of the resolution. The file also holds
-the size of the exported refiner and its nodes by type.
+Both run every case alternately, with the same inputs, on one thread. Milliseconds are medians of processor time, which
+depends little on the load of the machine. Ratios are relative to torch in whole frames, which is what the exported
+model computes. The refiner's mask is a disc as wide as a third of the frame's height, at 1/16 of the resolution. The
+JSON file also contains the size of the exported refiner and its number of nodes by type.
 
-``python -m docs.figures.deployment`` makes the table of docs/deployment.md from the JSON file.
+``python -m docs.figures.deployment`` writes the table of docs/deployment.md from the JSON file.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from ..machine import describe, write_results
 from ..tables import print_table
 
 SIZES = ((240, 432), (480, 854))
-# Maps of the refiner at 480p, and a mask.
-OPERATOR_CASES = {"1 x 24 x 240 x 427": 4, "1 x 1 x 480 x 854": 1}  # shapes of x, and numbers of groups
+# The refiner's maps at 480p, and a mask.
+OPERATOR_CASES = {"1 x 24 x 240 x 427": 4, "1 x 1 x 480 x 854": 1}  # shape of x: number of channel groups
 FACTOR = 16
 
 Calls = dict[str, Callable[[], Any]]
@@ -86,7 +86,7 @@ def operator_calls(shape: str, groups: int) -> Calls:
 
 @torch.inference_mode()
 def measure(what: str, calls: Calls, repeats: int) -> list[dict[str, Any]]:
-    """A row for each way; the first run of each is not timed."""
+    """Return one row per way; the first run of each is not timed."""
     seconds: dict[str, list[float]] = {way: [] for way in calls}
     for _ in range(repeats + 1):
         for way, call in calls.items():
@@ -101,7 +101,7 @@ def measure(what: str, calls: Calls, repeats: int) -> list[dict[str, Any]]:
 
 
 def nodes_of(program: Any) -> dict[str, int]:
-    """Nodes by type, most frequent first, without those in the bodies of Scans."""
+    """Count nodes by type, most frequent first, without the bodies of Scans."""
     return dict(Counter(node.op_type for node in program.model.graph).most_common())
 
 
@@ -110,8 +110,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--weights", default="lite", help="'lite' or a .safetensors file")
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--repeats", type=int, default=9, help="timed runs per case (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     args = parser.parse_args()
     torch.set_num_threads(1)
     refiner = spn.SPNRefiner.from_pretrained(args.weights)
@@ -128,7 +128,8 @@ def main() -> None:
         "nodes": nodes_of(program),
         "load": os.getloadavg()[0],
     }
-    write_results(args.json, facts, rows)
+    if args.json:
+        write_results(args.json, facts, rows)
     print_table(
         [{k: f"{v:.3g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows], False
     )

@@ -1,16 +1,16 @@
-"""How much refinement improves coarse masks of real video: J, F, F2 before and after, seconds a frame.
+"""Score coarse masks of real video before and after refinement: J, F, F2 and seconds per frame.
 
-    python -m benchmarks.refiner.quality --data ROOT [--predictions DIR] [--weights lite] --json FILE
+    python -m benchmarks.refiner.quality --data ROOT [--predictions DIR] [--weights lite] [--json FILE]
 
-ROOT is a DAVIS root. Coarse masks are the ground truth averaged over 16 x 16 and 32 x 32 pixels and
-interpolated bilinearly, and, where DIR has them, the predictions of another tool (DIR/<sequence>/%05d.png,
-indexed). F takes the official boundary radius (8 pixels at 480p), F2 one of 2 pixels. Each object counts for itself.
+ROOT is a DAVIS root. Coarse masks are the ground truth averaged over 16 x 16 and 32 x 32 pixels and interpolated
+bilinearly, and the predictions of another tool (DIR/<sequence>/%05d.png, indexed) if DIR contains them. F uses the
+official boundary tolerance (8 pixels at 480p), F2 uses 2 pixels. Each object is scored separately.
 
-Beside the refiner stand the methods of alternatives.py that are installed. The refiner has no parameters to choose. An
-alternative gets, for each kind of coarse mask, those values of its grid that score best (mean of J, F and F2) on every
-fourth of the very pictures that are reported: few who use it could choose better.
+The refiner is compared with the installed methods of alternatives.py. The refiner has no parameters to choose. For each
+kind of coarse mask, an alternative gets the values of its grid that score best (mean of J, F and F2) on every fourth of
+the reported images. That favours the alternatives: few users could choose better values.
 
-``python -m docs.figures.refiner_table`` makes the table of docs/refiner.md from the JSON file.
+``python -m docs.figures.refiner_table`` writes the table of docs/refiner.md from the JSON file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ REFINER = "SPN refiner"
 
 @dataclass(frozen=True)
 class Case:
-    """One coarse mask: its kind, whose it is, the image (H, W, 3), the scores and the true mask (H, W)."""
+    """One coarse mask: its kind and sequence, the image (H, W, 3), the scores and the ground truth (H, W)."""
 
     kind: str
     sequence: str
@@ -56,14 +56,14 @@ class Case:
 
 
 def cases(sequences: list[Sequence], predictions: Path | None, every: int) -> Iterator[Case]:
-    """The coarse masks of every object in every so manieth frame; the first and the last frame are not scored."""
+    """Yield the coarse masks of every object, every `every` frames; the first and last frame are not scored."""
     for sequence in sequences:
         for t in range(1, len(sequence) - 1, every):
             yield from _cases_of_frame(sequence, t, predictions)
 
 
 def chosen(data: Path, year_and_set: str | None) -> list[Sequence]:
-    """A whole set, or the sequences that the tables show."""
+    """Return the sequences of a whole split, or the sequences that the tables show."""
     if year_and_set:
         return load_sets(data, [year_and_set], None)
     return [s for year, names in SEQUENCES.items() for s in load_sets(data, [f"{year}/val"], list(names))]
@@ -86,14 +86,14 @@ def _cases_of_frame(sequence: Sequence, t: int, predictions: Path | None) -> Ite
 
 
 def score(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """J, F and F2 of scores cut at 0.5."""
+    """Return J, F and F2 of scores thresholded at 0.5."""
     mask = scores > 0.5
     two_pixels = 1.99 / np.hypot(*truth.shape)
     return np.array([jaccard(truth, mask), f_measure(truth, mask), f_measure(truth, mask, two_pixels)])
 
 
 def refiner_of(weights: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """(H, W, 3) image and (H, W) scores to refined scores."""
+    """Return a function from an image (H, W, 3) and scores (H, W) to refined scores."""
     net = SPNRefiner.from_pretrained(weights)
 
     @torch.inference_mode()
@@ -105,7 +105,7 @@ def refiner_of(weights: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
 
 
 def tuned(alternative: Alternative, tests: list[Case]) -> dict[str, float]:
-    """The setting of the grid that scores best on these cases."""
+    """Return the setting of the grid that scores best on these cases."""
     return max(
         alternative.settings(),
         key=lambda setting: np.mean(
@@ -119,7 +119,7 @@ def installed() -> dict[str, Alternative]:
 
 
 def methods_with(settings: dict[str, dict[str, float]], weights: str) -> dict[str, Callable]:
-    """Every method as (image, scores) -> refined scores, the alternatives with their settings."""
+    """Return every method as (image, scores) -> refined scores, the alternatives with their settings."""
     alternatives = {name: partial(ALTERNATIVES[name].refine, **values) for name, values in settings.items()}
     return {"coarse": lambda image, scores: scores, **alternatives, REFINER: refiner_of(weights)}
 
@@ -134,7 +134,7 @@ def score_all(kind: str, tests: list[Case], methods: dict[str, Callable]) -> lis
 
 
 def measure(tests: list[Case], refine: Callable) -> list[dict]:
-    """A row of means for each sequence and one over the sequences."""
+    """Return one row of means per sequence, and one row for the mean over sequences."""
     scores: dict[str, list[np.ndarray]] = {}
     for c in tests:
         scores.setdefault(c.sequence, []).append(score(c.truth, refine(c.image, c.scores)))
@@ -146,7 +146,7 @@ def measure(tests: list[Case], refine: Callable) -> list[dict]:
 
 
 def seconds_a_frame(refine: Callable, test: Case, threads: int, repeats: int = 10) -> float:
-    """The fastest of some calls: whatever else runs on the machine only adds to it."""
+    """Return the fastest of several calls, because other load on the machine can only slow them down."""
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     times = []
@@ -160,7 +160,7 @@ def seconds_a_frame(refine: Callable, test: Case, threads: int, repeats: int = 1
 
 
 def _without(table: list[dict], kind: str, methods: Collection[str] | None) -> list[dict]:
-    """The rows of other kinds, and with ``methods`` those of other methods too."""
+    """Return the rows of other kinds and, if ``methods`` is given, the rows of other methods."""
     return [
         row for row in table if row["kind"] != kind or (methods is not None and row["method"] not in methods)
     ]
@@ -170,26 +170,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="DAVIS root")
-    parser.add_argument("--set", metavar="YEAR/SET", help="instead of the six sequences of the tables")
-    parser.add_argument("--predictions", type=Path, help="masks of another tool, to be refined too")
-    parser.add_argument("--weights", default="lite", help="'lite' or a .safetensors file")
-    parser.add_argument("--every", type=int, default=5, help="take every so many frames")
-    parser.add_argument("--threads", type=int, default=2, help="while time is taken (default: %(default)s)")
-    parser.add_argument("--kinds", nargs="+", default=["1/16", "1/32", "predictions"])
+    parser.add_argument("--data", type=Path, required=True, help="a DAVIS root")
     parser.add_argument(
-        "--json", type=Path, required=True, help="file of all figures; other kinds in it stay"
+        "--set", metavar="YEAR/SET", help="a DAVIS split, instead of the six sequences of the tables"
+    )
+    parser.add_argument("--predictions", type=Path, help="masks of another tool, to refine as well")
+    parser.add_argument("--weights", default="lite", help="'lite' or a .safetensors file")
+    parser.add_argument("--every", type=int, default=5, help="use every n-th frame (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="threads during timing (default: %(default)s)")
+    parser.add_argument(
+        "--kinds", nargs="+", default=["1/16", "1/32", "predictions"], help="kinds of coarse mask"
+    )
+    parser.add_argument(
+        "--json", type=Path, help="write the results to this file; other kinds in it are kept"
     )
     parser.add_argument(
         "--only",
         choices=("refiner", "time"),
-        help="take anew what other weights change, or the time alone, on a machine with nothing else to do",
+        help="update the refiner's results, or only the times (on an idle machine), in the file of --json",
     )
     args = parser.parse_args()
+    if args.only and not args.json:
+        parser.error("--only needs --json with the results of an earlier run")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 
-    record = json.loads(args.json.read_text()) if args.json.exists() else {}
+    record = json.loads(args.json.read_text()) if args.json and args.json.exists() else {}
     everything = list(cases(chosen(args.data, args.set), args.predictions, args.every))
     for kind in args.kinds:
         tests = [c for c in everything if c.kind == kind]
@@ -212,7 +218,8 @@ def main() -> None:
         }
         record.setdefault("kinds", {})[kind] = facts
         record |= {"machine": describe("cpu"), "threads": args.threads, "every": args.every}
-        args.json.write_text(json.dumps(record, indent=1) + "\n")
+        if args.json:
+            args.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

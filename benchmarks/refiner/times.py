@@ -1,15 +1,16 @@
-"""The refiner's seconds per frame at 480p against the number of objects, and what kind of work takes them.
+"""Time the refiner: seconds per frame at 480p against the number of objects, and the share of each kind of work.
 
-    python -m benchmarks.refiner.times [--data ROOT] --json FILE
+    python -m benchmarks.refiner.times [--data ROOT] [--json FILE]
 
-ROOT is a DAVIS root: the objects that benchmarks.refiner.quality scores give masks of frames that follow one another.
-Without it the objects are ellipses with the boxes of these, moving. The picture is drawn. Coarse masks are true ones
-averaged over 16 x 16 pixels. A count of objects is measured on several choices of them, since their sizes differ.
+ROOT is a DAVIS root: the masks are consecutive frames of the objects that benchmarks.refiner.quality scores. Without it
+the objects are moving ellipses with the bounding boxes of these objects. The image is synthetic. Coarse masks are the
+ground truth averaged over 16 x 16 pixels. Each number of objects is measured on several choices of objects, because
+their sizes differ.
 
-Each frame is refined in whole frames and in windows around the objects, in turns. Seconds are the median over all
-frames and choices. Milliseconds of a kind of work are torch.profiler's, of one frame of the last choice.
+Each frame is refined alternately in whole frames and in windows around the objects. Seconds are medians over all frames
+and choices. The milliseconds per kind of work come from torch.profiler, for one frame of the last choice.
 
-``python -m docs.figures.refiner_table`` makes the table of docs/refiner.md from the JSON file.
+``python -m docs.figures.refiner_table`` writes the table of docs/refiner.md from the JSON file.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ from .quality import chosen
 
 SIZE, FACTOR = (480, 854), 16
 FIRST_FRAME = 10
-CHOICES = {1: 4, 3: 2, 7: 1}  # for each number of objects, how many choices of them
+CHOICES = {1: 4, 3: 2, 7: 1}  # number of objects: number of choices of objects
 WAYS = {"whole frames": False, "windows": True}
-# Operators whose name holds one of these, in this order; all else is "rest".
+# Operators whose name contains one of these, checked in this order; all others are "rest".
 KINDS = {
     "convolutions": ("conv", "mm"),
     "upsampling": ("upsample",),
@@ -45,7 +46,7 @@ KINDS = {
 
 
 def davis_masks(data: Path, frames: int) -> np.ndarray:
-    """float32 (frames, objects, H, W), of frames that follow one another."""
+    """Return the masks of consecutive frames, float32 (frames, objects, H, W)."""
     sequences, size = chosen(data, None), SIZE[::-1]
     masks = [
         cv2.resize((mask == k).astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
@@ -58,7 +59,7 @@ def davis_masks(data: Path, frames: int) -> np.ndarray:
 
 
 def drawn_masks(frames: int) -> np.ndarray:
-    """float32 (frames, objects, H, W): ellipses with the bounding boxes of DAVIS's objects, moving."""
+    """Return moving ellipses with the bounding boxes of DAVIS's objects, float32 (frames, objects, H, W)."""
     boxes = ((312, 382), (168, 293), (85, 137), (287, 287), (158, 319), (92, 61), (214, 162), (234, 93))
     rng = np.random.default_rng(0)
     masks = np.zeros((frames, len(boxes), *SIZE), np.float32)
@@ -77,7 +78,7 @@ def drawn_image() -> torch.Tensor:
 
 
 def choices(objects: int, count: int) -> list[list[int]]:
-    """So many objects each, beginning at evenly spaced ones."""
+    """Return several choices of `count` objects, starting at evenly spaced objects."""
     starts = range(0, objects, -(-objects // CHOICES[count]))
     return [[(start + i) % objects for i in range(count)] for start in starts]
 
@@ -97,7 +98,7 @@ def milliseconds_by_kind(refiner: SPNRefiner, image: torch.Tensor, coarse: torch
 
 @torch.inference_mode()
 def measure(refiner: SPNRefiner, image: torch.Tensor, masks: np.ndarray, count: int) -> list[dict]:
-    """A row for each way."""
+    """Return one row per way of evaluation."""
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     for objects in choices(masks.shape[1], count):
         for t, frame in enumerate(masks):
@@ -105,7 +106,7 @@ def measure(refiner: SPNRefiner, image: torch.Tensor, masks: np.ndarray, count: 
             for way, refiner.windows in WAYS.items():
                 start = time.perf_counter()
                 refiner(image, coarse)
-                if t:  # the first call makes kernels for new shapes
+                if t:  # the first call prepares kernels for new shapes
                     seconds[way].append(time.perf_counter() - start)
     rows = []
     for way, refiner.windows in WAYS.items():
@@ -118,18 +119,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, help="DAVIS root")
+    parser.add_argument("--data", type=Path, help="a DAVIS root")
     parser.add_argument("--weights", default="lite", help="'lite' or a .safetensors file")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--frames", type=int, default=3, help="per choice, the first of which is not timed")
-    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: %(default)s)")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=3,
+        help="frames per choice; the first is not timed (default: %(default)s)",
+    )
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     refiner, image = SPNRefiner.from_pretrained(args.weights), drawn_image()
     masks = davis_masks(args.data, args.frames) if args.data else drawn_masks(args.frames)
     rows = [row for count in CHOICES for row in measure(refiner, image, masks, count)]
     facts = describe("cpu") | {"masks": "DAVIS" if args.data else "drawn", "load": os.getloadavg()[0]}
-    write_results(args.json, facts, rows)
+    if args.json:
+        write_results(args.json, facts, rows)
     print_table(
         [{k: f"{v:.3g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows], False
     )

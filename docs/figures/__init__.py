@@ -1,1 +1,1 @@
-"""Draws the pictures and writes the tables of the documents: ``python -m docs.figures.NAME``."""
+"""Draw the figures and write the tables of the documentation: ``python -m docs.figures.NAME``."""

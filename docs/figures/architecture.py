@@ -1,8 +1,8 @@
-"""Writes docs/_static/architecture.svg: the rooms of the pipeline with a frame's path, and a tensor's to the kernel.
+"""Write docs/_static/architecture.svg: a frame's path through the pipeline, and a tensor's path to the kernel.
 
 python -m docs.figures.architecture
 
-The arrows between rooms are the imports that the code makes, without those that others imply.
+The arrows between subpackages are the imports found in the code, without those that other arrows imply.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ROOT / "vos_pipeline"
 TARGET = ROOT / "docs" / "_static" / "architecture.svg"
 
-# Left edge and top of each room, and what it does.
+# Left edge, top and purpose of each subpackage.
 PLACES = {
     "cli": (232, 40, "options, commands"),
     "pipeline": (232, 118, "the stages in order"),
@@ -23,16 +23,16 @@ PLACES = {
     "refiner": (158, 196, "refined score maps"),
     "temporal": (306, 196, "CRAF, flow filter"),
     "report": (454, 196, "overlays, web page"),
-    "training": (0, 274, "one loop for every net"),
+    "training": (0, 274, "one training loop"),
     "evaluation": (306, 274, "J and F, tables"),
     "data": (232, 352, "frames, masks, video"),
     "settings": (158, 430, "every constant"),
 }
 WIDTH, HEIGHT = 138, 46
-# What becomes of a frame, room after room.
+# The subpackages in the order in which a frame passes through them.
 PATH = ("data", "nets", "refiner", "temporal", "evaluation", "report")
 
-# From the call to the step: the boxes of a line stand beside each other.
+# From the call to the step; the boxes of a row stand side by side.
 CALL = (
     (("spn.propagate_four_way", "spn/functional.py", "validates"),),
     (("torch.ops.spn.propagate", "spn/_ops.py", "schema, fake, autograd, vmap"),),
@@ -49,13 +49,13 @@ CALL = (
         ("a line", "csrc/cpu/line_kernels.h", "registers of positions"),
         ("a line", "csrc/cuda/forward_lines.h", "a tile of positions"),
     ),
-    (("a step and its adjoint", "csrc/recurrence.h", "the equations, for both"),),
+    (("a step and its adjoint", "csrc/recurrence.h", "the equations"),),
 )
 CALL_LEFT, CALL_WIDTH, CALL_STEP = 650, 172, 78
 
 
 def imports() -> dict[str, set[str]]:
-    """Room to the rooms that its files import from."""
+    """Return, for each subpackage, the subpackages that its files import from."""
     found: dict[str, set[str]] = {room: set() for room in PLACES}
     for room, targets in found.items():
         for path in (ROOMS / room).glob("*.py"):
@@ -70,7 +70,7 @@ def imports() -> dict[str, set[str]]:
 
 
 def direct(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
-    """The arrows of a graph without circles that no other arrows imply."""
+    """Return the arrows of an acyclic graph that no other arrows imply."""
 
     def reach(room: str) -> set[str]:
         return graph[room].union(*(reach(other) for other in graph[room]))
@@ -101,7 +101,7 @@ def arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
 
 def rooms() -> list[str]:
     marks = [
-        '<text x="10" y="20" class="title">vos_pipeline: rooms, their imports, and a frame in six steps</text>'
+        '<text x="10" y="20" class="title">vos_pipeline: subpackages, their imports, and a frame in six steps</text>'
     ]
     for room, other in direct(imports()):
         (left, top, _), (to_left, to_top, _) = PLACES[room], PLACES[other]
@@ -116,7 +116,7 @@ def rooms() -> list[str]:
 
 
 def call() -> list[str]:
-    marks = [f'<text x="{CALL_LEFT}" y="20" class="title">spn: a tensor from the call to the kernel</text>']
+    marks = [f'<text x="{CALL_LEFT}" y="20" class="title">spn: from the call to the kernel</text>']
     for depth, line in enumerate(CALL):
         top = 40 + CALL_STEP * depth
         single = len(line) == 1

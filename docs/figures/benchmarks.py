@@ -1,9 +1,9 @@
-"""Draws the pictures and writes the tables of docs/benchmarks.md from the JSON files under benchmarks/results/.
+"""Draw the figures and write the tables of docs/benchmarks.md from the JSON files in benchmarks/results.
 
     python -m docs.figures.benchmarks
 
 reads   propagate_cpu.json   python -m benchmarks.operator.propagate
-        propagate_cpu_tcmalloc.json   the same without rivals, under an allocator that keeps freed memory
+        propagate_cpu_tcmalloc.json   the same without rivals, with an allocator that keeps freed memory
         sizes_cpu.json       python -m benchmarks.operator.propagate, square maps of growing size
         compile_cpu.json     python -m benchmarks.operator.propagate --rivals compile, small square maps
         stages_cpu.json      python -m benchmarks.operator.stages
@@ -31,11 +31,12 @@ RESULTS = ROOT / "benchmarks" / "results"
 PICTURES = ROOT / "docs" / "_static" / "benchmarks"
 TABLES = ROOT / "docs" / "_generated"
 
-# Operations of a step in csrc/recurrence.h at "abs", four directions: roughly; a reciprocal counts as one.
+# Approximate operations per pixel in csrc/recurrence.h for "abs" and four directions; a reciprocal counts as one.
 FORWARD_OPERATIONS = 4 * 20
 BACKWARD_OPERATIONS = 4 * 60
 
-PASSES = {"forward": "forward", "both": "forward and backward"}
+PASSES = {"forward": "forward", "both": "forward + backward"}
+PROVIDERS = {"native": "operator", "eager": "eager PyTorch"}
 LARGEST = "1x32x512x512"
 MARKERS = {"forward": "o", "both": "s"}
 
@@ -45,7 +46,7 @@ def load(name: str) -> dict:
 
 
 def save(figure, name: str) -> None:
-    """The same file for the same numbers: no date, no random identifiers."""
+    """Save the figure without a date or random identifiers, so that equal numbers give equal files."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     plt.rcParams["svg.hashsalt"] = name
     figure.savefig(PICTURES / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
@@ -53,7 +54,7 @@ def save(figure, name: str) -> None:
 
 
 def write_table(
-    name: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str, words: int = 3
+    name: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str, words: int
 ) -> None:
     TABLES.mkdir(parents=True, exist_ok=True)
     table = markdown(header, rows, words=words)
@@ -61,8 +62,9 @@ def write_table(
 
 
 def machine_note(facts: dict) -> str:
+    kernels = facts["kernels"][-1].replace(" 1 threads", " 1 thread")
     return (
-        f"{facts['cpu']}, {facts['kernels'][-1]}; Python {facts['python']}, torch {facts['torch']}, "
+        f"{facts['cpu']}, {kernels}; Python {facts['python']}, torch {facts['torch']}, "
         f"commit `{facts['commit']}`."
     )
 
@@ -81,7 +83,7 @@ def operations_per_byte(row: dict) -> float:
 
 
 def draw_roofline(results: dict) -> None:
-    """Operations a second against operations a byte, under the copy's bandwidth and a matrix product's speed."""
+    """Draw operations per second against operations per byte, with the limits of a copy and of a matrix product."""
     rows = finished(results["rows"], provider="native", case=LARGEST)
     bandwidth = max(r["minimum_bytes"] / r["copy_ms"] / 1e6 for r in rows)
     roof = results["machine"]["matmul_gigaflops"]
@@ -98,21 +100,23 @@ def draw_roofline(results: dict) -> None:
             MARKERS[row["pass"]],
             label=f"{row['dtype']}, {PASSES[row['pass']]}",
         )
-    axes.set(xlabel="operations a byte", ylabel="10⁹ operations a second", title="32 channels of 512 × 512")
+    axes.set(
+        xlabel="operations per byte", ylabel="10⁹ operations per second", title="32 channels of 512 × 512"
+    )
     axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.16), ncols=2, frameon=False)
     axes.grid(alpha=0.3)
     save(figure, "roofline")
 
 
 def draw_sizes(results: dict) -> None:
-    """Time of 8 channels of N x N against N: a line of slope 2 costs as much a pixel at every size."""
+    """Draw the runtime for 8 channels of N x N against N; a line of slope 2 means a constant cost per pixel."""
     figure, axes = plt.subplots(figsize=(6, 4))
     for provider in dict.fromkeys(r["provider"] for r in finished(results["rows"])):
         for name, marker in MARKERS.items():
             rows = finished(results["rows"], provider=provider, dtype="float32", **{"pass": name})
             if rows:
                 sizes = [width_of(r) for r in rows]
-                label = f"{provider}, {PASSES[name]}"
+                label = f"{PROVIDERS.get(provider, provider)}, {PASSES[name]}"
                 axes.loglog(sizes, [r["median_ms"] for r in rows], marker=marker, label=label)
     rows = finished(results["rows"], provider="native", dtype="float32", **{"pass": "forward"})
     axes.loglog(
@@ -120,10 +124,10 @@ def draw_sizes(results: dict) -> None:
         [r["copy_ms"] for r in rows],
         "--",
         color="grey",
-        label="copy of as many bytes as forward",
+        label="copy of the bytes of a forward pass",
     )
     sizes = [width_of(r) for r in rows]
-    axes.set(xlabel="N", ylabel="ms", title="8 channels of N × N, float32")
+    axes.set(xlabel="N", ylabel="runtime, ms", title="8 channels of N × N, float32")
     axes.set_xticks(sizes, sizes, minor=False)
     axes.set_xticks([], minor=True)
     axes.legend()
@@ -133,18 +137,20 @@ def draw_sizes(results: dict) -> None:
 
 def draw_speed_up(results: dict) -> None:
     rows = [r for r in finished(results["rows"], dtype="float32") if r["provider"] != "native"]
-    labels = [f"{r['provider']}, {r['shape']}, {PASSES[r['pass']]}" for r in rows]
+    labels = [
+        f"{PROVIDERS.get(r['provider'], r['provider'])}, {r['shape']}, {PASSES[r['pass']]}" for r in rows
+    ]
     figure, axes = plt.subplots(figsize=(6, 0.32 * len(rows) + 1))
     bars = axes.barh(labels, [r["ratio_to_native"] for r in rows], color="tab:blue")
     axes.bar_label(bars, [f" {r['ratio_to_native']:.1f}×" for r in rows])
     widest = max(r["ratio_to_native"] for r in rows)
-    axes.set(xscale="log", xlabel="times the operator's time", xlim=(1, 2 * widest))
+    axes.set(xscale="log", xlabel="runtime relative to the operator", xlim=(1, 2 * widest))
     axes.invert_yaxis()
     save(figure, "speed_up")
 
 
 def options_of(text: str) -> str:
-    """What a case has beside its shape, in words."""
+    """Describe the options of a case, besides its shape."""
     case = parse_case(text)
     words = [f"G = {case.groups}"] if case.groups != case.shape[1] else []
     words += ["source"] if case.source else []
@@ -154,7 +160,7 @@ def options_of(text: str) -> str:
 
 
 def write_propagate(name: str, dtype: str, runs: Sequence[dict]) -> None:
-    """A row for each case and pass, with the operator's time and its two ratios in each of the runs."""
+    """Write one row per case and pass: the operator's runtime and its two ratios, for each run."""
     found = [
         {(r["case"], r["pass"]): r for r in finished(run["rows"], provider="native", dtype=dtype)}
         for run in runs
@@ -163,20 +169,21 @@ def write_propagate(name: str, dtype: str, runs: Sequence[dict]) -> None:
     for case, pass_name in found[0]:
         of_runs = [rows_of_run[case, pass_name] for rows_of_run in found]
         first = pass_name == "forward"
-        cells = [of_runs[0]["shape"].replace("x", " × ") if first else "", options_of(case) if first else ""]
-        cells += ["forward" if first else "and backward", f"{of_runs[0]['minimum_bytes'] / 1e6:.0f}"]
+        named = ", ".join(filter(None, (of_runs[0]["shape"].replace("x", " × "), options_of(case))))
+        cells = [named if first else "", PASSES[pass_name]]
         for r in of_runs:
             cells += [f"{r['median_ms']:.1f}", f"{r['ratio_to_copy']:.1f}", f"{r['ratio_to_fresh']:.1f}"]
         rows.append(cells)
-    header = [f"N × C × H × W, {dtype}", "", "pass", "MB"]
+    header = [f"N × C × H × W, {dtype}", "pass"]
     for run in runs:
-        header += [f"{run['machine']['allocator']}: ms", "/ copy", "/ fresh"]
+        header += [f"{run['machine']['allocator']}: ms", "× copy", "× fresh memory"]
     commits = sorted({run["machine"]["commit"] for run in runs})
-    write_table(name, header, rows, machine_note({**runs[0]["machine"], "commit": "`, `".join(commits)}))
+    note = machine_note({**runs[0]["machine"], "commit": "`, `".join(commits)})
+    write_table(name, header, rows, note, words=2)
 
 
 def write_rivals(results: dict) -> None:
-    """A row for each case and pass that a rival ran: the operator's time, and the rivals' as multiples of it."""
+    """Write one row per case and pass that a rival ran: the operator's runtime and the rivals' relative runtimes."""
     rows = {(r["case"], r["pass"], r["provider"]): r for r in finished(results["rows"], dtype="float32")}
     rivals = list(dict.fromkeys(provider for _, _, provider in rows if provider != "native"))
     table = []
@@ -193,11 +200,10 @@ def write_rivals(results: dict) -> None:
         ]
         cells += [f"{own['gigabytes_per_second']:.1f}", megabytes(own)]
         for other in others:
-            cells += [f"{other['ratio_to_native']:.1f} ×", megabytes(other)] if other else ["", ""]
+            cells.append(f"{other['ratio_to_native']:.1f} ×, {megabytes(other)} MB" if other else "")
         table.append(cells)
     header = ["N × C × H × W, float32", "pass", "operator: ms (quartiles)", "GB/s", "peak MB"]
-    for rival in rivals:
-        header += [f"{rival}", "peak MB"]
+    header += [f"{PROVIDERS.get(rival, rival)}: ×, peak MB" for rival in rivals]
     unfinished = [
         f"{r['provider']} at {r['case']}: {r['unfinished']}." for r in results["rows"] if "unfinished" in r
     ]
@@ -209,13 +215,13 @@ def megabytes(row: dict) -> str:
 
 
 def write_fresh_memory(runs: Sequence[dict]) -> None:
-    """The same multiplication with and without memory to write into."""
+    """Write the runtime of the same multiplication into existing and into new memory."""
     rows = []
     for facts in (run["machine"] for run in runs):
         existing, fresh = facts["multiplication"]["existing_ms"], facts["multiplication"]["fresh_ms"]
         rows.append((facts["allocator"], f"{existing:.0f}", f"{fresh:.0f}", f"{fresh / existing:.1f}"))
     large = runs[0]["machine"]["multiplication"]["megabytes"]
-    header = ("allocator", f"`torch.mul(a, 2, out=b)`, {large} MB: ms", "`a * 2`: ms", "ratio")
+    header = ("allocator", f"`torch.mul(a, 2, out=b)`: ms, `a` of {large} MB", "`a * 2`: ms", "ratio")
     write_table("fresh_memory", header, rows, machine_note(runs[0]["machine"]), words=1)
 
 
@@ -226,8 +232,8 @@ def write_sizes(results: dict) -> None:
         nanoseconds = 1e6 * r["median_ms"] / (n * c * height * width)
         cells = (f"{width}", PASSES[r["pass"]], f"{r['median_ms']:.2f}", f"{nanoseconds:.2f}")
         rows.append((*cells, f"{r['ratio_to_copy']:.2f}"))
-    header = ("N", "pass", "ms", "ns a pixel and channel", "× copy")
-    write_table("sizes", header, rows, machine_note(results["machine"]))
+    header = ("N", "pass", "ms", "ns per pixel and channel", "× copy")
+    write_table("sizes", header, rows, machine_note(results["machine"]), words=2)
 
 
 def write_compile(results: dict) -> None:
@@ -237,37 +243,38 @@ def write_compile(results: dict) -> None:
             done = "unfinished" not in r
             took = (f"{r['median_ms']:.2f}", f"{r['ratio_to_native']:.0f}") if done else (r["unfinished"], "")
             rows.append((f"{width_of(r)}", PASSES[r["pass"]], *took))
-    header = ("N", "pass", "ms", "× native")
-    write_table("compile", header, rows, machine_note(results["machine"]))
+    header = ("N", "pass", "ms", "× operator")
+    write_table("compile", header, rows, machine_note(results["machine"]), words=2)
 
 
 def write_stages(results: dict) -> None:
     rows = results["rows"]
+    order = [(p, w) for p in ("forward", "backward") for w in ("caches", "memory")]
     table = []
     for direction in dict.fromkeys(r["direction"] for r in rows):
         found = {(r["pass"], r["from"]): r["ns_per_step"] for r in rows if r["direction"] == direction}
-        order = [(p, w) for p in ("forward", "backward") for w in ("caches", "memory")]
         table.append((f"`{direction}`", *(f"{found[key]:.1f}" for key in order)))
-    header = ("direction", "forward, caches", "forward, memory", "backward, caches", "backward, memory")
+    header = ("direction", *(f"{p} from {w}: ns" for p, w in order))
     facts = results["machine"]
     overhead = facts["call_overhead_ns"]
     note = (
-        f"Nanoseconds for 16 values on one thread. A cache line read by `torch.sum` takes "
-        f"{facts['ns_per_line_read']:.1f} ns, a call {overhead['forward'] / 1e3:.1f} µs forward and "
-        f"{overhead['backward'] / 1e3:.1f} µs backward, autograd included. {machine_note(facts)}"
+        f"`torch.sum` reads a cache line from memory in {facts['ns_per_line_read']:.1f} ns. The overhead per call "
+        f"is {overhead['forward'] / 1e3:.1f} µs for forward and {overhead['backward'] / 1e3:.1f} µs for backward, "
+        f"including autograd; it is not part of the table. {machine_note(facts)}"
     )
-    write_table("stages", header, table, note)
+    write_table("stages", header, table, note, words=1)
 
 
 def write_restarts(results: dict) -> None:
-    """A row for each shape and pass: the milliseconds with restart_every, and the others' as multiples of it."""
+    """Write one row per shape and pass: milliseconds with restart_every, and the others' relative runtimes."""
     rows: dict[tuple[str, str], list[str]] = {}
     for r in results["rows"]:
         cells = rows.setdefault((r["shape"], r["pass"]), [r["shape"].replace("x", " × "), PASSES[r["pass"]]])
         alone = r["provider"] == "restart_every"
         cells.append(f"{r['median_ms']:.1f}" if alone else f"{r['ratio_to_restart_every']:.1f} ×")
     _, *others = dict.fromkeys(r["provider"] for r in results["rows"])
-    header = ("N × C × H × W, float32", "pass", "`restart_every=2`: ms", *others)
+    names = (f"`{name}`" if name.startswith("spn") else name for name in others)
+    header = ("N × C × H × W, float32", "pass", "`restart_every=2`: ms", *names)
     write_table("restarts", header, list(rows.values()), machine_note(results["machine"]), words=2)
 
 

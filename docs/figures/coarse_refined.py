@@ -1,4 +1,4 @@
-"""Writes docs/_static/coarse_refined.jpg, the picture of the README: the figure of the gallery's first example.
+"""Write docs/_static/coarse_refined.jpg, the image in the README: the figure of the gallery's first example.
 
 python -m docs.figures.coarse_refined
 """

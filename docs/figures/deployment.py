@@ -1,4 +1,4 @@
-"""Puts the figures of benchmarks/results/onnx_times.json into docs/deployment.md, between marks.
+"""Write the measurements of benchmarks/results/onnx_times.json into docs/deployment.md, between marks.
 
 python -m docs.figures.deployment
 """
@@ -18,7 +18,7 @@ PAGE = ROOT / "docs/deployment.md"
 
 
 def times(record: dict) -> str:
-    """Markdown: a row for each case, milliseconds in torch and in onnxruntime, and their ratio."""
+    """Return a Markdown table: one row per case, milliseconds in torch and in onnxruntime, and their ratio."""
     by_case: dict[str, dict[str, dict]] = {}
     for row in record["rows"]:
         by_case.setdefault(row["what"], {})[row["way"]] = row
@@ -29,25 +29,26 @@ def times(record: dict) -> str:
             for way in ("torch, windows", "torch", "onnxruntime")
         )
         lines.append([what, *milliseconds, f"{ways['onnxruntime']['ratio_to_torch']:.1f}"])
-    header = ("", "torch, windows: ms", "torch: ms", "onnxruntime: ms", "/ torch")
+    header = ("case", "torch, windows: ms", "torch: ms", "onnxruntime: ms", "onnxruntime x torch")
     facts = record["machine"]
     versions = f"torch {facts['torch']}, onnxruntime {facts['onnxruntime']}"
-    return f"{markdown(header, lines, words=1)}\n\n{facts['cpu']}, one thread, {versions}."
+    legend = "Milliseconds per call. The last column is the runtime of onnxruntime relative to torch without windows."
+    return f"{legend}\n\n{markdown(header, lines, words=1)}\n\n{facts['cpu']}, one thread, {versions}."
 
 
 def nodes(record: dict) -> str:
-    """A sentence: the size of the file, and its most frequent nodes."""
+    """Return one sentence: the size of the file and its number of nodes."""
     facts = record["machine"]
     counts = facts["nodes"]
     named = ", ".join(
         f"{count} {kind}" for kind, count in counts.items() if kind in ("Conv", "Scan", "Resize")
     )
     size, total = facts["file, bytes"] / 1e6, sum(counts.values())
-    return f"The file takes {size:.1f} MB and holds {total} nodes, among them {named}."
+    return f"The file takes {size:.1f} MB and has {total} nodes, including {named}."
 
 
 def filled(page: str, record: dict) -> str:
-    """The page with the figures of this record between the marks."""
+    """Return the page with the measurements of this record between the marks."""
     page = between_marks(page, "onnx_times", times(record))
     return between_marks(page, "onnx_nodes", nodes(record))
 

@@ -1,4 +1,4 @@
-"""Writes docs/_static/four_triangles.svg: what each of the four sweeps makes of a single bright pixel.
+"""Write docs/_static/four_triangles.svg: the response of each of the four sweeps to a single bright pixel.
 
 python -m docs.figures.four_triangles
 """
@@ -17,11 +17,11 @@ TARGET = Path(__file__).parents[1] / "_static" / "four_triangles.svg"
 
 
 def responses() -> torch.Tensor:
-    """(5, SIZE, SIZE): the impulse after each sweep with all gates 1/3, and the node-wise maximum."""
+    """Return (5, SIZE, SIZE): the response of each sweep to an impulse, with all gates 1/3, and their maximum."""
     impulse = torch.zeros(1, 1, SIZE, SIZE)
     impulse[0, 0, SIZE // 2, SIZE // 2] = 1
     gates = torch.full((1, 4, 3, 1, SIZE, SIZE), 1 / 3)
-    # The source form with lambda = 1 adds the input as it is: nothing but the reach of the taps shows.
+    # The source form with lambda = 1 adds the unweighted input, so only the reach of the taps shows.
     source = torch.ones(1, 4, 1, SIZE, SIZE)
     maps = spn.propagate_four_way(impulse, gates, source=source, merge=None)[0, :, 0]
     return torch.cat([maps, maps.amax(0, keepdim=True)])
@@ -36,7 +36,7 @@ def panel(values: torch.Tensor, title: str, left: int) -> list[str]:
     for row, line in enumerate(values.tolist()):
         for column, value in enumerate(line):
             if value > 0:
-                # The fourth root: far pixels would be too pale to see.
+                # The fourth root keeps distant pixels visible.
                 marks.append(
                     f'<rect x="{left + column * CELL}" y="{26 + row * CELL}" width="{CELL}" height="{CELL}"'
                     f' fill="#2962a8" fill-opacity="{value**0.25:.2f}"/>'

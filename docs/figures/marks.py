@@ -1,10 +1,10 @@
-"""Generated text in a page stands between ``<!-- name: begin -->`` and ``<!-- name: end -->``."""
+"""Replace the generated text of a page, between ``<!-- name: begin -->`` and ``<!-- name: end -->``."""
 
 from __future__ import annotations
 
 
 def between_marks(page: str, name: str, text: str) -> str:
-    """The page with this text between the marks of that name; ValueError where it has no such marks."""
+    """Return the page with this text between the marks of that name; raise ValueError if the page lacks them."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, found_begin, rest = page.partition(begin)
     _, found_end, after = rest.partition(end)

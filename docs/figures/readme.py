@@ -1,4 +1,4 @@
-"""Puts measured figures from benchmarks/results into README.md, between the marks there.
+"""Write measurements from benchmarks/results into README.md, between marks.
 
 python -m docs.figures.readme
 """
@@ -21,13 +21,13 @@ KINDS = {
     "predictions": "predictions of OSVOS",
 }
 CASES = ("1x32x512x512", "1x1x480x854", "1x32x128x128", "1x32x256x256")
-METHODS = {"coarse": "none", "SPN refiner": "`SPNRefiner`"}
+METHODS = {"coarse": "not refined", "SPN refiner": "`SPNRefiner`"}
 
 
 def refinement(unseen: dict, seen: dict) -> str:
-    """J and F2 of coarse masks, of the best baseline and of the refiner: first on data that influenced no decision."""
+    """Return a table: J and F2 of coarse masks, the best baseline and the refiner, first on data that influenced no decision."""
     rows = _refinement_rows("30 of DAVIS 2016 train", unseen) + _refinement_rows("6 of DAVIS val", seen)
-    return markdown(("sequences", "coarse mask", "refined by", "J", "F2"), rows)
+    return markdown(("sequences", "coarse mask", "method", "J", "F2"), rows)
 
 
 def _refinement_rows(sequences: str, record: dict) -> list[tuple[str, ...]]:
@@ -49,7 +49,7 @@ def _refinement_rows(sequences: str, record: dict) -> list[tuple[str, ...]]:
 
 
 def speed(record: dict) -> str:
-    """float32: milliseconds, the ratios to what memory takes, and how many times as long PyTorch and numba take."""
+    """Return a table for float32: milliseconds, the ratios to memory traffic, and relative runtimes of the rivals."""
     rows = {
         (r["case"], r["pass"], r["provider"]): r
         for r in record["rows"]
@@ -61,14 +61,15 @@ def speed(record: dict) -> str:
         others = [rows.get((case, name, other)) for other in ("eager", "numba")]
         cells = [
             case.replace("x", " x ") if name == "forward" else "",
-            {"forward": "forward", "both": "and backward"}[name],
+            {"forward": "forward", "both": "forward + backward"}[name],
             f"{row['median_ms']:.1f}",
             f"{row['ratio_to_copy']:.1f}",
             f"{row['ratio_to_fresh']:.1f}",
             *(f"{other['ratio_to_native']:.0f} x" if other else "" for other in others),
         ]
         lines.append(cells)
-    table = markdown(("N x C x H x W, float32", "", "ms", "/ copy", "/ fresh", "PyTorch", "numba"), lines)
+    header = ("N x C x H x W, float32", "pass", "ms", "x copy", "x fresh memory", "eager PyTorch", "numba")
+    table = markdown(header, lines)
     facts = record["machine"]
     return f"{table}\n\n{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}, {facts['allocator']}."
 

@@ -1,10 +1,9 @@
-"""Draws how the refiner learned, and what it does on free photographs: before and after, its gates, how far a pixel
-reaches.
+"""Draw the refiner's training curves and its effect on free photographs: before and after, gates, and influence.
 
     python -m docs.figures.refiner_pictures [--weights lite] [--out docs/_static/refiner]
 
-The photographs are scikit-image's; the coarse masks are polygons of a few clicks, averaged over cells of 24 pixels.
-The curve is benchmarks/results/refiner_training.csv: curves.csv of the training that made the shipped weights.
+The photographs come from scikit-image. The coarse masks are polygons of a few clicks, averaged over cells of 24 pixels.
+The curves are benchmarks/results/refiner_training.csv, the curves.csv of the training that made the shipped weights.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ CELL = 24  # pixels
 ROOT = Path(__file__).parents[2]
 DOCS, CURVES = ROOT / "docs", ROOT / "benchmarks" / "results" / "refiner_training.csv"
 
-# Photograph to the outline of its object, (x, y) in pixels.
+# The boundary of each photograph's object, (x, y) in pixels.
 OUTLINES = {
     "coffee": [
         (175, 60), (230, 20), (290, 15), (360, 30), (405, 70), (440, 130), (478, 220), (470, 290), (430, 345),
@@ -47,7 +46,7 @@ SOURCES = {"crema": (300, 150), "saucer": (130, 210), "table": (545, 330)}  # (x
 
 
 def load(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph, uint8 (H, W, 3), and its coarse mask, float32 (H, W)."""
+    """Return a photograph, uint8 (H, W, 3), and its coarse mask, float32 (H, W)."""
     photo = getattr(skimage.data, name)()[..., :3]
     mask = np.zeros(photo.shape[:2], np.uint8)
     cv2.fillPoly(mask, [np.array(OUTLINES[name])], 1)
@@ -60,12 +59,12 @@ def tensors(photo: np.ndarray, coarse: np.ndarray) -> tuple[torch.Tensor, torch.
 
 
 def cut_out(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The object on a pale ground."""
+    """Return the object on a pale background."""
     return (244 + (photo - 244.0) * mask[..., None]).astype(np.uint8)
 
 
 def before_and_after(refiner: spn.SPNRefiner) -> plt.Figure:
-    """Photograph, coarse mask, refined mask: a row each."""
+    """Draw one row per photograph: the photograph, the coarse mask and the refined mask."""
     figure, axes = plt.subplots(len(OUTLINES), 3, figsize=(9, 6.3), layout="compressed")
     for row, name in zip(axes, OUTLINES, strict=True):
         photo, coarse = load(name)
@@ -82,7 +81,7 @@ def before_and_after(refiner: spn.SPNRefiner) -> plt.Figure:
 
 
 def gate_maps(refiner: spn.SPNRefiner) -> plt.Figure:
-    """For each direction, the sum of a pixel's three gates: what it takes over from the line before, and its sign."""
+    """Draw the sum of each pixel's three gates per direction: the weight and sign of the previous line."""
     photo, coarse = load("coffee")
     with torch.inference_mode():
         gates = refiner.gates(*tensors(photo, coarse))[0, 0]
@@ -92,12 +91,12 @@ def gate_maps(refiner: spn.SPNRefiner) -> plt.Figure:
         drawn = axis.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
         axis.set_title(direction, fontsize=10)
         axis.axis("off")
-    figure.colorbar(drawn, ax=axes, shrink=0.8, label="taken over from the line before")
+    figure.colorbar(drawn, ax=axes, shrink=0.8, label="weight of the previous line")
     return figure
 
 
 def influence(refiner: spn.SPNRefiner) -> plt.Figure:
-    """How much of a single pixel arrives where in one round of four directions, mean over the groups of gates."""
+    """Draw how much of a single pixel reaches each other pixel in one four-way pass, mean over the channel groups."""
     photo, coarse = load("coffee")
     with torch.inference_mode():
         gates = refiner.gates(*tensors(photo, coarse))[0]
@@ -107,7 +106,7 @@ def influence(refiner: spn.SPNRefiner) -> plt.Figure:
     for axis, (name, (x, y)) in zip(axes, SOURCES.items(), strict=True):
         impulse = torch.zeros(1, gates.shape[3], *gates.shape[-2:])
         impulse[..., y // step, x // step] = 1
-        source = torch.ones(1, 4, 1, *gates.shape[-2:])  # all of the pixel enters, whatever its own gates
+        source = torch.ones(1, 4, 1, *gates.shape[-2:])  # the whole pixel enters, whatever its gates are
         arriving = spn.propagate_four_way(impulse, gates, source=source, merge=None).abs().amax(1)
         reach = arriving[0].mean(0).clamp(min=1e-6).log10().numpy()
         axis.imshow(grey, cmap="gray", vmin=-60, vmax=400)
@@ -116,28 +115,28 @@ def influence(refiner: spn.SPNRefiner) -> plt.Figure:
         axis.plot(x, y, "c+", markersize=9)
         axis.set_title(name, fontsize=10)
         axis.axis("off")
-    figure.colorbar(drawn, ax=axes, shrink=0.9, label="what arrives, power of ten")
+    figure.colorbar(drawn, ax=axes, shrink=0.9, label="influence (power of ten)")
     return figure
 
 
 def training() -> plt.Figure:
-    """Loss and J over the steps of the training."""
+    """Draw loss and J over the training steps."""
     curves = np.genfromtxt(CURVES, delimiter=",", names=True)
     figure, (loss, overlap) = plt.subplots(1, 2, figsize=(9, 2.8), layout="compressed")
-    loss.semilogy(curves["step"], curves["loss"], label="training, with extra weight at outlines")
-    loss.semilogy(curves["step"], curves["validation_loss"], label="validation, all pixels alike")
+    loss.semilogy(curves["step"], curves["loss"], label="training, extra weight near boundaries")
+    loss.semilogy(curves["step"], curves["validation_loss"], label="validation, equal weights")
     overlap.plot(curves["step"], curves["J_refined"], label="refined")
     overlap.plot(curves["step"], curves["J_coarse"], "--", label="coarse")
     for axis, title in ((loss, "cross-entropy"), (overlap, f"J of {VALIDATION_SAMPLES} composites")):
         axis.set_title(title, fontsize=10)
-        axis.set_xlabel("step")
+        axis.set_xlabel("training step")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     return figure
 
 
 def save(figure: plt.Figure, path: Path) -> None:
-    """As a PNG of at most 256 colours, which keeps photographs small."""
+    """Save a PNG with 160 colours, to keep photographs small."""
     data = io.BytesIO()
     figure.savefig(data, dpi=100)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Puts the figures of benchmarks/results/refine*.json into docs/refiner.md, between marks.
+"""Write the measurements of benchmarks/results/refine*.json into docs/refiner.md, between marks.
 
 python -m docs.figures.refiner_table
 """
@@ -13,25 +13,39 @@ from benchmarks.tables import markdown
 from .marks import between_marks
 
 ROOT = Path(__file__).parents[2]
-RECORD = ROOT / "benchmarks/results/refine_quality.json"
-TIMES = ROOT / "benchmarks/results/refiner_times.json"
+RESULTS = ROOT / "benchmarks/results"
+RECORDS = tuple(
+    RESULTS / f"{name}.json" for name in ("refine_quality", "refine_quality_train", "refiner_times")
+)
 PAGE = ROOT / "docs/refiner.md"
-KINDS = {"1/16": "1/16 of the resolution", "1/32": "1/32", "predictions": "predictions of a network"}
+KINDS = {
+    "1/16": "1/16 of the resolution",
+    "1/32": "1/32 of the resolution",
+    "predictions": "predictions of a network",
+}
+NAMES = {"coarse": "not refined"}
 
 
-def table(record: dict) -> str:
-    """Markdown: a row a method, J, F and F2 for each kind of coarse mask, seconds a frame; the best of each bold."""
+def table(record: dict, seconds: bool = True) -> str:
+    """Return a Markdown table: one column per method; J, F and F2 of each kind of coarse mask, the best in bold.
+
+    With ``seconds``, the last row holds seconds per frame.
+    """
     means = {(r["kind"], r["method"]): r for r in record["table"] if r["sequence"] == "mean"}
     methods = list(dict.fromkeys(method for _, method in means))
-    columns = [(kind, m) for kind in KINDS if (kind, methods[0]) in means for m in ("J", "F", "F2")]
-    best = {(k, m): max(round(means[k, method][m], 3) for method in methods) for k, m in columns}
-    heads = [f"{KINDS[kind]}: J" if m == "J" else m for kind, m in columns]
     rows = []
-    for method in methods:
-        cells = [_cell(means[kind, method][m], best[kind, m]) for kind, m in columns]
-        seconds = min(kind["seconds"][method] for kind in record["kinds"].values())
-        rows.append([method, *cells, f"{seconds:.2f}" if seconds >= 0.005 else "0"])
-    return markdown(["", *heads, "s a frame"], rows, words=1)
+    for kind in KINDS:
+        for measure in ("J", "F", "F2") if (kind, methods[0]) in means else ():
+            values = [means[kind, method][measure] for method in methods]
+            best = max(round(value, 3) for value in values)
+            rows.append(
+                [KINDS[kind] if measure == "J" else "", measure, *(_cell(value, best) for value in values)]
+            )
+    if seconds:
+        fastest = [min(kind["seconds"][method] for kind in record["kinds"].values()) for method in methods]
+        rows.append(["seconds per frame", "", *(f"{s:.2f}" if s >= 0.005 else "0" for s in fastest)])
+    header = ("coarse mask", "", *(NAMES.get(method, method) for method in methods))
+    return markdown(header, rows, words=2)
 
 
 def _cell(value: float, best: float) -> str:
@@ -40,25 +54,26 @@ def _cell(value: float, best: float) -> str:
 
 
 def times(record: dict) -> str:
-    """Markdown: a row for each number of objects and each way, seconds a frame and the share of each kind of work."""
+    """Return a Markdown table: seconds per frame and share of each kind of work, per number of objects and way."""
     kinds = [name for name in record["rows"][0] if name.endswith(", ms")]
     lines = []
     for row in record["rows"]:
         total = sum(row[kind] for kind in kinds)
         shares = (f"{row[kind] / total:.0%}" for kind in kinds)
         lines.append([row["objects"], row["way"], f"{row['seconds']:.2f}", *shares])
-    header = ("objects", "", "s a frame", *(kind.removesuffix(", ms") for kind in kinds))
+    header = ("objects", "evaluated in", "s per frame", *(kind.removesuffix(", ms") for kind in kinds))
     facts = record["machine"]
     where = f"{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}, masks: {facts['masks']}."
     return f"{markdown(header, lines, words=2)}\n\n{where}"
 
 
 def filled(page: str, quality: dict, speed: dict) -> str:
-    """The page with the tables of these records between the marks."""
-    page = between_marks(page, "refine_table", table(quality))
+    """Return the page with the tables of these records between the marks."""
+    legend = "The last row is the runtime. The best value of each other row is bold."
+    page = between_marks(page, "refine_table", f"{legend}\n\n{table(quality)}")
     return between_marks(page, "refiner_times", times(speed))
 
 
 if __name__ == "__main__":
-    records = (json.loads(file.read_text()) for file in (RECORD, TIMES))
+    records = (json.loads(file.read_text()) for file in RECORDS)
     PAGE.write_text(filled(PAGE.read_text(), *records))

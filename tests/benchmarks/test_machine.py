@@ -1,4 +1,4 @@
-"""Where a measurement was made."""
+"""The description of the machine in result files."""
 
 import os
 import subprocess
@@ -22,23 +22,23 @@ GLIBC = LINE + "/usr/lib/x86_64-linux-gnu/libc.so.6\n"
         (LINE + "/opt/conda/lib/libjemalloc.so.2\n" + GLIBC, "jemalloc"),
         (GLIBC + LINE + "/usr/lib/libmimalloc.so.2.0\n", "mimalloc"),
         (LINE + "/lib/ld-musl-x86_64.so.1\n", "unknown"),
-        # Neither a folder's name nor another library's is an allocator.
+        # A folder or another library with a similar name is not an allocator.
         (GLIBC + LINE + "/home/me/libtcmalloc/libother.so\n", "glibc"),
         (GLIBC + LINE + "/usr/lib/notlibjemalloc.so\n", "glibc"),
     ],
 )
-def test_the_allocator_is_what_is_loaded(maps, name, tmp_path):
+def test_the_loaded_allocator_is_found(maps, name, tmp_path):
     path = tmp_path / "maps"
     path.write_text(maps)
     assert machine.allocator(path) == name
 
 
-def test_no_allocator_is_known_where_nothing_says_what_is_loaded(tmp_path):
+def test_the_allocator_is_unknown_without_a_list_of_libraries(tmp_path):
     assert machine.allocator(tmp_path / "missing") == "unknown"
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/self/maps is Linux's")
-def test_a_process_of_its_own():
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc/self/maps of Linux")
+def test_the_allocator_of_a_new_process():
     code = "from benchmarks import machine; print(machine.describe('cpu')['allocator'])"
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     printed = subprocess.run(

@@ -1,4 +1,4 @@
-"""The evidence for the refiner: tuning and measures."""
+"""benchmarks.refiner.quality: tuning of the alternatives, and measures."""
 
 import time
 
@@ -15,14 +15,14 @@ def case(sequence="a", scores=TRUTH):
     return Case("1/16", sequence, np.zeros((480, 854, 3), np.float32), scores.astype(np.float32), TRUTH)
 
 
-def test_f2_forgives_two_pixels_and_f_eight():
+def test_f2_tolerates_two_pixels_and_f_eight():
     for shift, f, f2 in ((2, 1, 1), (3, 1, 0), (8, 1, 0), (9, 0, 0)):
         moved = np.roll(TRUTH, (shift, shift), (0, 1))
         _, contour, within_two = score(TRUTH, moved.astype(np.float32))
         assert (contour > 0.9) == f and (within_two > 0.9) == f2, shift
 
 
-def test_measure_means_over_frames_then_over_sequences():
+def test_measures_are_averaged_over_frames_then_over_sequences():
     half = TRUTH.copy()
     half[:, 350:] = False
     tests = [case("a"), case("a", half), case("b", half)]

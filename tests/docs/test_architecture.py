@@ -1,4 +1,4 @@
-"""docs/architecture.md and the tree agree: files, functions, and which package may import what."""
+"""docs/architecture.md matches the tree: files, functions, and the imports that each package may make."""
 
 import ast
 import importlib
@@ -30,9 +30,9 @@ def test_there_is_something_to_compare():
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_what_the_page_names_exists(name):
+def test_named_files_exist(name):
     assert (ROOT / name).exists(), (
-        f"docs/architecture.md names {name}, which is gone: remove or rename it there"
+        f"docs/architecture.md names {name}, which does not exist: remove or rename it there"
     )
 
 
@@ -40,8 +40,8 @@ def test_what_the_page_names_exists(name):
 def test_every_source_file_is_named(name):
     first = next((line for line in (ROOT / name).read_text().splitlines() if len(line.split()) > 3), "")
     assert name in NAMED, (
-        f"docs/architecture.md does not name {name}: add a row  | `{name}` | the one thing it knows |  "
-        f"(the file begins: {first.strip()!r})"
+        f"docs/architecture.md does not name {name}: add a row  | `{name}` | its purpose |  "
+        f"(the file starts with {first.strip()!r})"
     )
 
 
@@ -57,11 +57,11 @@ def test_functions_are_where_the_page_says(name, file):
     assert re.search(rf"\b{name}\b", (ROOT / file).read_text()), f"no {name} in {file}"
 
 
-# ---- Who may import what -------------------------------------------------------------------------------------
+# ---- Allowed imports -------------------------------------------------------------------------------------
 
 
 def imports(path):
-    """(module, imported name or None, whether it is made when the file is imported) of every absolute import."""
+    """Yield (module, imported name or None, whether at module level) for every absolute import."""
     tree = ast.parse(path.read_text())
     at_once = {id(node) for node in tree.body}
     for node in ast.walk(tree):
@@ -72,7 +72,7 @@ def imports(path):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "spn").glob("*.py")), ids=lambda path: path.name)
-def test_spn_needs_torch_alone(path):
+def test_spn_needs_only_torch(path):
     for module, _, at_once in imports(path):
         package = module.split(".")[0]
         allowed = {"torch", *sys.stdlib_module_names} | (set() if at_once else {"torchvision", "onnxscript"})
@@ -89,28 +89,28 @@ def name_of(path):
 @pytest.mark.parametrize("path", PIPELINE, ids=name_of)
 def test_the_pipeline_uses_public_names_of_spn(path):
     used = {(module, name) for module, name, _ in imports(path) if module.split(".")[0] == "spn"}
-    assert {module for module, _ in used} <= {"spn"}, "names come from spn itself, not from its modules"
+    assert {module for module, _ in used} <= {"spn"}, "import names from spn, not from its modules"
     names = {name for _, name in used if name} | set(re.findall(r"\bspn\.(\w+)", code_of(path)))
     assert names <= set(spn.__all__)
 
 
-# The rooms of the pipeline, from the ground up. A room imports from those below it what they export, and nothing else.
+# The subpackages of the pipeline, lowest first. A subpackage imports only exported names of those before it.
 FLOORS = (
     "settings", "data", "evaluation", "training", "nets", "refiner", "temporal", "report", "pipeline", "cli",
 )  # fmt: skip
 GROUND = {"vos_pipeline.errors", "vos_pipeline.files", "vos_pipeline.output_folder"}
 
 
-def test_every_room_of_the_pipeline_has_its_floor_and_says_what_it_is():
+def test_every_subpackage_of_the_pipeline_is_listed_and_has_a_docstring():
     rooms = {path.parent.name: path for path in PIPELINE if path.name == "__init__.py"}
     assert set(rooms) == {"vos_pipeline", *FLOORS}
     for room in FLOORS:
         text = ast.get_docstring(ast.parse(rooms[room].read_text()))
-        assert text.endswith(".") and "\n" not in text, f"{room}: one sentence"
+        assert text.endswith(".") and "\n" not in text, f"{room}: the docstring must be one sentence"
 
 
 @pytest.mark.parametrize("path", PIPELINE, ids=name_of)
-def test_rooms_of_the_pipeline_import_downwards_what_is_exported(path):
+def test_subpackages_import_only_exported_names_of_lower_ones(path):
     room = path.relative_to(ROOT / "vos_pipeline").parent.name
     below = FLOORS[: FLOORS.index(room)] if room else FLOORS
     for module, name, _ in imports(path):
@@ -118,19 +118,19 @@ def test_rooms_of_the_pipeline_import_downwards_what_is_exported(path):
             module, name = f"vos_pipeline.{name}", None
         if not module.startswith("vos_pipeline.") or module in GROUND or module.split(".")[1] == room:
             continue
-        assert module in {f"vos_pipeline.{other}" for other in below}, f"{module} is no room below {room}"
+        assert module in {f"vos_pipeline.{other}" for other in below}, f"{room} may not import from {module}"
         assert name is None or name in importlib.import_module(module).__all__, f"{module} exports no {name}"
 
 
-def test_rooms_that_need_no_torch():
+def test_some_subpackages_do_not_import_torch():
     rooms = ("settings", "data", "evaluation", "temporal", "report")
     imported = "; ".join(f"import vos_pipeline.{room}" for room in rooms)
     code = f"import sys; {imported}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-# What a package of the benchmarks may import of the tree, beside itself. Tests and documents import them, not the
-# other way round.
+# The packages that each package of the benchmarks may import, besides itself. Tests and documentation import the
+# benchmarks, never the other way round.
 ROOMS = {
     "benchmarks": {"spn"},
     "benchmarks.operator": {"spn", "benchmarks"},
@@ -142,7 +142,7 @@ ROOMS = {
 
 
 def package_of(name):
-    """The room that a dotted name is in, else the package of the tree; None outside the tree."""
+    """Return the entry of ROOMS that contains a dotted name, else its package; None outside the tree."""
     parts = name.split(".")
     starts = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
     package = starts[-1] if (ROOT / starts[-1] / "__init__.py").exists() else None
@@ -150,7 +150,7 @@ def package_of(name):
 
 
 def packages_imported(path):
-    """Every package of the tree that the file imports from, relative imports too."""
+    """Yield every package of the tree that the file imports from, including relative imports."""
     package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
@@ -163,7 +163,7 @@ def packages_imported(path):
         yield from filter(None, map(package_of, names))
 
 
-def test_every_room_is_listed():
+def test_every_package_of_the_benchmarks_is_listed():
     rooms = {path.parent.relative_to(ROOT) for path in (ROOT / "benchmarks").rglob("__init__.py")}
     assert {".".join(room.parts) for room in rooms} == {room for room in ROOMS if room != "docs.figures"}
 
@@ -178,7 +178,7 @@ def test_benchmarks_import_one_way(room, path):
 
 
 def code_of(path):
-    """The file without its docstrings, comments and texts."""
+    """Return the code of the file without docstrings, comments and string constants."""
     return ast.unparse(Untold().visit(ast.parse(path.read_text())))
 
 

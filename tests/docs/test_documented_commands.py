@@ -1,9 +1,11 @@
-"""Every command that the README or a page of the site shows is one that there is, with options that there are."""
+"""Every command in the README and the documentation exists, and its options exist."""
 
 import argparse
+import importlib
 import importlib.util
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,18 +18,18 @@ TEXT = "\n".join(page.read_text() for page in PAGES)
 PIPELINE = sorted(
     set(re.findall(r"(?:spn-vos|python -m vos_pipeline|-m vos_pipeline) +((?!\.)[a-z][^`\n]*)", TEXT))
 )
-# A bare name, in prose, is a reference to the command and not a call.
+# A bare name in prose refers to the command and is not a call.
 CALLS = [call for call in PIPELINE if "--" in call and "..." not in call]
 
 
 def test_there_is_something_to_check():
-    assert len(CALLS) >= 8
+    assert len(CALLS) >= 8 and len(MODULE_CALLS) >= 20
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_pipeline_calls_parse(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for file in re.findall(r"[\w/]+\.safetensors", call):  # what a command before it wrote
+    for file in re.findall(r"[\w/]+\.safetensors", call):  # written by an earlier command
         path = tmp_path / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -36,14 +38,46 @@ def test_pipeline_calls_parse(call, tmp_path, monkeypatch):
     assert callable(command_line().parse_args(argv).command)
 
 
-# In prose too. Options of pip, torchrun and hypothesis are theirs.
+# Calls of benchmarks and figures, without brackets around optional arguments and without comments.
+MODULE_CALLS = sorted(
+    {
+        tuple(shlex.split(re.sub(r"[][]", "", call), comments=True))
+        for call in re.findall(r"python -m ((?:benchmarks|docs\.figures)\.\w[^`\n]*)", TEXT)
+    }
+)
+
+
+class Parsed(Exception):
+    """Ends a command after its arguments were parsed."""
+
+
+@pytest.mark.parametrize("call", MODULE_CALLS, ids=" ".join)
+def test_benchmark_and_figure_calls_parse(call, monkeypatch):
+    name, *arguments = call
+    module = importlib.import_module(name)
+    if not hasattr(module, "argparse"):
+        assert not arguments, f"{name} has no options"
+        return
+    parse_args = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(parser, argv=None, namespace=None):
+        parse_args(parser, argv, namespace)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with pytest.raises(Parsed):
+        module.main()
+
+
+# Options in prose, too. These belong to pip, torchrun and hypothesis.
 OTHERS = {"--no-build-isolation", "--nproc-per-node", "--hypothesis-profile"}
 OPTIONS = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+\b", TEXT)) - OTHERS)
 
 
 @pytest.fixture(scope="module")
 def known_options():
-    """Those of every command of the pipeline, and what the sources of other scripts spell out."""
+    """Return the options of every pipeline command, and those in the sources of other scripts."""
 
     def options(parser):
         for action in parser._actions:
@@ -76,7 +110,7 @@ def test_scripts_exist(script):
     assert (ROOT / script).is_file()
 
 
-# In backticks or at the start of an indented or fenced line: elsewhere "make" is a verb.
+# In backticks or at the start of an indented or fenced line; elsewhere "make" is a verb.
 @pytest.mark.parametrize(
     "target", sorted(set(re.findall(r"(?:`|^ *)make ([a-z-]+)(?=[`\s])", TEXT, re.MULTILINE)))
 )

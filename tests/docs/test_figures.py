@@ -1,4 +1,4 @@
-"""Drawn figures and generated tables are what their scripts make of what there is now."""
+"""Figures and generated tables are up to date."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from docs.figures import architecture, benchmarks, deployment, four_triangles, r
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_rooms_and_the_way_to_the_kernel():
+def test_architecture():
     assert architecture.TARGET.read_text() == architecture.svg(), "run python -m docs.figures.architecture"
     for _, file, _ in (box for line in architecture.CALL for box in line):
         assert (architecture.ROOT / file).is_file()
@@ -22,7 +22,7 @@ def test_four_triangles():
     )
 
 
-def test_tables_and_pictures_of_the_benchmarks(tmp_path, monkeypatch):
+def test_tables_and_figures_of_the_benchmarks(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmarks, "ROOT", tmp_path)
     monkeypatch.setattr(benchmarks, "TABLES", tmp_path / "tables")
     monkeypatch.setattr(benchmarks, "PICTURES", tmp_path / "pictures")
@@ -35,12 +35,12 @@ def test_tables_and_pictures_of_the_benchmarks(tmp_path, monkeypatch):
     assert texts(benchmarks.TABLES, pattern) == texts(DOCS / "_generated", pattern), (
         "run python -m docs.figures.benchmarks"
     )
-    # How a picture's lines are written depends on the version of matplotlib.
+    # The content of an SVG file depends on the version of matplotlib.
     drawn, kept = benchmarks.PICTURES.iterdir(), (DOCS / "_static" / "benchmarks").iterdir()
     assert {path.name for path in drawn} == {path.name for path in kept}
 
 
-def test_tables_of_filters_over_time():
+def test_tables_of_temporal_filters():
     for name, table in temporal_filters.tables(temporal_filters.rows()).items():
         assert (temporal_filters.PAGES / name).read_text() == table, (
             "run python -m docs.figures.temporal_filters"
@@ -49,7 +49,7 @@ def test_tables_of_filters_over_time():
 
 def test_table_of_the_refiner():
     page = refiner_table.PAGE.read_text()
-    records = [json.loads(file.read_text()) for file in (refiner_table.RECORD, refiner_table.TIMES)]
+    records = [json.loads(file.read_text()) for file in refiner_table.RECORDS]
     assert page == refiner_table.filled(page, *records), "run python -m docs.figures.refiner_table"
 
 
@@ -59,7 +59,7 @@ def test_figures_of_onnx():
     assert page == deployment.filled(page, record), "run python -m docs.figures.deployment"
 
 
-def test_table_of_the_refiner_has_a_row_a_method_and_marks_the_best():
+def test_table_of_the_refiner_has_a_column_per_method_and_marks_the_best():
     def row(method, j):
         return {"kind": "1/16", "method": method, "sequence": "mean", "J": j, "F": 0.5, "F2": 0.25}
 
@@ -67,11 +67,16 @@ def test_table_of_the_refiner_has_a_row_a_method_and_marks_the_best():
     rows = [row("coarse", 0.8), row("SPN refiner", 0.9)]
     record = {"table": rows, "kinds": {"1/16": {"seconds": seconds}}}
     lines = refiner_table.table(record).splitlines()
-    assert lines[2] == "| coarse | 0.800 | **0.500** | **0.250** | 0 |"
-    assert lines[3] == "| SPN refiner | **0.900** | **0.500** | **0.250** | 0.12 |"
+    assert lines[0] == "| coarse mask |  | not refined | SPN refiner |"
+    assert lines[2:] == [
+        "| 1/16 of the resolution | J | 0.800 | **0.900** |",
+        "|  | F | **0.500** | **0.500** |",
+        "|  | F2 | **0.250** | **0.250** |",
+        "| seconds per frame |  | 0 | 0.12 |",
+    ]
 
 
-def test_table_of_the_operator_has_a_row_for_each_case_and_pass_and_three_columns_for_each_allocator(
+def test_table_of_the_operator_has_a_row_per_case_and_pass_and_three_columns_per_allocator(
     tmp_path, monkeypatch
 ):
     def row(case, name, milliseconds):
@@ -100,15 +105,15 @@ def test_table_of_the_operator_has_a_row_for_each_case_and_pass_and_three_column
     monkeypatch.setattr(benchmarks, "TABLES", tmp_path)
     benchmarks.write_propagate("name", "float32", [run("glibc", 20), run("jemalloc", 10)])
     header, _, *rows = (tmp_path / "benchmarks_name.md").read_text().splitlines()
-    assert "glibc: ms | / copy | / fresh | jemalloc: ms | / copy | / fresh" in header
+    assert "glibc: ms | × copy | × fresh memory | jemalloc: ms | × copy | × fresh memory" in header
     assert rows[:3] == [
-        "| 1 × 8 × 4 × 4 |  | forward | 3 | 20.0 | 5.0 | 4.0 | 10.0 | 2.5 | 2.0 |",
-        "|  |  | and backward | 3 | 20.0 | 5.0 | 4.0 | 10.0 | 2.5 | 2.0 |",
-        "| 2 × 8 × 4 × 4 | G = 2, source, unit, one direction | forward | 3 | 20.0 | 5.0 | 4.0 | 10.0 | 2.5 | 2.0 |",
+        "| 1 × 8 × 4 × 4 | forward | 20.0 | 5.0 | 4.0 | 10.0 | 2.5 | 2.0 |",
+        "|  | forward + backward | 20.0 | 5.0 | 4.0 | 10.0 | 2.5 | 2.0 |",
+        "| 2 × 8 × 4 × 4, G = 2, source, unit, one direction | forward | 20.0 | 5.0 | 4.0 | 10.0 | 2.5 | 2.0 |",
     ]
 
 
-def test_the_result_files_of_the_operator_are_of_two_allocators_and_the_same_cases():
+def test_the_result_files_of_the_operator_have_two_allocators_and_the_same_cases():
     runs = [benchmarks.load(name) for name in ("propagate_cpu.json", "propagate_cpu_tcmalloc.json")]
     assert [run["machine"]["allocator"] for run in runs] == ["glibc", "tcmalloc"]
     measured = [

@@ -1,4 +1,4 @@
-"""Text between marks: the rest of the page stays, a page without the marks is an error."""
+"""Text between marks is replaced, the rest of the page stays, and missing marks are an error."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from docs.figures.marks import between_marks
 PAGE = "a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb\n<!-- y: begin -->\n<!-- y: end -->\n"
 
 
-def test_only_the_named_place_changes():
+def test_only_the_text_between_the_named_marks_changes():
     assert between_marks(PAGE, "x", "new\\1") == PAGE.replace("old", "new\\1")
     filled = between_marks(PAGE, "y", "new")
     assert filled == PAGE.replace("<!-- y: begin -->\n", "<!-- y: begin -->\nnew\n")

@@ -1,4 +1,4 @@
-"""Every error that the installation page quotes is one that the code raises, word for word."""
+"""Every error that the installation page quotes is raised by the code, word for word."""
 
 import os
 import platform
@@ -24,7 +24,7 @@ PAGE = (ROOT / "docs" / "install.md").read_text()
 QUOTED = re.findall(r"```\{code-block\} text\n:class: error\n(.*?)\n```", PAGE, re.DOTALL)
 
 
-# ---- Building: setup.py beside a torch that is absent, or was not built for CUDA -----------------------------
+# ---- Building: setup.py with a missing torch, or with a torch without CUDA ----------------------------------
 
 # Python imports this before setup.py.
 ON_WINDOWS = {"sitecustomize.py": "import platform\nplatform.system = lambda: 'Windows'\n"}
@@ -123,7 +123,7 @@ def no_code_for_this_gpu(tmp_path, monkeypatch, capsys):
 
 
 def library_says(name, version, cuda):
-    """A kernel library that is there, but of no use to the torch that loads it."""
+    """Load a kernel library that exists but does not match the installed torch."""
 
     def say(tmp_path, monkeypatch, capsys):
         (tmp_path / f"_{name}.abi3.so").touch()

@@ -1,4 +1,4 @@
-"""The pages' presets hold the constants of vos_pipeline/settings/presets.py, and their figures those of the paper."""
+"""The documentation shows the constants of vos_pipeline/settings/presets.py and the results of the paper."""
 
 import re
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_the_challenges_figures():
     assert tuple(figures[5:]) == paper_figures.CHALLENGE_RANKING
 
 
-def test_what_the_flow_filter_does_is_told_with_its_constants():
+def test_the_description_of_the_flow_filter_has_its_constants():
     section = " ".join(
         PAGE.partition("What the flow filter does")[2].partition("CRAF keeps one region")[0].split()
     )

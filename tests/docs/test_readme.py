@@ -1,4 +1,4 @@
-"""The README: its figures come from the files it names, its links lead somewhere, its code runs."""
+"""The README: its tables match the result files, its links are valid, its code runs."""
 
 import re
 from pathlib import Path
@@ -11,12 +11,12 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def test_figures_are_those_of_the_result_files():
+def test_tables_match_the_result_files():
     assert readme.filled(README) == README, "run python -m docs.figures.readme"
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_links_lead_somewhere(page):
+def test_links_are_valid(page):
     links = re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", (ROOT / page).read_text())
     assert [link for link in links if not (ROOT / link).exists()] == []
 

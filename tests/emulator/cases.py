@@ -1,4 +1,4 @@
-"""Random problems for the emulated kernels, and what the reference says about them."""
+"""Random problems for the emulated kernels, and comparisons with the reference implementation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 import spn
 
-# Root mean square error, relative; outputs are rounded to the dtype, the running state is float32 or better.
+# Relative RMS error. Outputs are rounded to the dtype; the hidden state is float32 or better.
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
 
@@ -45,7 +45,7 @@ class Case:
 
 
 def hidden_maps(case: Case, x: Tensor, gates: Tensor, source: Tensor | None) -> Tensor:
-    """(N, D, C, H, W) from the reference."""
+    """Return the hidden maps of the reference implementation, (N, D, C, H, W)."""
     return torch.stack(
         [
             spn.reference.propagate(
@@ -63,13 +63,13 @@ def hidden_maps(case: Case, x: Tensor, gates: Tensor, source: Tensor | None) -> 
 
 
 def error(got: Tensor, expected: Tensor, floor: float = 1e-30) -> float:
-    """Relative, or relative to `floor` where little is expected: what cancels leaves rounding errors behind."""
+    """Return the relative error; `floor` bounds the norm from below, because cancellation leaves rounding errors."""
     got, expected = got.detach().double(), expected.detach().double()
     return float((got - expected).norm() / expected.norm().clamp(min=floor))
 
 
 def check(case: Case, machine: Machine) -> tuple[Tensor, ...]:
-    """Runs both passes on the machine and compares them with the reference in float64; returns all results."""
+    """Run both passes on the machine, compare them with the reference in float64 and return all results."""
     x, gates, source = case.tensors()
     out, winner, checkpoints = machine.propagate(
         x, gates, source, case.direction, case.normalize, case.merge, True, case.restart_every
@@ -79,7 +79,7 @@ def check(case: Case, machine: Machine) -> tuple[Tensor, ...]:
     ]
     hidden = hidden_maps(case, *leaves)
     if case.merge == "max":
-        # A rounding decides between values that are nearly equal: the gradient follows the kernel's choice.
+        # Rounding decides between nearly equal values, so the gradient follows the kernel's choice.
         chosen = hidden.gather(1, winner.long().unsqueeze(1)).squeeze(1)
         assert error(chosen, hidden.amax(1)) < TOLERANCE[torch.float32]
         expected = chosen
@@ -108,7 +108,7 @@ def check(case: Case, machine: Machine) -> tuple[Tensor, ...]:
 
 
 def check_wanted(case: Case, machine: Machine, *masks: tuple[bool, bool, bool]) -> None:
-    """Which gradients are asked for changes no bit of them."""
+    """Check that each gradient is bitwise the same, whichever gradients are requested."""
     x, gates, source = case.tensors()
     options = (case.direction, case.normalize, case.merge)
     out, winner, checkpoints = machine.propagate(x, gates, source, *options, True, case.restart_every)

@@ -1,4 +1,4 @@
-// What accesses cost: sectors of 32 bytes in global memory, passes over the banks of shared memory.
+// The cost of accesses: sectors of 32 bytes in global memory, passes over the banks of shared memory.
 #include <algorithm>
 
 #include "machine.h"
@@ -14,15 +14,15 @@ uint64_t mixed(uint64_t a, uint64_t b) {
   return (a ^ b) * 0x9E3779B97F4A7C15ull;
 }
 
-// Distinct sectors.
+// Returns the number of distinct sectors.
 int64_t sectors_of(const WarpAccess& access) {
   std::set<uint64_t> sectors;
   for (const auto& [lane, sector] : access.units) sectors.insert(sector);
   return static_cast<int64_t>(sectors.size());
 }
 
-// A warp's access of 8 or 16 bytes a thread takes its lanes in 2 or 4 phases of as many bytes as there are banks. Of
-// each phase: a pass for every word that another one keeps from its bank.
+// An access of 8 or 16 bytes per thread is served in 2 or 4 phases, each as wide as all banks together. Words that
+// share a bank within a phase need separate passes.
 void count_shared(const WarpAccess& access, Counts& counts) {
   const int words = std::max<int>(1, static_cast<int>(access.bytes) / kBankBytes);
   const int lanes = std::max(1, kWarp / words);
@@ -44,7 +44,7 @@ void count_access(uintptr_t address, size_t bytes, bool write, Site site) {
   Counts& c = machine.counts;
   Thread& thread = machine.thread();
   if (!shared) (write ? c.bytes_written : c.bytes_read) += static_cast<int64_t>(bytes);
-  // `what` names the instruction, `occurrence` how often this thread has come by it in this turn.
+  // `what` identifies the instruction; `occurrences` counts how often this thread executed it in this turn.
   const uint64_t place = mixed(std::hash<const void*>()(site.file), static_cast<uint64_t>(site.line));
   const uint64_t what = mixed(mixed(place, write * 2 + shared), thread.turn);
   const uint64_t key = mixed(what, thread.occurrences[what]++ + 1);

@@ -1,4 +1,4 @@
-// Small kernels with one fault each: the emulator must see every one of them.
+// Small kernels with one fault each, which the emulator must detect.
 #pragma once
 
 #include "simt_emulator.h"
@@ -6,7 +6,7 @@
 namespace spn {
 namespace faults {
 
-// Each thread writes its value and reads its neighbour's. kBarrier: 0 none, 1 of the warp, 2 of the block.
+// Each thread writes its value and reads its neighbour's. kBarrier: 0 for none, 1 for the warp, 2 for the block.
 template <int kBarrier>
 inline void neighbour(int* out) {
   int* shared = reinterpret_cast<int*>(emulator::shared_memory());
@@ -44,7 +44,7 @@ inline void misaligned(int* out) {
   if (threadIdx.x == 0) cuda::store(reinterpret_cast<int*>(reinterpret_cast<char*>(out) + 2), 0);
 }
 
-// kWait: whether the copy is waited for before its own thread reads it.
+// kWait: whether the thread waits for its copy before it reads the value.
 template <bool kWait>
 inline void copies(int* out) {
   int* shared = reinterpret_cast<int*>(emulator::shared_memory());
@@ -60,7 +60,7 @@ inline void leaves_a_copy(int* out) {
   cuda::copy_async<4>(reinterpret_cast<int*>(emulator::shared_memory()) + threadIdx.x, out + threadIdx.x, true);
 }
 
-// The second overtakes the first, or does not.
+// The order of the two copies is undefined.
 inline void two_copies(int* out) {
   int* shared = reinterpret_cast<int*>(emulator::shared_memory());
   for (int i = 0; i < 2; ++i) {

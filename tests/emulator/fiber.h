@@ -1,4 +1,4 @@
-// A fiber: a stack of its own, which the scheduler enters and which returns to the scheduler.
+// A fiber: a separate stack that the scheduler enters and that returns to the scheduler.
 #pragma once
 
 #include <ucontext.h>
@@ -16,7 +16,7 @@ namespace emulator {
 
 class Fiber {
  public:
-  // To call `main` at the next resume.
+  // Prepares the fiber to call `main` at the next resume.
   void start(void (*main)()) {
     if (!stack_) stack_.reset(new char[kStack]);
     getcontext(&context_);
@@ -38,14 +38,14 @@ class Fiber {
 #endif
   }
 
-  // Called first thing in `main`.
+  // Must be called at the start of `main`.
   static void entered() {
 #ifdef SPN_FIBER_SANITIZER
     __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack().data, &scheduler_stack().bytes);
 #endif
   }
 
-  // Called by the fiber: back to the scheduler; for good if it is `done`.
+  // Called by the fiber: returns to the scheduler, permanently if `done`.
   void yield(bool done) {
 #ifdef SPN_FIBER_SANITIZER
     __sanitizer_start_switch_fiber(done ? nullptr : &fake_stack_, scheduler_stack().data, scheduler_stack().bytes);

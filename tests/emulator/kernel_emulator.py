@@ -1,6 +1,6 @@
-"""Builds the CUDA kernels for the emulator with g++, and runs them on torch CPU tensors.
+"""Build the CUDA kernels for the emulator with g++, and run them on torch CPU tensors.
 
-A module is built once for each state of its sources, into build/emulator/<hash>/.
+A module is built once per state of its sources, in build/emulator/<hash>/.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 # Gradients of x, gates and source.
 ALL = (True, True, True)
 CHECKPOINT_LINES = 16
-HEADER = 640  # bytes of shared memory that a block has besides
-RESERVED = 1 << 10  # that the device takes of each block
-# Bytes a clock: with so slow a memory plans move the fewest bytes, with so fast a one they spread over multiprocessors.
+HEADER = 640  # additional bytes of shared memory per block
+RESERVED = 1 << 10  # bytes of shared memory that the device reserves per block
+# Bytes per clock. With SLOW memory, plans move the fewest bytes; with FAST memory, they spread over multiprocessors.
 SLOW, FAST = 0.01, 1e9
 
 CXX = os.environ.get("CXX", "g++")
@@ -46,7 +46,7 @@ PLANNER = "spn_planner"
 
 @dataclass(frozen=True)
 class Mutation:
-    """A fault put into csrc/cuda: the expression `old`, which occurs once in the file, becomes `new`."""
+    """A fault in csrc/cuda: the expression `old`, which occurs once in the file, is replaced by `new`."""
 
     file: str
     old: str
@@ -54,18 +54,20 @@ class Mutation:
     meaning: str
 
     def plant(self, folder: Path, number: int) -> None:
-        """Both expressions, of which Machine.fault chooses: all faults are compiled together."""
+        """Insert both expressions, so that all faults are compiled once and Machine.fault selects one at runtime."""
         path = folder / self.file
         text = path.read_text()
         if text.count(self.old) != 1:
-            raise ValueError(f"{self.file} has {text.count(self.old)} times {self.old!r}, expected 1")
+            raise ValueError(
+                f"{self.file} must contain {self.old!r} once, found {text.count(self.old)} times"
+            )
         choice = f"(::spn::emulator::faulty({number}) ? ({self.new}) : ({self.old}))"
         path.write_text(text.replace(self.old, choice))
 
 
 @dataclass(frozen=True)
 class Build:
-    """What is compiled: the kernels as they are, under sanitizers, or with faults (and then for float32 alone)."""
+    """A build of the kernels: unchanged, with sanitizers, or with faults (then only for float32)."""
 
     sanitize: bool = False
     mutations: tuple[Mutation, ...] = ()
@@ -81,7 +83,7 @@ class Build:
         return ROOT / "build" / "emulator" / digest.hexdigest()[:16]
 
     def module(self, name: str = "spn_emulator") -> Path:
-        """The compiled module, which one process builds while others wait."""
+        """Return the compiled module; one process builds it while others wait."""
         module = self.folder() / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
         module.parent.mkdir(parents=True, exist_ok=True)
         with open(module.parent / f"{name}.lock", "w") as lock:
@@ -111,7 +113,7 @@ class Build:
             shutil.copytree(ROOT / "csrc", csrc)
             for number, mutation in enumerate(self.mutations):
                 mutation.plant(csrc / "cuda", number)
-            # The include declares `faulty` to files that know nothing of the emulator.
+            # The include declares `faulty` in files that do not include the emulator.
             flags = [*FLAGS, "-O1", "-w", "-DSPN_ONLY_FLOAT32", "-include", "simt_emulator.h"]
             _compile({kernels: csrc / "cuda" / "kernels.cu"}, flags)
         sound = Build().module().parent
@@ -150,7 +152,7 @@ def can_build() -> bool:
 @cache
 def load(build: Build = Build(), name: str = "spn_emulator") -> ModuleType:
     module = build.module(name)
-    # A name of its own: pybind11 returns the first module of a name for all that follow.
+    # The name must be unique, because pybind11 returns the first module with the same name.
     spec = importlib.util.spec_from_file_location(f"{module.parent.name}.{name}", module)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -158,27 +160,29 @@ def load(build: Build = Build(), name: str = "spn_emulator") -> ModuleType:
 
 
 class KernelError(Exception):
-    """The emulator saw a kernel do what it must not: a race, an access out of bounds, ..."""
+    """The emulator detected an error of a kernel, such as a race or an access out of bounds."""
 
 
 @dataclass
 class Machine:
-    """The device that is emulated, and what is watched while it runs."""
+    """The emulated device, and the checks that are made while it runs."""
 
     shared_bytes: int = (227 << 10) - 512
-    multiprocessors: int = 1  # more planes than half of it: the sweeps of a plane run one after the other
+    multiprocessors: int = (
+        1  # with more planes than half of this, the sweeps of a plane run one after another
+    )
     threads: int = 1024
-    shared_of_multiprocessor: int = 0  # no room for two blocks
+    shared_of_multiprocessor: int = 0  # too small for two blocks
     shared_reserved: int = RESERVED
     bytes_per_clock: float = SLOW
-    least_room: int = 32 << 20  # bytes that parts of sums may take in any case
+    least_room: int = 32 << 20  # bytes that partial sums may always use
     launch_cycles: float = 0
-    blocks: int = 1 << 30  # of a launch
+    blocks: int = 1 << 30  # per launch
     seed: int = 0
     check: bool = True
     count: bool = False
     without_barrier: str = ""
-    fault: int = -1  # of build.mutations, the one that is there
+    fault: int = -1  # index of the active fault in build.mutations
     build: Build = Build()
     last: dict[str, Any] = field(default_factory=dict)
 
@@ -221,10 +225,10 @@ class Machine:
         offset: int = 0,
         wanted: tuple[bool, bool, bool] = ALL,
     ) -> dict[str, Any]:
-        """How a pass ("forward" or "backward") would be cut into blocks; nothing runs, and no kernel is built.
+        """Return the plan of a pass ("forward" or "backward"), without running it or building kernels.
 
-        `save`: the forward pass keeps what the backward pass needs. `wanted`: which gradients that computes. `offset`:
-        of the inputs in their storage, in values.
+        `save`: whether the forward pass saves tensors for the backward pass. `wanted`: the gradients that the backward
+        pass computes. `offset`: storage offset of the inputs, in values.
         """
         planner = load(Build(), PLANNER)
         if name == "forward":
@@ -242,7 +246,7 @@ class Machine:
         save: bool,
         restart_every: int = 0,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """As torch.ops.spn.propagate: gates (N, D, 3, G, H, W), source (N, D, G_s, H, W)."""
+        """Run the forward pass like torch.ops.spn.propagate: gates (N, D, 3, G, H, W), source (N, D, G_s, H, W)."""
         problem = _problem(x, gates, source, direction, normalize, merge, restart_every)
         n, channels, height, width = x.shape
         shape = (n, problem["directions"], channels, height, width) if merge == "none" else tuple(x.shape)
@@ -273,7 +277,7 @@ class Machine:
         wanted: tuple[bool, bool, bool] = ALL,
         restart_every: int = 0,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """As torch.ops.spn.propagate_backward. What the wanted gradients do not need is not there at all."""
+        """Run the backward pass like torch.ops.spn.propagate_backward, only with the inputs that `wanted` needs."""
         for_x, for_gates, for_source = wanted
         outputs = {
             "grad_x": torch.empty_like(x) if for_x else None,
@@ -315,7 +319,7 @@ def problem_of(
     source_groups: int,
     restart_every: int = 0,
 ) -> dict[str, int]:
-    """A csrc/problem.h Problem."""
+    """Return the Problem of csrc/problem.h."""
     four = direction == "four_way"
     return {
         "dtype": DTYPES.index(dtype),

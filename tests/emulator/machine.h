@@ -1,7 +1,7 @@
-// The emulated device: what its parts know of each other.
+// The emulated device: the state that its parts share.
 //
 //   scheduler.cpp  blocks, warps and barriers: which thread runs next
-//   fiber.h        a thread: a stack of its own, to leave and come back to
+//   fiber.h        a thread: a separate stack that can be left and resumed
 //   memory.cpp     accesses: bounds, initialisation, races, asynchronous copies
 //   counters.cpp   accesses: sectors of global memory, banks of shared memory
 #pragma once
@@ -36,21 +36,21 @@ struct Thread {
   uint32_t block_epoch = 0, warp_epoch = 0;  // barriers passed
   std::vector<std::vector<Copy>> copies;     // committed groups, and the open one
   uint64_t turn = 0;
-  std::unordered_map<uint64_t, uint32_t> occurrences;  // of each instruction, in this turn
+  std::unordered_map<uint64_t, uint32_t> occurrences;  // per instruction, in this turn
 };
 
-// An access of a byte, as far as it orders against others.
+// An access to a byte, with the data that order it against other accesses.
 struct Access {
-  int32_t block = -1, thread = -1, warp = -1;  // thread kMany: several of the warp
+  int32_t block = -1, thread = -1, warp = -1;  // thread kMany: several threads of the warp
   uint32_t block_epoch = 0, warp_epoch = 0;
 };
 constexpr int kMany = -2;
 
-// What is known of a byte.
+// The state of a byte.
 struct Shadow {
   Access write, read, read_of_another_warp;
   bool written = false;
-  bool awaited = false;  // a copy is on its way here
+  bool awaited = false;  // an asynchronous copy to this byte is pending
 };
 
 struct Buffer {
@@ -60,10 +60,10 @@ struct Buffer {
   std::vector<Shadow> shadow;
 };
 
-// One access of a warp: everything its threads touched at one place of the source, in one turn.
+// One access of a warp: all accesses of its threads at one place in the source, in one turn.
 struct WarpAccess {
   bool write, shared;
-  size_t bytes;                                 // of a thread
+  size_t bytes;                                 // per thread
   std::vector<std::pair<int, uint64_t>> units;  // (lane, sector or word)
 };
 
@@ -92,12 +92,12 @@ struct Machine {
 
 extern Machine machine;
 
-// Remembers the first fault, and stops the running thread where it is: what it would do next means nothing.
+// Records the first fault and stops the running thread, because its further results would be meaningless.
 void fail(const std::string& what);
 
 std::string where(Site site);
 void count_access(uintptr_t address, size_t bytes, bool write, Site site);
-void close_counts();  // of a block
+void close_counts();  // at the end of a block
 
 }  // namespace emulator
 }  // namespace spn

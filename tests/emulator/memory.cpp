@@ -1,4 +1,4 @@
-// Every access of a thread: is it inside an array, was what it reads written before, does a barrier order it?
+// Checks every access of a thread: it must be inside an array, read only written bytes, and be ordered by barriers.
 #include <cstring>
 
 #include "machine.h"
@@ -12,8 +12,8 @@ int warp_of(int thread) {
   return thread / kWarp;
 }
 
-// Whether `earlier` and an access of the running thread may happen in either order. Blocks are never ordered, but each
-// has a shared memory of its own.
+// Returns whether `earlier` and an access of the running thread may happen in either order. Blocks are never ordered,
+// but each has separate shared memory.
 bool unordered(const Access& earlier, bool is_shared) {
   if (earlier.block < 0) return false;
   if (earlier.block != machine.block) return !is_shared;
@@ -28,8 +28,8 @@ Access now() {
           thread.warp_epoch};
 }
 
-// Keeps what a later write has to be checked against: the last reader, whether others of its warp read too, and a
-// reader of another warp.
+// Records the readers that a later write is checked against: the last reader, whether others of its warp also read, and
+// a reader of another warp.
 void remember_read(Shadow& s) {
   const Access access = now();
   if (s.read.block == access.block && s.read.block_epoch == access.block_epoch) {
@@ -123,8 +123,8 @@ void on_write(const void* address, size_t bytes, Site site) {
   touch(address, bytes, true, site);
 }
 
-// The copy happens at some time before the wait ends: the destination is spoilt now, nobody's until then, and written
-// then.
+// The copy may happen at any time before the wait ends: the destination is poisoned now, must not be accessed until
+// then, and is written then.
 void copy_async(void* shared, const void* global, size_t bytes, Site site) {
   if (global) touch(global, bytes, false, site);
   touch(shared, bytes, true, site);

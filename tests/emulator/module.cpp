@@ -1,5 +1,5 @@
-// numpy arrays in, numpy arrays out: csrc/cuda/kernels.cu on the emulator. Arrays are contiguous; bfloat16 travels as
-// uint16. The Python side is in kernel_emulator.py.
+// Runs csrc/cuda/kernels.cu on the emulator, with numpy arrays as inputs and outputs. Arrays are contiguous; bfloat16
+// is passed as uint16. The Python side is in kernel_emulator.py.
 #include <pybind11/numpy.h>
 
 #include <map>
@@ -55,7 +55,7 @@ template <typename Args, typename Choose, typename Launch>
 py::dict run(Args args, const py::dict& options, Choose choose, Launch launch) {
   const cuda::Choice choice = choose(args, limits_of(options));
   const cuda::Plan& plan = choice.plan;
-  // Poisoned, and of the exact size: what is beyond its end belongs to nobody.
+  // Poisoned, and of the exact size, so that accesses beyond its end are detected.
   constexpr std::align_val_t kAlignment{256};
   void* workspace = ::operator new(plan.workspace_bytes, kAlignment);
   std::memset(workspace, 0xFF, plan.workspace_bytes);
@@ -96,7 +96,7 @@ py::dict backward(const py::dict& problem, const py::dict& in, const py::dict& o
   return run(b, options, cuda::choose_backward, cuda::backward);
 }
 
-// Runs a kernel of faults.h on `blocks` blocks of 64 threads, with an output of `values` ints; its values and error.
+// Runs a kernel of faults.h on `blocks` blocks of 64 threads with `values` output ints; returns its values and error.
 py::tuple fault(const std::string& name, int blocks, int values, uint64_t seed) {
   const std::map<std::string, void (*)(int*)> kernels = {
       {"no barrier", faults::neighbour<0>},

@@ -1,6 +1,6 @@
-"""Faults that the tests must notice: every barrier taken away, and faults put into the kernels' source.
+"""Faults that the tests must detect: every removed barrier, and mutations of the kernels' source.
 
-``python tests/emulator/mutations.py [--markdown]`` prints which there are, and what notices each.
+``python tests/emulator/mutations.py [--markdown]`` prints every fault and the error that detects it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.tables import markdown_head, markdown_row
 
 
 def barriers() -> list[str]:
-    """Every barrier of the kernels' source, as the emulator names them: forward.h:B0 of the block, W of the warp."""
+    """Return the name of every barrier in the kernels' source: forward.h:B0 for a block, forward.h:W0 for a warp."""
     found = []
     for path in sorted((ROOT / "csrc" / "cuda").glob("*.h")):
         if path.name == "simt.h":
@@ -102,14 +102,14 @@ PLANTED = Build(mutations=(*MUTATIONS, NO_SPREAD, EVEN_ROWS))
 
 
 def ties(machine: Machine) -> None:
-    """All directions give the same: the first one wins."""
+    """Check that the first direction is selected if all directions are equal."""
     x, gates = torch.randn(1, 1, 9, 20), torch.zeros(1, 4, 3, 1, 9, 20)
     _, winner, _ = machine.propagate(x, gates, None, "four_way", "none", "max", True)
-    assert not winner.any(), "a tie does not go to the first direction"
+    assert not winner.any(), "a tie does not select the first direction"
 
 
 def frozen(machine: Machine) -> None:
-    """Of each gradient alone, of channels that share gates."""
+    """Check each gradient alone, for channels that share gates."""
     case = Case(20, 39, channels=4, gate_groups=1, source_groups=2)
     alone = ((True, False, False), (False, True, False), (False, False, True))
     for multiprocessors, speed in ((1, SLOW), (1000, FAST)):
@@ -117,7 +117,7 @@ def frozen(machine: Machine) -> None:
 
 
 def nan_stays(machine: Machine) -> None:
-    """Where a sweep starts anew, nothing crosses: not even a NaN, which no weight of zero takes away."""
+    """Check that nothing crosses a restart, not even a NaN, which a weight of zero would not remove."""
     x, gates = torch.randn(1, 1, 40, 40), torch.rand(1, 1, 3, 1, 40, 40)
     x[..., 21, 5] = float("nan")
     options = ("top_to_bottom", "abs", "none")
@@ -127,11 +127,11 @@ def nan_stays(machine: Machine) -> None:
     )
     for found in (out, grad_x, grad_gates):
         nans = found.isnan().flatten(0, -3).any(0)
-        assert nans[21].any() and not nans[:20].any() and not nans[30:].any(), "a NaN leaves its piece"
+        assert nans[21].any() and not nans[:20].any() and not nans[30:].any(), "a NaN crosses a restart"
 
 
-# Lines across warps, segments, planes on chip, all or some of them, channels that share gates, alone and in parts; one
-# stage and two; several tasks a block; parts in chunks of lines; sweeps that start anew, whole and in runs.
+# These cases cover lines across warps, segments, all or some planes on chip, channels that share gates, alone and in
+# parts, one and two stages, several tasks per block, parts in chunks of lines, and restarts, in one piece and in runs.
 CASES = (
     (Case(37, 40, channels=1, gate_groups=1), Machine()),
     (Case(20, 100, channels=2, gate_groups=1), Machine(threads=96)),
@@ -155,7 +155,7 @@ CASES = (
 
 
 def noticed(**changes) -> Iterator[str]:
-    """What notices the changes to the machine: errors, one for each case that has one."""
+    """Yield the errors that the changes to the machine cause, one per failing case."""
     calls = [partial(check, case, replace(machine, **changes)) for case, machine in CASES]
     calls += [partial(other, Machine(**changes)) for other in (ties, frozen, nan_stays)]
     for call in calls:

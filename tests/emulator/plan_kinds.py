@@ -1,7 +1,7 @@
-"""Which kinds of plans the CUDA kernels take on Hopper GPUs, and which of them tests/spn/cuda_cases.py reaches.
+"""List the kinds of plans of the CUDA kernels on Hopper GPUs, and check that tests/spn/cuda_cases.py reaches them.
 
-``python tests/emulator/plan_kinds.py`` lists the kinds, each with a case that reaches it, and proposes cases for those
-that none reaches; ``--write`` puts cases that reach every kind into cuda_cases.py. Needs a C++ compiler and no GPU.
+``python tests/emulator/plan_kinds.py`` prints each kind with a case that reaches it, and proposes cases for kinds
+without one. ``--write`` writes cases that reach every kind to cuda_cases.py. Needs a C++ compiler and no GPU.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from operator_cases import DIRECTIONS, NORMALIZATIONS, Case
 from benchmarks.cuda.devices import H100, H200
 
 CASES_FILE = ROOT / "tests" / "spn" / "cuda_cases.py"
-# Their memories differ, and so what a plan should keep on chip.
+# Their bandwidths differ, so their plans keep different planes on chip.
 HOPPER = (H100, H200)
 
-# What is searched for kinds. Planes that leave multiprocessors idle, about as many as there are, several for each:
+# The problems to search. Numbers of planes that leave multiprocessors idle, that match them, or that exceed them:
 BATCHES = (1, 2, 5, 9, 17, 34, 67, 133, 270, 1100)
-# channels, and the groups of gates that they share;
+# numbers of channels and of channel groups;
 CHANNELS = ((1, 1), (2, 1), (4, 1), (4, 2), (16, 1), (64, 1))
-# planes that are small, that stay on chip, that do so in part, that do not; lines of more positions than a block has
-# threads, and of more than shared memory carries. Widths are multiples of four, two and one.
+# planes that are small, fit on chip, fit in part, or do not fit; lines with more positions than a block has threads, or
+# than shared memory can carry. Widths are multiples of four, two and one.
 SIDES = (
     *((20, 21), (20, 22), (20, 24), (64, 64), (100, 101), (112, 112), (100, 150), (128, 128), (128, 130), (150, 151)),
     *((150, 150), (160, 160), (168, 168), (200, 200), (200, 201), (200, 202), (230, 232)),
     *((20, 400), (20, 401), (20, 402), (2, 1900), (2, 1901), (2, 1902), (17, 3660), (17, 3661), (17, 3662)),
 )  # fmt: skip
 WITH_RESTARTS = ((20, 24), (100, 101), (20, 402))
-MOST_VALUES = 12_000_000  # of x: more would take tests long
+MOST_VALUES = 12_000_000  # elements of x; more would make the tests slow
 
 Kind = tuple[str, ...]
 
@@ -52,7 +52,7 @@ def _short(dtype: torch.dtype) -> str:
 
 
 def kinds_of_plan(name: str, save: bool, case: Case, dtype: torch.dtype, plan: dict) -> Iterator[Kind]:
-    """What decides which code of the kernels runs: all that goes together, then what may go with anything."""
+    """Yield the properties of a plan that decide which code runs: the combined ones first, then independent ones."""
     four = case.direction == "four_way"
     sharing = case.shape[1] // case.groups
     together = plan["channels"]
@@ -85,9 +85,9 @@ def kinds_of_plan(name: str, save: bool, case: Case, dtype: torch.dtype, plan: d
     else:
         yield name, _short(dtype), case.direction
     if plan["blocks"] < plan["tasks"]:
-        yield name, _short(dtype), "several tasks a block"
+        yield name, _short(dtype), "several tasks per block"
     if together > 1 and plan["threads"] < max(case.shape[2:]):
-        yield name, _short(dtype), "several channels a block", "lines in segments"
+        yield name, _short(dtype), "several channels per block", "lines in segments"
     if name == "backward" and 0 < case.source_groups < case.shape[1]:
         in_parts = case.shape[1] // case.source_groups > together
         yield name, _short(dtype), "shared source " + ("in parts" if in_parts else "in one block")
@@ -98,14 +98,14 @@ PASSES = (("forward", False), ("forward", True), ("backward", False))
 
 
 def kinds_of_options(case: Case, dtype: torch.dtype) -> Iterator[Kind]:
-    """The arithmetic, which every plan has."""
+    """Yield the kinds of arithmetic, which are independent of the plan."""
     form = "source form" if case.source_groups else "SPN form"
     for name in ("forward", "backward"):
         yield name, _short(dtype), f"normalize {case.normalize}", form
 
 
 def kinds_of_plans(case: Case, dtype: torch.dtype) -> set[Kind]:
-    """Of the forward pass without and with gradients, and of the backward pass, on each device."""
+    """Return the kinds of the forward pass without and with gradients and of the backward pass, on each device."""
     merge = case.merge or "none" if case.direction == "four_way" else "none"
     groups, restart_every = (case.groups, case.source_groups), case.restart_every or 0
     problem = problem_of(case.shape, dtype, case.direction, case.normalize, merge, *groups, restart_every)
@@ -138,13 +138,13 @@ def problems() -> Iterator[Case]:
 
 @cache
 def reachable() -> dict[Case, dict[torch.dtype, frozenset[Kind]]]:
-    """Kinds of the cheapest problem for each set of them."""
+    """Return, for each set of kinds, the cheapest problem that has it."""
     cheapest: dict[tuple, Case] = {}
     for case in problems():
         by_dtype = {
             dtype: frozenset(kinds_of_plans(case, dtype)) for dtype in DTYPES if dtype != torch.float16
         }
-        # A plan looks at a dtype's width alone.
+        # A plan depends only on the width of the dtype.
         by_dtype[torch.float16] = frozenset(
             tuple("float16" if word == "bfloat16" else word for word in kind)
             for kind in by_dtype[torch.bfloat16]
@@ -166,7 +166,7 @@ def all_kinds() -> set[Kind]:
 
 
 def reached(runs: Iterable[Run]) -> dict[Kind, Run]:
-    """The first run that reaches each kind."""
+    """Return the first run that reaches each kind."""
     found: dict[Kind, Run] = {}
     for run in runs:
         for dtype in run.dtypes:
@@ -176,7 +176,7 @@ def reached(runs: Iterable[Run]) -> dict[Kind, Run]:
 
 
 def proposals(missing: set[Kind]) -> Iterator[Run]:
-    """Runs that reach them all: again and again the one that reaches most for its time."""
+    """Yield runs that reach all missing kinds, greedily by the number of new kinds per second."""
     problems = list(reachable().items())
 
     def gain(index: int) -> tuple[float, Run | None]:
@@ -186,7 +186,7 @@ def proposals(missing: set[Kind]) -> Iterator[Run]:
             return 0.0, None
         return sum(new.values()) / gpu_seconds(case, tuple(new)), Run(case, tuple(new))
 
-    # What a problem gains only falls: one that still gains as much as the others once did is the best.
+    # Gains only decrease, so a problem is the best if its current gain is at least the earlier gains of the others.
     heap = [(-gain(index)[0], index) for index in range(len(problems))]
     heapify(heap)
     normalizations = cycle(NORMALIZATIONS)
@@ -222,13 +222,15 @@ def write(runs: Iterable[Run]) -> None:
     text = CASES_FILE.read_text()
     lines = "".join(source_of(run) for run in runs)
     text, written = re.subn(r"(?s)(\nFOUND = \(\n).*?(\)  # end of FOUND)", rf"\1{lines}\2", text)
-    assert written == 1, f"{CASES_FILE.name} has no FOUND to write"
+    assert written == 1, f"{CASES_FILE.name} has no block FOUND"
     CASES_FILE.write_text(text)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--write", action="store_true", help="choose the cases of cuda_cases.py anew")
+    parser.add_argument(
+        "--write", action="store_true", help="choose the cases again and write them to cuda_cases.py"
+    )
     arguments = parser.parse_args()
     kinds = all_kinds()
     if arguments.write:

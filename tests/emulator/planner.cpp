@@ -1,4 +1,4 @@
-// How a pass is cut into blocks: host code alone, which compiles in seconds where the kernels take minutes.
+// The planner alone: host code, which compiles in seconds instead of the minutes that the kernels take.
 #include <array>
 
 #include "python.h"
@@ -8,9 +8,9 @@ namespace py = pybind11;
 namespace spn {
 namespace {
 
-// Addresses that nothing follows: a plan looks at their alignment, and at whether there is an array at all.
+// Addresses that are never dereferenced: a plan depends on their alignment and on whether an array exists.
 struct Addresses {
-  int64_t offset;  // of every array in its storage, in values
+  int64_t offset;  // storage offset of every array, in values
   int64_t value_bytes;
 
   template <typename T = void>

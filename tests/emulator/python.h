@@ -1,4 +1,4 @@
-// What goes between Python and the plans: a problem, what a device offers, a plan and what it should take.
+// Conversions between Python and the planner: a problem, the limits of a device, a plan and its predicted cost.
 #pragma once
 
 #include <pybind11/pybind11.h>

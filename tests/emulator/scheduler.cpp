@@ -1,4 +1,4 @@
-// Blocks in any order, of each block the warps in any order, of each warp the threads too: until all wait or are done.
+// Runs blocks, the warps of a block and the threads of a warp in random order, until all threads wait or are done.
 #include <algorithm>
 
 #include "machine.h"
@@ -30,7 +30,7 @@ void start_threads() {
   }
 }
 
-// Runs every thread that waits for nothing, once; whether there was one.
+// Runs every thread that is not waiting once; returns whether there was one.
 bool run_threads(const std::vector<int>& order) {
   bool ran = false;
   for (int i : order) {
@@ -43,7 +43,7 @@ bool run_threads(const std::vector<int>& order) {
   return ran;
 }
 
-// Whether threads begin .. end - 1 all wait for `wait`, at one place.
+// Returns whether threads begin .. end - 1 all wait for `wait` at the same place.
 bool all_wait(int begin, int end, Wait wait) {
   const auto& threads = machine.threads_of_block;
   return std::all_of(threads.begin() + begin, threads.begin() + end, [&](const Thread& t) {

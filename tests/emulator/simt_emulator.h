@@ -1,9 +1,9 @@
-// A small SIMT machine for csrc/cuda, instead of csrc/cuda/simt.h's CUDA half: each thread of a block is a fiber.
+// A SIMT machine for csrc/cuda that replaces the CUDA part of csrc/cuda/simt.h. Each thread of a block is a fiber.
 //
-// Every access to memory passes load, store or copy_async. That is where the machine
-//   - checks bounds, and that nothing is read before it was written;
-//   - looks for races: two threads touch a byte, one of them writing, with no barrier between (for two blocks: ever);
-//   - counts sectors of 32 bytes in global memory, and passes over the banks of shared memory, per warp's access.
+// Every memory access uses load, store or copy_async, in which the machine
+//   - checks bounds, and that nothing is read before it is written;
+//   - detects races: two threads access a byte, at least one writes, without a barrier between them (or in two blocks);
+//   - counts sectors of 32 bytes in global memory and passes over the banks of shared memory, per access of a warp.
 #pragma once
 
 #include <cstddef>
@@ -40,7 +40,7 @@ unsigned char* shared_memory();
 void block_barrier(const char* file, int number);
 void warp_barrier(const char* file, int number);
 
-// Where in the source an access stands: the accesses that a warp's threads make there together are one access.
+// The place of an access in the source: accesses of a warp's threads at the same place form one access.
 struct Site {
   const char* file;
   int line;
@@ -49,8 +49,8 @@ struct Site {
 void on_read(const void* address, size_t bytes, Site site);
 void on_write(const void* address, size_t bytes, Site site);
 void on_turn();
-bool faulty(int number);  // asked by faults that mutations.py puts into the source
-void copy_async(void* shared, const void* global, size_t bytes, Site site);  // zeros where global is null
+bool faulty(int number);  // called by the faults that mutations.py inserts into the source
+void copy_async(void* shared, const void* global, size_t bytes, Site site);  // writes zeros if global is null
 void copy_commit();
 void copy_wait(int pending);
 cudaError_t run(int64_t blocks, int threads, int64_t shared_bytes, const std::function<void()>& kernel);
@@ -59,7 +59,7 @@ cudaError_t run(int64_t blocks, int threads, int64_t shared_bytes, const std::fu
 
 namespace cuda {
 
-// A turn of a loop that all threads of a warp take together, whether or not they access anything in it.
+// One iteration of a loop that all threads of a warp execute together, whether or not they access memory in it.
 inline void next_turn() {
   emulator::on_turn();
 }

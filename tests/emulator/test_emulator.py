@@ -1,4 +1,4 @@
-"""A check that cannot fail is a defect: the emulator sees every fault, and misses every barrier that is taken away."""
+"""The emulator detects every kind of fault, every mutation of the kernels and every removed barrier."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def run_fault(name: str, blocks: int = 1, values: int = 64, seed: int = 0) -> tu
 
 
 @pytest.mark.parametrize("name", sorted(FAULTS))
-def test_sees_a_fault(name: str):
+def test_detects_a_fault(name: str):
     assert re.search(FAULTS[name], run_fault(name)[1])
 
 
-def test_sees_blocks_that_write_the_same_values():
+def test_detects_blocks_that_write_to_the_same_address():
     assert "race" in run_fault("blocks collide", blocks=2)[1]
     assert run_fault("blocks collide", blocks=1) == ([0] * 64, "")
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_sees_no_fault_where_there_is_none(seed: int):
+def test_correct_kernels_have_no_fault(seed: int):
     assert run_fault("block barrier", blocks=2, values=128, seed=seed) == ([*range(1, 64), 0] * 2, "")
     assert run_fault("copy waited for", seed=seed) == ([7] * 64, "")
 
@@ -56,7 +56,7 @@ def test_sees_no_fault_where_there_is_none(seed: int):
 # ---- Mutations ------------------------------------------------------------------------------------------------------
 
 
-def test_barriers_have_names_of_their_own_and_run():
+def test_barriers_have_unique_names_and_are_reached():
     names = barriers()
     assert len(names) == len(set(names)) and len(names) >= 10
     seen, resident = set(), set()
@@ -65,25 +65,25 @@ def test_barriers_have_names_of_their_own_and_run():
         seen |= set(machine.last["barriers"])
         resident.add(machine.last["resident"])
     assert resident >= {0, 2, 4}
-    assert machine.last["blocks"] < case.batch, "several tasks a block"
+    assert machine.last["blocks"] < case.batch, "several tasks per block"
     assert {name for name in names if name.startswith("backward")} <= seen
     x, gates, _ = CASES[1][0].tensors()
     CASES[1][1].propagate(x, gates, None, "four_way", "abs", "max", True)
     assert {name for name in names if name.startswith("forward")} <= set(CASES[1][1].last["barriers"])
 
 
-def test_nothing_is_noticed_where_nothing_is_wrong():
-    """With every fault in the source and none chosen; test_kernels.py asks the same of the kernels as they are."""
+def test_no_error_without_an_active_fault():
+    """All faults are compiled in and none is active; test_kernels.py runs the unchanged kernels."""
     assert not list(noticed(build=PLANTED))
 
 
 @pytest.mark.parametrize("barrier", barriers())
-def test_misses_a_barrier(barrier: str):
+def test_detects_a_removed_barrier(barrier: str):
     assert next(noticed(without_barrier=barrier), None)
 
 
 @pytest.mark.parametrize("number", range(len(MUTATIONS)), ids=lambda number: MUTATIONS[number].meaning)
-def test_notices_a_mutation(number: int):
+def test_detects_a_mutation(number: int):
     assert next(noticed(build=PLANTED, fault=number), None)
 
 
@@ -114,7 +114,7 @@ def library_of_compiler(name: str) -> Path | None:
 
 
 def test_address_and_undefined_behaviour_sanitizers():
-    # libstdc++ beside it: the sanitizer wants to find its exceptions already there when it starts.
+    # libstdc++ is preloaded, too, because the sanitizer looks up its exception functions at startup.
     libraries = [library_of_compiler(name) for name in ("libasan.so", "libstdc++.so.6")]
     if None in libraries:
         pytest.skip("the compiler has no libasan.so")

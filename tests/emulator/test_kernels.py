@@ -1,4 +1,4 @@
-"""The CUDA kernels' own source on an emulated device, against the reference."""
+"""The source of the CUDA kernels on an emulated device, compared with the reference."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
-# Room for everything; segments; the least shared memory of a device; a little more, for some planes; sweeps side
-# by side; channels in parts; chunks of them.
+# Everything fits; segments; the smallest shared memory of a device; a little more, for some planes; sweeps side by
+# side; channels in parts; chunks of them.
 MACHINES = {
     "large": Machine(),
     "few threads": Machine(threads=64),
@@ -62,19 +62,19 @@ def test_equals_reference(case: Case, machine: str, seed: int):
     check(case, replace(MACHINES[machine], seed=seed))
 
 
-# Which gradients are asked for, of x, gates and source: not all of them, and not none.
+# Requested gradients of x, gates and source: neither all nor none.
 WANTED = [wanted for wanted in product((True, False), repeat=3) if any(wanted) and not all(wanted)]
 
 
 @settings(deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(cases(), st.sampled_from(sorted(MACHINES)), st.sampled_from(WANTED))
-def test_gradients_alone_equal_all_of_them(case: Case, machine: str, wanted: tuple[bool, bool, bool]):
+def test_some_gradients_equal_those_of_all(case: Case, machine: str, wanted: tuple[bool, bool, bool]):
     check_wanted(case, MACHINES[machine], wanted)
 
 
 @pytest.mark.parametrize("machine", sorted(MACHINES))
-def test_gradients_alone_on_every_machine(machine: str):
-    """Of channels that share gates and sources, and of those that do not."""
+def test_some_gradients_on_every_machine(machine: str):
+    """With and without shared gates and sources."""
     case = Case(37, 42, channels=4, gate_groups=1, source_groups=2)
     check_wanted(case, MACHINES[machine], *WANTED)
     check_wanted(Case(20, 39, source_groups=2, merge="sum"), MACHINES[machine], *WANTED)
@@ -84,7 +84,7 @@ FOUR_AND_ONE = [*DIRECTIONS, "four_way"]
 
 
 def turns(first: Iterable, second: Iterable, third: Sequence) -> list[tuple]:
-    """Triples with every pair of two of their values, where each has as many as the third or more."""
+    """Return triples that cover every pair of values; `first` and `second` must be at least as long as `third`."""
     return [
         (a, b, third[(i + j) % len(third)]) for (i, a), (j, b) in product(enumerate(first), enumerate(second))
     ]
@@ -111,8 +111,8 @@ def test_every_machine(direction: str, machine: str, dtype: torch.dtype):
 
 @pytest.mark.parametrize("every", [2, 7, 24])
 @pytest.mark.parametrize("direction", ["four_way", "right_to_left", "top_to_bottom"])
-def test_sweeps_that_start_anew(direction: str, every: int):
-    """Whole, and in runs of lines where a piece and a tile begin together: the same bits."""
+def test_sweeps_with_restarts(direction: str, every: int):
+    """Sweeps in one piece and in runs of lines (where a restart and a tile coincide) give bitwise equal results."""
     case = Case(
         50,
         70,
@@ -160,7 +160,7 @@ def plan_of(name: str, case: Case, machine: Machine) -> dict:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_one_stage(dtype: torch.dtype):
-    """Where shared memory has no room for the next tile."""
+    """Shared memory is too small for the next tile."""
     case = Case(34, 50, channels=2, gate_groups=2, dtype=dtype, source_groups=1)
     for name in ("forward", "backward"):
         machines = (Machine(shared_bytes=size) for size in range(1000, 100000, 1000))
@@ -175,7 +175,7 @@ def test_one_stage(dtype: torch.dtype):
             assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
-# Lines of 40 begin at whole vectors in every dtype; how those of 42 and 37 begin depends on the bytes of an element.
+# Lines of 40 are aligned to vectors in every dtype; for 42 and 37 the alignment depends on the dtype.
 @pytest.mark.parametrize(
     ("dtype", "width"),
     [
@@ -185,8 +185,8 @@ def test_one_stage(dtype: torch.dtype):
     ],
     ids=str,
 )
-def test_planes_on_chip_change_no_bit(dtype: torch.dtype, width: int):
-    """None, the running sum alone, with x, with x and who won, with grad too: the backward pass gives the same."""
+def test_planes_on_chip_do_not_change_the_result(dtype: torch.dtype, width: int):
+    """Keep none, the running sum, x, the argmax and grad on chip: the backward pass is bitwise equal."""
     case = Case(21, width, channels=4, gate_groups=2, source_groups=1, dtype=dtype)
     machines = {}
     for size in range(30_000, 160_000, 250):
@@ -199,7 +199,7 @@ def test_planes_on_chip_change_no_bit(dtype: torch.dtype, width: int):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_lines_longer_than_shared_memory_carries(dtype: torch.dtype):
+def test_lines_too_long_for_shared_memory(dtype: torch.dtype):
     case = Case(3, 1700, channels=1, gate_groups=1, direction="top_to_bottom", merge="none", dtype=dtype)
     machine = Machine(shared_bytes=(100 << 10) - 512)
     assert not plan_of("backward", case, machine)["carry_in_shared"]
@@ -207,19 +207,19 @@ def test_lines_longer_than_shared_memory_carries(dtype: torch.dtype):
 
 
 def machine_where(case: Case, holds: Callable[[dict], bool], **changes) -> Machine:
-    """The first whose plan of the backward pass is as wanted."""
+    """Return the first machine whose plan of the backward pass satisfies `holds`."""
     for multiprocessors in (1, 2, 4, 8, 16, 32, 64, 128):
         for bytes_per_clock in (SLOW, FAST):
             machine = Machine(multiprocessors=multiprocessors, bytes_per_clock=bytes_per_clock, **changes)
             if holds(plan_of("backward", case, machine)):
                 return machine
-    raise LookupError("no machine takes such a plan")
+    raise LookupError("no machine has such a plan")
 
 
 @pytest.mark.parametrize("channels", [4, 2, 1])
 @pytest.mark.parametrize("source_groups", [0, 1, 2, 4])
 def test_channels_that_share_gates(source_groups: int, channels: int):
-    """All in one block, in parts whose gradients are added up afterwards, or each alone."""
+    """All channels in one block, in parts whose gradients are summed afterwards, or one per block."""
     case = Case(18, 33, channels=4, gate_groups=1, source_groups=source_groups)
     check(case, machine_where(case, lambda plan: plan["channels"] == channels))
 
@@ -230,7 +230,7 @@ def test_channels_that_share_gates(source_groups: int, channels: int):
     ids=str,
 )
 def test_parts_in_chunks_of_lines(direction: str, dtype: torch.dtype, shape: tuple[int, int]):
-    """As many launches as parts need that fit in their room; the same sums, bit for bit."""
+    """Partial sums in chunks, one launch per chunk, are bitwise equal to those without chunks."""
     case = Case(
         *shape,
         channels=4,
@@ -244,7 +244,7 @@ def test_parts_in_chunks_of_lines(direction: str, dtype: torch.dtype, shape: tup
     def is_cut(plan: dict) -> bool:
         return plan["chunks"] > 1
 
-    # Of three taps and a source, for each sweep: the parts of blocks that take two channels would need 8.
+    # Three taps and a source per sweep: the parts of blocks with two channels would need 8.
     least_room = 6 * len(case.directions) * shape[0] * shape[1] * (8 if dtype == torch.float64 else 4)
     little = machine_where(case, is_cut, least_room=least_room)
     channels = plan_of("backward", case, little)["channels"]
@@ -265,7 +265,7 @@ def test_a_device_with_too_little_shared_memory_is_an_error():
 
 @pytest.mark.parametrize("machine", ["large", "little shared memory", "sweeps side by side"])
 def test_deterministic(machine: str):
-    """The same bits, whatever order blocks and threads run in."""
+    """The order of blocks and threads does not change any bit."""
     case = Case(21, 37, batch=2, channels=4, gate_groups=2, source_groups=1)
     first, second = (check(case, replace(MACHINES[machine], seed=seed)) for seed in (1, 2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -287,7 +287,7 @@ def test_tie_goes_to_the_first_direction(machine: str):
     assert not grad_gates[:, 1:].any()
 
 
-def test_nan_wins_the_maximum():
+def test_the_maximum_propagates_nan():
     x = torch.zeros(1, 1, 4, 5)
     x[0, 0, 3, 2] = float("nan")
     gates = torch.rand(1, 4, 3, 1, 4, 5)
@@ -309,7 +309,7 @@ def test_zero_gates_give_no_nan(normalize: str):
 
 
 def test_odd_storage_offset_of_half_values():
-    """Pairs of 2-byte values can only be moved where every array begins at a word."""
+    """Pairs of 2-byte values can only be accessed together if every array is aligned to a word."""
     flat = torch.randn(1 + 2 * 8 * 12).half()
     x = flat[1:].view(1, 2, 8, 12)
     gates = torch.randn(1, 4, 3, 2, 8, 12).half()

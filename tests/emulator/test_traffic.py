@@ -1,4 +1,4 @@
-"""The kernels ask for no more memory than their documented schedule moves: a performance test without a GPU."""
+"""The kernels request no more bytes than their documented schedule: a performance test without a GPU."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ pytestmark = [
 ]
 
 ALIGNED = (1, 1, 64, 64)
-# Where bytes are all that counts.
+# Slow memory: only bytes matter.
 NARROW = replace(H200.machine(), bytes_per_clock=SLOW)
 PASSES = [{}, {"save": True}, {"backward": True}]
 
 
 def count(work: Pass, machine: Machine) -> Traffic:
     traffic = measure(work, machine)
-    # Less than the schedule would be a schedule that is not the kernels'.
+    # Fewer bytes would mean that the kernels use another schedule.
     assert traffic.requested >= traffic.scheduled
     return traffic
 
@@ -59,13 +59,13 @@ def test_larger_planes_on_chip(backward: bool, shape: tuple[int, int, int, int])
 
 
 def machine_that_keeps(work: Pass, arrays: int) -> Machine:
-    """With the least shared memory for both passes that keeps so many arrays of the backward pass on chip."""
+    """Return a machine with the least shared memory that keeps this many arrays of the backward pass on chip."""
     for size in range(10_000, 230_000, 500):
         machine = replace(ON_CHIP, shared_bytes=size)
         forward, backward = plan_of(replace(work, backward=False, save=True), machine), plan_of(work, machine)
         if forward["threads"] and backward["threads"] and backward["resident"] == arrays:
             return machine
-    raise LookupError("no machine keeps so many")
+    raise LookupError(f"no machine keeps {arrays} arrays")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -77,7 +77,7 @@ def test_each_array_on_chip_saves_its_bytes(dtype: torch.dtype):
         assert traffic.overhead <= 1.10
         scheduled.append(traffic.scheduled)
     values, value = 64 * 64, dtype.itemsize
-    # The running sum is written and read three times each; x, who won and grad are read once instead of four times.
+    # The running sum is written and read three times; x, the argmax and grad are read once instead of four times.
     saved = [6 * 4 * values, 3 * value * values, 3 * values, 3 * value * values]
     assert [a - b for a, b in pairwise(scheduled)] == saved
 
@@ -100,13 +100,13 @@ MASKS = [wanted for wanted in product((True, False), repeat=3) if any(wanted)]
 @pytest.mark.parametrize("machine", [STREAMING, ON_CHIP], ids=["streaming", "on chip"])
 @pytest.mark.parametrize("wanted", MASKS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_gradients_that_nobody_asks_for_move_nothing(dtype: torch.dtype, wanted: tuple, machine: Machine):
+def test_gradients_that_are_not_requested_move_nothing(dtype: torch.dtype, wanted: tuple, machine: Machine):
     work = Pass(ALIGNED, dtype=dtype, backward=True, source=True, wanted=wanted)
     if machine is STREAMING:
         machine = replace(machine, shared_bytes=45_000)
     traffic = count(work, machine)
     assert traffic.overhead <= 1.10
-    if machine is ON_CHIP:  # only what was asked for is written, once
+    if machine is ON_CHIP:  # only the requested gradients are written, once
         assert traffic.schedule_efficiency == 1
         for_x, for_gates, for_source = wanted
         planes = for_x + 12 * for_gates + 4 * for_source
@@ -114,14 +114,14 @@ def test_gradients_that_nobody_asks_for_move_nothing(dtype: torch.dtype, wanted:
 
 
 @pytest.mark.parametrize("wanted", MASKS[:-1], ids=str)
-def test_no_parts_of_sums_that_nobody_asks_for(wanted: tuple):
-    """Where sweeps run side by side and channels in parts, a frozen input takes no workspace."""
+def test_no_partial_sums_for_gradients_that_are_not_requested(wanted: tuple):
+    """With sweeps side by side and channels in parts, an input without gradient needs no workspace."""
     for_x, for_gates, _ = wanted
     work = Pass((1, 4, 64, 64), backward=True, sharing=4, wanted=wanted)
     machine = replace(ON_CHIP, multiprocessors=1000, bytes_per_clock=FAST)
     traffic, plan = count(work, machine), plan_of(work, machine)
     assert plan["split"] and plan["channels"] == 1 and traffic.overhead <= 1.10
-    values = 4 * 4 * 64 * 64  # of x, for each sweep
+    values = 4 * 4 * 64 * 64  # elements of x, for all sweeps
     expected = 4 * values * (for_x + 3 * for_gates)
     assert plan["workspace_bytes"] == pytest.approx(expected, abs=1024)
 
@@ -145,12 +145,12 @@ def test_segments_overlap_little(backward: bool):
 
 
 def test_counts_partial_sectors():
-    """Rows that begin anywhere in a sector cost more: the count can fail. Wide rows of a tile keep it below 1.5."""
+    """Unaligned rows request more sectors, so the count can fail. Wide rows of a tile keep it below 1.5."""
     odd = measure(Pass((1, 1, 64, 61), "left_to_right"), STREAMING)
     assert 1.4 < odd.overhead < 1.5
 
 
-def test_one_barrier_a_step_and_few_bank_conflicts():
+def test_one_barrier_per_line_and_few_bank_conflicts():
     for direction in DIRECTIONS:
         forward = measure(Pass(ALIGNED, direction), STREAMING)
         backward = measure(Pass(ALIGNED, direction, backward=True), ON_CHIP)
@@ -161,7 +161,7 @@ def test_one_barrier_a_step_and_few_bank_conflicts():
 
 
 @pytest.mark.parametrize("fault", [NO_SPREAD, EVEN_ROWS], ids=lambda fault: fault.file)
-def test_without_the_spread_lanes_meet_in_banks(fault: Mutation):
+def test_without_the_spread_there_are_bank_conflicts(fault: Mutation):
     work, machine, conflicts = {
         NO_SPREAD: (Pass(ALIGNED, "left_to_right"), STREAMING, 0.5),
         EVEN_ROWS: (Pass(ALIGNED, backward=True), ON_CHIP, 0.3),
@@ -186,7 +186,7 @@ def test_schedules_of_the_target_shapes():
     assert efficiency[large, torch.float32, True] > 0.68
     assert efficiency[on_chip, torch.float32, False] == 1
     assert efficiency[on_chip, torch.bfloat16, False] == 1
-    # By the model, several streamed blocks on a multiprocessor take less time than one whose planes stay on chip.
+    # According to the model, several streamed blocks per multiprocessor are faster than one with planes on chip.
     assert efficiency[on_chip, torch.float32, True] > 0.68
     assert efficiency[on_chip, torch.bfloat16, True] > 0.58
     assert min(efficiency.values()) > 0.42

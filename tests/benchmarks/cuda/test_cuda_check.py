@@ -1,4 +1,4 @@
-"""What `benchmarks/cuda/check.py` reads in a compiler's report and code, and what it finds fault with."""
+"""`benchmarks/cuda/check.py` reads the compiler's report and PTX, and reports faults."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ def faults(code: str = WHOLE, registers: int = 168, stack: int = 0, spills: int 
     return kernel.faults
 
 
-def test_finds_nothing_where_there_is_nothing():
+def test_a_good_kernel_has_no_faults():
     assert faults() == []
 
 
 def test_finds_spills_local_memory_and_too_many_registers():
     assert faults(spills=8) == ["spills 8 bytes"]
-    assert faults(stack=16) == ["keeps 16 bytes in local memory"]
-    assert faults(registers=176) == ["needs 176 registers, 168 keep the planned occupancy"]
+    assert faults(stack=16) == ["uses 16 bytes of local memory"]
+    assert faults(registers=176) == ["needs 176 registers, the planned occupancy allows 168"]
 
 
-def test_finds_stores_and_loads_that_were_taken_apart():
-    assert faults(APART) == ["moves neighbouring values one by one, 2 times"]
+def test_finds_separate_stores_and_loads_of_neighbouring_values():
+    assert faults(APART) == ["accesses neighbouring values separately 2 times"]
     assert moves_apart("ld.f32 %f1, [%rd1+8]; ld.f32 %f2, [%rd1+12];") == 1
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        "st.f32 [%rd1], %f1; st.f32 [%rd2+4], %f2;",  # another place
-        "st.f32 [%rd1], %f1; st.f32 [%rd1+8], %f2;",  # not next to it
+        "st.f32 [%rd1], %f1; st.f32 [%rd2+4], %f2;",  # another address
+        "st.f32 [%rd1], %f1; st.f32 [%rd1+8], %f2;",  # not adjacent
         "ld.f32 %f1, [%rd1]; st.f32 [%rd1+4], %f1;",  # a load and a store
-        "st.shared.f32 [%r1], %f1; st.shared.f32 [%r1+4], %f2;",  # within the chip
+        "st.shared.f32 [%r1], %f1; st.shared.f32 [%r1+4], %f2;",  # shared memory
         "ld.param.f32 %f1, [%rd1]; ld.param.f32 %f2, [%rd1+4];",
         "ld.v4.f32 {%f1, %f2, %f3, %f4}, [%rd1]; ld.v4.f32 {%f5, %f6, %f7, %f8}, [%rd1+16];",
     ],
 )
-def test_leaves_other_moves_alone(code: str):
+def test_ignores_other_loads_and_stores(code: str):
     assert moves_apart(code) == 0

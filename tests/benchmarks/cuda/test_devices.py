@@ -1,4 +1,4 @@
-"""What the benchmarks assume of a device is what the kernels' planner assumes."""
+"""The benchmarks and the kernels' planner assume the same constants of a device."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ CSRC = Path(__file__).resolve().parents[3] / "csrc"
         ("problem.h", "kCheckpointLines", schedule.BLOCK_LINES),
     ],
 )
-def test_assumed_alike(file: str, name: str, value: float):
+def test_constants_are_equal(file: str, name: str, value: float):
     (found,) = re.findall(rf"\b{name} = ([\d.]+);", (CSRC / file).read_text())
     assert float(found) == value

@@ -1,4 +1,4 @@
-"""benchmarks/gpu.sh with stubs for what compiles and measures: its limits, its order, what it leaves when stopped."""
+"""benchmarks/gpu.sh with stubs for compilers and measurements: time limits, order, and results after a stop."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ TESTS_STUB = """
 run_tests() { called run_tests "$@"; }
 """
 
-# `timeout` leads the group of what it runs: to it this signal says that the time is up, however slow the machine is.
+# `timeout` is the leader of its process group, and this signal ends its time limit, however slow the machine is.
 RESULTS = """
 import os
 import signal
@@ -66,12 +66,12 @@ def test_fails():
 
 def test_sleeps():
     os.kill(os.getpgrp(), signal.SIGALRM)
-    while True:  # one long sleep could begin just after the interrupt
+    while True:  # a single long sleep could start just after the interrupt
         time.sleep(0.1)
 """
 
 
-# So much of torch as the pytest plugin asks for: the real one takes seconds to import.
+# The part of torch that the pytest plugin uses, because the real one takes seconds to import.
 TORCH = """
 device = str
 
@@ -116,7 +116,7 @@ class Script:
     def start(self, stubs: str = "", **variables: str) -> subprocess.Popen:
         (self.folder / "stubs.sh").write_text(STUBS + (stubs or TESTS_STUB))
         environment = {
-            # A worker of pytest-xdist that runs these tests is none of the script's.
+            # These tests may run in a worker of pytest-xdist, which the script must not see.
             **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
             "PYTHON": str(self.folder / "bin" / "python"),
             "CUDA_HOME": str(self.folder),
@@ -157,7 +157,7 @@ def script(tmp_path: Path) -> Script:
     return Script(tmp_path)
 
 
-def test_stages_come_in_order_of_worth(script: Script):
+def test_stages_run_in_order(script: Script):
     status, printed = script.run()
     assert status == 0, printed
     assert script.stages == list(STAGES)
@@ -197,7 +197,9 @@ def test_nothing_is_tested_or_timed_without_a_build(script: Script):
         ("rest", ["build", "compile_planner", "compile_per_column", "--part rest"], ["run_tests"]),
     ],
 )
-def test_a_stage_alone_gets_what_it_needs(script: Script, stage: str, needs: list[str], leaves: list[str]):
+def test_a_single_stage_runs_its_dependencies(
+    script: Script, stage: str, needs: list[str], leaves: list[str]
+):
     status, printed = script.run(STAGES=stage)
     assert status == 0, printed
     calls = script.calls()
@@ -211,14 +213,14 @@ def test_interrupted_tests_keep_their_failures(script: Script):
     assert status == 1, printed
     log, summary = script.text("log.txt"), script.text("summary.txt")
     assert log.index("!! tests/spn/test_cuda.py::test_fails") < log.index("KeyboardInterrupt")
-    assert "= FAILURES =" in log  # pytest's own report
+    assert "= FAILURES =" in log  # the report of pytest
     assert "tests: 1 passed, 1 failed, 0 skipped, 1 unfinished (test_sleeps)" in summary
     assert "failed: test_fails" in summary
     assert "first: AssertionError: planted" in summary
     assert "tests CUT" in summary
 
 
-def test_a_killed_script_leaves_what_it_found(script: Script):
+def test_a_killed_script_leaves_its_results(script: Script):
     process = script.start(TESTS_STUB + 'timings() { echo "copy: 3 TB/s"; sleep 30; }', STAGES="headline")
     log = script.out / "log.txt"
     while "copy" not in (log.read_text() if log.exists() else ""):
@@ -230,7 +232,7 @@ def test_a_killed_script_leaves_what_it_found(script: Script):
     assert "build ok" in script.text("summary.txt")
 
 
-def test_a_result_file_is_whole_at_any_time(tmp_path: Path):
+def test_a_result_file_is_complete_at_any_time(tmp_path: Path):
     path = tmp_path / "gpu.json"
     rows = [{"name": "x" * 100}] * 5000
     machine.write_results(path, {}, rows)
@@ -250,7 +252,7 @@ def test_a_result_file_is_whole_at_any_time(tmp_path: Path):
         writer.join()
 
 
-# The limit is short for the tests that hang alone: a slow machine needs seconds to report the failure of another.
+# Only the tests that hang get a short limit, because a slow machine needs seconds to report other failures.
 LOST = """
 import time
 import torch
@@ -310,7 +312,7 @@ def test_skipped_tests_alone_do_not_pass(script: Script):
     assert status == 1, printed
 
 
-def test_summary_says_what_matters_in_ten_lines(tmp_path: Path):
+def test_the_summary_has_at_most_ten_lines(tmp_path: Path):
     (tmp_path / "log.txt").write_text(
         "== build (at most 180 s)\nfine\n== build: ok 80 s\n"
         "== memcheck (at most 30 s)\n  1: a\n 20 of 90 problems ran\n===== ERROR SUMMARY: 2 errors\n"

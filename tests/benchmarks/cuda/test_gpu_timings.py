@@ -1,4 +1,4 @@
-"""benchmarks/cuda/timings.py without a GPU: what it writes, what it leaves out, what plans are told."""
+"""benchmarks/cuda/timings.py without a GPU: its results, its time limit, and the limits for the planner."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.cuda import bench, timers, timings
 from benchmarks.cuda.devices import H100
 
 
-def test_limits_are_what_the_library_says():
+def test_limits_are_read_from_the_library():
     text = (
         "shared_bytes=231808 multiprocessors=132 threads=1024 shared_of_multiprocessor=233472 "
         "shared_reserved=1024 bytes_per_clock=1490.2 least_room=33554432 launch_cycles=5000 kilohertz=1980000"
@@ -44,7 +44,7 @@ def rehearse(monkeypatch: pytest.MonkeyPatch, path: Path, *options: str) -> dict
     return found
 
 
-def test_a_rehearsal_says_that_it_is_one(monkeypatch, tmp_path, capsys):
+def test_a_rehearsal_is_marked_as_one(monkeypatch, tmp_path, capsys):
     found = rehearse(monkeypatch, tmp_path / "gpu.json", "--part", "headline")
     assert "rehearsal" in found["machine"]["stand_in"]
     assert len(found["rows"]) >= 14
@@ -74,7 +74,7 @@ def test_a_row_that_fails_does_not_stop_the_others(monkeypatch, tmp_path):
     assert len(rows) == 14
 
 
-def test_a_lost_gpu_asks_for_a_new_process_which_goes_on(monkeypatch, tmp_path):
+def test_after_a_lost_gpu_a_new_process_continues(monkeypatch, tmp_path):
     path = tmp_path / "gpu.json"
     monkeypatch.setattr(bench, "SHORT_MS", 0)
     monkeypatch.setattr(bench, "can_plan", lambda: False)

@@ -1,4 +1,4 @@
-"""What is timed: how a case is spelled, and how many bytes have to move."""
+"""Benchmark cases: their notation, and the bytes that they have to move."""
 
 import argparse
 
@@ -21,17 +21,17 @@ from benchmarks.operator.propagate import CASES, small
         ),
     ],
 )
-def test_a_case_is_read_and_written_the_same(text, case):
+def test_parsing_and_printing_a_case_are_inverse(text, case):
     assert parse_case(text) == case
     assert str(case) == text
 
 
-def test_options_come_in_any_order_and_defaults_are_not_spelled_out():
+def test_options_may_have_any_order_and_defaults_are_not_printed():
     assert str(parse_case("1x8x4x4:forward:abs:G=8:source")) == "1x8x4x4:source:forward"
 
 
 @pytest.mark.parametrize("text", CASES)
-def test_the_cases_of_the_page_are_spelled_the_short_way(text):
+def test_the_cases_of_the_page_use_the_shortest_notation(text):
     assert str(parse_case(text)) == text
 
 
@@ -46,7 +46,7 @@ def test_the_cases_of_the_page_are_spelled_the_short_way(text):
         ("1x8x4x4:softmax", "one of G=..., source, none, abs.*got 'softmax' in '1x8x4x4:softmax'"),
     ],
 )
-def test_a_wrong_spelling_is_named(text, message):
+def test_a_wrong_case_raises(text, message):
     with pytest.raises(argparse.ArgumentTypeError, match=message):
         parse_case(text)
 
@@ -57,7 +57,7 @@ def test_a_shape_alone_has_no_options():
         parse_shape("1x2x3x4:source")
 
 
-X = 2 * 8 * 5 * 7  # elements of x in what follows
+X = 2 * 8 * 5 * 7  # elements of x in the following tests
 
 
 @pytest.mark.parametrize(
@@ -76,20 +76,20 @@ def test_minimum_bytes(options, gates, source, dtype, size):
     given = inputs(parse_case(f"2x8x5x7{options}"), dtype, "cpu")
     assert [t.numel() for t in given] == [X, gates, source][: len(given)]
     assert minimum_traffic("forward", given) == ((X + gates + source) * size, X * size)
-    # Backward reads the gradient of the result and the inputs, and writes the inputs' gradients.
+    # The backward pass reads the inputs and the gradient of the result, and writes the inputs' gradients.
     read, written = X + 2 * (X + gates + source), 2 * X + gates + source
     assert minimum_traffic("both", given) == (read * size, written * size)
 
 
-def test_minimum_bytes_of_the_paper_s_form():
-    """14 elements per pixel and channel forward, 27 more backward."""
+def test_minimum_bytes_per_pixel():
+    """The forward pass moves 14 elements per pixel and channel, the backward pass another 27."""
     given = inputs(parse_case("2x8x5x7"), torch.float32, "cpu")
     assert minimum_traffic("forward", given).total == 14 * 4 * X
     assert minimum_traffic("both", given).total == (14 + 27) * 4 * X
 
 
 @pytest.mark.parametrize("text", CASES)
-def test_what_is_checked_before_computes_the_same(text):
+def test_the_small_case_has_the_same_options(text):
     case = parse_case(text)
     checked = small(case)
     assert checked[2:] == case[2:]

@@ -1,4 +1,4 @@
-"""What memory takes: calls that move and return as many bytes as the operator."""
+"""Memory baselines: calls that move and return the same number of bytes as the operator."""
 
 import json
 
@@ -10,13 +10,13 @@ from benchmarks.operator import comparisons, memory, propagate, providers
 from benchmarks.operator.cases import inputs, parse_case
 
 
-def test_the_copy_writes_into_memory_that_exists():
+def test_the_copy_writes_into_existing_memory():
     copy = comparisons.copy_of(1000, "cpu")
     assert copy() is not None and copy().data_ptr() == copy().data_ptr()
     assert copy().nbytes == 500
 
 
-def test_the_fresh_comparison_returns_what_the_operator_returns():
+def test_the_fresh_baseline_returns_new_tensors_of_the_same_size():
     made = comparisons.fresh_of(10_000, [400, 1200], "cpu")
     first, second = made(), made()
     assert [t.nbytes for t in first] == [400, 1200]
@@ -24,7 +24,7 @@ def test_the_fresh_comparison_returns_what_the_operator_returns():
 
 
 @pytest.mark.parametrize(("asked", "read"), [(10_000, 10_000), (1000, 1600)])
-def test_the_fresh_comparison_reads_as_much(asked, read, monkeypatch):
+def test_the_fresh_baseline_reads_the_same_number_of_bytes(asked, read, monkeypatch):
     sizes = []
     values = comparisons._values
     monkeypatch.setattr(
@@ -37,12 +37,12 @@ def test_the_fresh_comparison_reads_as_much(asked, read, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
-        # Lines 16 and 32 of each sweep's float32 state, and in uint8 which direction won.
+        # Lines 16 and 32 of each sweep's float32 state, and the selected direction in uint8.
         ("2x4x33x40", {2 * 4 * 2 * (40 + 40 + 33 + 33) * 4, 2 * 4 * 33 * 40}),
         ("2x4x33x40:source:sigmoid:left_to_right", {2 * 4 * 2 * 33 * 4}),
     ],
 )
-def test_what_training_keeps_is_counted(text, kept):
+def test_saved_tensors_are_counted(text, kept):
     case = parse_case(text)
     given = inputs(case, torch.bfloat16, "cpu")
     sizes = comparisons.sizes_returned("both", providers.native(case), given)
@@ -52,7 +52,7 @@ def test_what_training_keeps_is_counted(text, kept):
     assert comparisons.sizes_returned("forward", providers.native(case), given) == [given[0].nbytes]
 
 
-def test_a_result_that_training_keeps_is_counted_once():
+def test_a_saved_result_is_counted_once():
     assert comparisons.kept_bytes(torch.exp, [torch.ones(8)]) == []
 
 
@@ -67,7 +67,7 @@ def test_a_run_has_both_ratios_and_its_facts(tmp_path, monkeypatch, capsys):
     assert found["machine"]["allocator"] == machine.allocator()
     assert set(found["machine"]["multiplication"]) == {"megabytes", "existing_ms", "fresh_ms"}
     rows = found["rows"]
-    # Rivals compute the paper's form alone.
+    # Rivals run only without options.
     assert [(r["case"], r["pass"], r["provider"]) for r in rows] == [
         ("1x2x6x5", "forward", "native"),
         ("1x2x6x5", "forward", "eager"),
@@ -86,10 +86,12 @@ def test_a_run_has_both_ratios_and_its_facts(tmp_path, monkeypatch, capsys):
 
 def test_a_wrong_operator_is_not_timed(monkeypatch):
     monkeypatch.setattr(providers, "native", lambda case: lambda x, *others: 2 * x)
-    with pytest.raises(SystemExit, match=r"a provider is wrong: .* at 1x4x37x50:G=2:source"):
+    with pytest.raises(
+        SystemExit, match=r"a provider disagrees with the reference: .*, 1x4x37x50:G=2:source"
+    ):
         propagate.check_all([parse_case("1x8x64x64:G=4:source")], {}, torch.float32, "cpu")
 
 
-def test_no_peak_is_read_where_freed_memory_is_kept(monkeypatch):
+def test_no_peak_is_measured_if_the_allocator_keeps_freed_memory(monkeypatch):
     monkeypatch.setattr(machine, "allocator", lambda: "tcmalloc")
     assert memory.peak_megabytes(lambda: None, "cpu") is None
