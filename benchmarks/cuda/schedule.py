@@ -1,4 +1,4 @@
-"""How many bytes a pass of the CUDA kernels has to move, and how many its schedule (docs/cuda_kernels.md) moves.
+"""The bytes that each pass of the CUDA kernels has to move, and the bytes that its schedule (docs/cuda_kernels.md) moves.
 
     minimum    each input read once, each output written once
     scheduled  bytes that the plan moves: inputs that all sweeps need are read again for each sweep unless they stay on

@@ -64,7 +64,7 @@ class Traffic:
             "requested": self.requested,
             "requested/scheduled": round(self.overhead, 3),
             "minimum/scheduled": round(self.schedule_efficiency, 3),
-            "barriers a step": round(self.barriers_per_step, 2),
+            "barriers per step": round(self.barriers_per_step, 2),
             "bank conflicts": round(self.bank_conflicts, 3),
             "plan": self.plan,
         }

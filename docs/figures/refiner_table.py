@@ -26,10 +26,10 @@ KINDS = {
 NAMES = {"coarse": "not refined"}
 
 
-def table(record: dict, seconds: bool = True) -> str:
+def table(record: dict, with_seconds: bool = True) -> str:
     """Return a Markdown table: one column per method; J, F and F2 of each kind of coarse mask, the best in bold.
 
-    With ``seconds``, the last row holds seconds per frame.
+    With ``with_seconds``, the last row holds seconds per frame.
     """
     means = {(r["kind"], r["method"]): r for r in record["table"] if r["sequence"] == "mean"}
     methods = list(dict.fromkeys(method for _, method in means))
@@ -41,7 +41,7 @@ def table(record: dict, seconds: bool = True) -> str:
             rows.append(
                 [KINDS[kind] if measure == "J" else "", measure, *(_cell(value, best) for value in values)]
             )
-    if seconds:
+    if with_seconds:
         fastest = [min(kind["seconds"][method] for kind in record["kinds"].values()) for method in methods]
         rows.append(["seconds per frame", "", *(f"{s:.2f}" if s >= 0.005 else "0" for s in fastest)])
     header = ("coarse mask", "", *(NAMES.get(method, method) for method in methods))
@@ -67,10 +67,11 @@ def times(record: dict) -> str:
     return f"{markdown(header, lines, words=2)}\n\n{where}"
 
 
-def filled(page: str, quality: dict, speed: dict) -> str:
+def filled(page: str, quality: dict, train_quality: dict, speed: dict) -> str:
     """Return the page with the tables of these records between the marks."""
     legend = "The last row is the runtime. The best value of each other row is bold."
     page = between_marks(page, "refine_table", f"{legend}\n\n{table(quality)}")
+    page = between_marks(page, "refine_table_train", table(train_quality, with_seconds=False))
     return between_marks(page, "refiner_times", times(speed))
 
 

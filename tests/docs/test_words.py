@@ -21,7 +21,7 @@ UNIT = (
 )
 HABITS = {
     rf"\b{RATED} an? {UNIT}\b": "write 'per' for rates: 'one row per checkpoint'",
-    r"\bpictures?\b": "write 'image', or 'figure' for an illustration",
+    r"\bpictures?\b(?!:)": "write 'image', or 'figure' for an illustration",
     r"\b(?:is|are|was|were) to be had\b": "write 'is available'",
     r"\bin place of\b": "write 'instead of'",
     r"\banew\b": "write 'again'",

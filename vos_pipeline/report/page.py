@@ -132,7 +132,7 @@ def _figure(stage: str, curves: dict[str, dict[str, list[float | None]]]) -> str
         else ""
     )
     return (
-        f'<figure><div class="picture"><img class="frame" alt=""><img class="mask" data-stage="{name}" alt="{name}">'
+        f'<figure><div class="view"><img class="frame" alt=""><img class="mask" data-stage="{name}" alt="{name}">'
         f'</div><figcaption><span>{dot}{name}</span><output data-stage="{name}"></output></figcaption></figure>'
     )
 
