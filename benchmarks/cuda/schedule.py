@@ -1,4 +1,4 @@
-"""The bytes that each pass of the CUDA kernels has to move, and the bytes that its schedule (docs/cuda_kernels.md) moves.
+"""Bytes that each pass of the CUDA kernels must move, and bytes that its schedule (docs/cuda_kernels.md) moves.
 
     minimum    each input read once, each output written once
     scheduled  bytes that the plan moves: inputs that all sweeps need are read again for each sweep unless they stay on

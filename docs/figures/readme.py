@@ -25,7 +25,7 @@ METHODS = {"coarse": "not refined", "SPN refiner": "`SPNRefiner`"}
 
 
 def refinement(unseen: dict, seen: dict) -> str:
-    """Return a table: J and F2 of coarse masks, the best baseline and the refiner, first on data that influenced no decision."""
+    """Return a table of J and F2: coarse masks, the best baseline and the refiner, beginning with unseen data."""
     rows = _refinement_rows("30 of DAVIS 2016 train", unseen) + _refinement_rows("6 of DAVIS val", seen)
     return markdown(("sequences", "coarse mask", "method", "J", "F2"), rows)
 

@@ -113,7 +113,9 @@ def _refuse_to_replace_inputs(folders: list[Folders]) -> None:
     inputs = {folder.resolve(): folder for folder in sources}
     for _, masks, results in folders:
         if (source := inputs.get(results.resolve())) is not None:
-            raise PipelineError(f"{results}: the results would replace files of {source}: choose another --out")
+            raise PipelineError(
+                f"{results}: the results would replace files of {source}: choose another --out"
+            )
         beside_objects = results.resolve().parent == masks.resolve() and mask_folders(masks) != [masks]
         if beside_objects and is_object_name(results.name):
             raise PipelineError(

@@ -265,7 +265,7 @@ def test_without_the_extra_one_line_names_it(tmp_path, module, command):
     assert result.returncode == 1
     # A command does not report a module that it does not need.
     assert re.fullmatch(
-        rf"error: ({module}\S* is not installed: pip install 'spatial-propagation\[vos\]' .*|x: .*)\n",
+        rf"error: ({module}\S* is not installed: run pip install 'spatial-propagation\[vos\]' .*|x: .*)\n",
         result.stderr,
     )
 

@@ -72,7 +72,9 @@ def test_overwrite_replaces_only_an_exported_model(export, fails, tmp_path):
     foreign = onnx.helper.make_model(onnx.helper.make_graph([], "none", [], []))
     for content in (b"mine", foreign.SerializeToString()):
         file.write_bytes(content)
-        assert fails(export) == f"error: {file}: exists: use --overwrite to replace it, or choose another --onnx"
+        assert (
+            fails(export) == f"error: {file}: exists: use --overwrite to replace it, or choose another --onnx"
+        )
         assert f"{file}: was not written by export" in fails([*export, "--overwrite"])
         assert file.read_bytes() == content
     file.unlink()
