@@ -54,7 +54,7 @@ class RunResult:
         }
 
     def table(self) -> Table:
-        """Return a table with one row per stage: J, F and J&F if there is ground truth, seconds per frame and object."""
+        """Return a table with one row per stage: seconds per frame and object, and J, F and J&F with ground truth."""
         if not any(self.evaluations.values()):
             return Table("Runtime", ("stage", "s/frame/object"), [(s, self.seconds[s]) for s in self.stages])
         rows: list[tuple[Cell, ...]] = []
