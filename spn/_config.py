@@ -10,8 +10,17 @@ from . import _native, _ops
 from ._version import __version__
 
 
+class _Report(str):
+    """Text that an interactive session displays line by line, without quotes."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def show_config() -> str:
-    """Describe the installation: versions, kernel libraries or why they are missing, and what each device runs.
+    """Describe the installation: versions, kernel libraries and the backend of each device.
+
+    If a kernel library is missing, the text says why.
 
     Returns:
         Several lines of text, to print or to include in a bug report.
@@ -35,7 +44,7 @@ def show_config() -> str:
         line = f"GPU          {torch.cuda.get_device_name()} (sm_{major}{minor})"
         reason = _ops.why_reference(torch.device("cuda"))
         lines.append(f"{line}: the PyTorch reference runs, {reason}" if reason else line)
-    return "\n".join(lines)
+    return _Report("\n".join(lines))
 
 
 def _describe(library: _native.Library) -> str:

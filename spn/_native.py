@@ -7,6 +7,7 @@ registers its operators with torch. Devices without a library use :mod:`spn.refe
 from __future__ import annotations
 
 import platform
+import sys
 from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -58,7 +59,21 @@ def load(name: str) -> Library:
 def why_not_built() -> str:
     if platform.system() == "Windows":
         return "there are no kernels for Windows"
+    if hides_an_installation():
+        return "not built in the source folder, which hides the installed package: run Python in another folder"
     return "not built (install with SPN_BUILD=auto, cpu or cuda)"
+
+
+def hides_an_installation() -> bool:
+    """Return whether Python imports a package without kernels although a later entry of its path has one with kernels.
+
+    After ``pip install .``, Python imports the source folder of a checkout if it runs there.
+    """
+    here = Path(__file__).resolve().parent
+    if any(here.glob("_*.so")):
+        return False
+    others = (Path(entry).resolve() / here.name for entry in sys.path)
+    return any(other != here and any(other.glob("_*.so")) for other in others)
 
 
 def left_out_by_the_build(name: str) -> str | None:

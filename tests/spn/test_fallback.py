@@ -242,12 +242,24 @@ def test_the_suite_passes_without_kernels(without_libraries, files, only):
     assert int(re.search(r"(\d+) passed", printed)[1]) > 20
 
 
+def test_a_source_folder_that_hides_the_installed_package(without_libraries, tmp_path):
+    installed = tmp_path / "spn"
+    installed.mkdir()
+    (installed / "_cpu.abi3.so").touch()
+    paths = os.pathsep.join([str(without_libraries), str(tmp_path)])
+    printed = python(without_libraries, "-c", "import spn; print(spn.show_config())", PYTHONPATH=paths)
+    reason = "not built in the source folder, which hides the installed package: run Python in another folder"
+    assert f"CPU kernels  no: {reason}; the PyTorch reference runs instead\n" in printed
+
+
 # ---- show_config with kernels ----------------------------------------------------------------------
 
 
 @needs_cpu_kernels
 def test_show_config_names_versions_libraries_and_capability():
-    lines = spn.show_config().splitlines()
+    config = spn.show_config()
+    assert repr(config) == config, "a notebook displays the lines"
+    lines = config.splitlines()
     assert lines[0] == f"spn          {spn.__version__}"
     assert lines[1] == f"torch        {torch.__version__} (CUDA {torch.version.cuda or 'none'})"
     assert lines[2] == f"python       {platform.python_version()}"
