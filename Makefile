@@ -3,16 +3,16 @@
 # make test-fast       run only the fast tests, under two minutes in total
 # make lint            check style and types
 # make docs            build the site into docs/_build/html and run its examples
-# make figures         regenerate the tables and figures of measurements in the documentation
+# make figures         regenerate the tables and figures that need only benchmarks/results, and the architecture figure
 # make release-check   build the sdist and the wheel, and test the wheel with an older torch
 # make cuda-check      compile the CUDA kernels for all architectures or for ARCHITECTURES="75 90"; needs nvcc
-# make arm-check       compile the CPU kernels for 64-bit Arm and run them, under emulation on other machines
+# make arm-check       compile the CPU kernels for 64-bit Arm and run them; on other machines, under emulation
 # make clean           remove everything that the other targets created
 
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= demo
-# A checkout on a machine without a GPU cannot run the CUDA kernels, so it does not compile them.
+# Without a GPU, the CUDA kernels could not run, so by default they are not compiled.
 SPN_BUILD ?= $(if $(shell command -v nvidia-smi),auto,cpu)
 
 BIN := $(VENV)/bin
@@ -51,9 +51,9 @@ lint: $(VENV)/.installed-all
 	$(if $(WORKFLOWS),$(SCHEMA)issue-config .github/ISSUE_TEMPLATE/config.yml)
 	$(if $(WORKFLOWS),PATH="$(BIN):$$PATH"; if command -v actionlint >/dev/null; then actionlint; fi)
 
-# Warnings are errors, so that dead links and wrong examples are found. One thread: the networks of the gallery are so
-# small that several threads mostly wait for each other, for minutes if other work runs. TQDM_MININTERVAL: a page shows
-# only the start and the end of a progress bar.
+# -W turns warnings into errors, so that dead links and wrong examples are found. OMP_NUM_THREADS=1: the networks of the
+# gallery are so small that several threads mostly wait for each other, for minutes on a busy machine. TQDM_MININTERVAL:
+# a page shows only the start and the end of a progress bar.
 docs: export OMP_NUM_THREADS = 1
 docs: export TQDM_MININTERVAL = 1e9
 docs: $(VENV)/.installed-all
@@ -90,7 +90,7 @@ $(VENV)/.built: $(VENV)/.installed-vos $(SOURCES)
 		PATH="$(abspath $(BIN)):$$PATH" SPN_BUILD=$(SPN_BUILD) $(BIN)/python setup.py build_ext --inplace)
 	@touch $@
 
-# The package is already installed, so this adds only the other extras. Reinstalling it would remove the kernels.
+# This adds only the other extras: the package is already installed, and reinstalling it would remove the kernels.
 $(VENV)/.installed-all: $(VENV)/.installed-vos | $(VENV)/.built
 	$(call quietly,Installing the dependencies of tests and style checks and documentation, \
 		$(PIP) install --no-compile "spatial-propagation[all]")

@@ -19,6 +19,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 MODES = ("auto", "cpu", "cuda", "none")
+# The libraries run with torch 2.11 and newer, and with Python 3.10 and newer.
 STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DPy_LIMITED_API=0x030A0000"]
 # GCC and Clang both accept all flags: each ignores a "-Wno-" flag that only the other knows.
 CPU_FLAGS = [
@@ -33,7 +34,7 @@ CPU_FLAGS = [
     "-Wno-pass-failed",  # Clang unrolls some loops instead of vectorising them
 ]
 CUDA_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
-LEFT_OUT = "_cuda.left_out"  # matches the pattern _cuda.*, like the library
+LEFT_OUT = "_cuda.left_out"  # like the library, it matches the pattern _cuda.* of remove()
 
 
 class CannotBuildCuda(Exception):
@@ -196,7 +197,7 @@ def find_nvcc() -> tuple[str, str]:
 def architecture_flags(nvcc: str, release: str) -> tuple[list[str], list[str]]:
     """Return nvcc's flags for the architectures that it supports, and the names of the unsupported ones.
 
-    If an unsupported architecture was to include PTX, the newest supported one includes it instead.
+    If PTX was requested for an unsupported architecture, PTX for the newest supported one is added instead.
     """
     wanted = os.environ.get("TORCH_CUDA_ARCH_LIST") or CUDA_ARCHITECTURES
     os.environ["TORCH_CUDA_ARCH_LIST"] = wanted
@@ -241,6 +242,7 @@ def prepare_cuda(extension, mode: str) -> str | None:
     if not cuda_sources():
         raise CannotBuildCuda("this source tree has no CUDA kernels")
     nvcc, release = find_nvcc()
+    # Read this first: architecture_flags sets the variable to the default.
     chosen_by_hand = bool(os.environ.get("TORCH_CUDA_ARCH_LIST"))
     flags, unknown = architecture_flags(nvcc, release)
     without = f"{', '.join(unknown)}, which nvcc {release} does not support"
@@ -256,7 +258,7 @@ def prepare_cuda(extension, mode: str) -> str | None:
 
 
 def remove(folder: Path, *names: str) -> None:
-    """Remove the files that an earlier build left of these libraries."""
+    """Remove the files of these libraries that an earlier build created."""
     for name in names:
         for stale in folder.glob(f"_{name}.*"):
             stale.unlink()
@@ -272,7 +274,7 @@ def require_compiler() -> None:
 
 
 class BuildKernels:
-    """Mixin for torch's BuildExtension. Builds the CUDA kernels separately, after the CPU kernels: they may fail."""
+    """Mixin for torch's BuildExtension: builds the CPU kernels first, then the CUDA kernels, whose build may fail."""
 
     mode: str
 
@@ -313,7 +315,7 @@ class BuildKernels:
         return f"not built: {reason}"
 
     def keep(self, left_out: str | None, built: bool) -> None:
-        """Store the note on skipped kernels next to the package's files, and remove what an earlier build left."""
+        """Store the note on skipped kernels in the package's folder. Remove files of an earlier build."""
         folders = [Path(self.build_lib, "spn")]
         if self.inplace:
             folders.append(Path(self.get_finalized_command("build_py").get_package_dir("spn")))

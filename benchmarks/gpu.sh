@@ -4,8 +4,10 @@
 #     benchmarks/gpu.sh OUT
 #
 # The script builds the kernels, runs the CUDA tests, times the most important passes, runs compute-sanitizer, and then
-# runs more tests and all other timings. Each stage has its own time limit. A failed stage does not stop the next one.
-# Results are written immediately:
+# runs more tests and all other timings. The stages, in this order, are machine, build, import, tests, headline, plain,
+# memcheck, initcheck, synccheck, racecheck, more_tests and rest. Each stage has a separate time limit. A failed stage
+# does not stop the next one, except that nothing that needs the kernels runs after a failed build. Results are written
+# as soon as they are available:
 #
 #     OUT/summary.txt   what passed, what failed and the main results, in at most ten lines
 #     OUT/log.txt       the output of the stages
@@ -14,13 +16,13 @@
 #     OUT/gpu.json      the machine and the timings
 #
 # The exit status is the number of failed stages. A sanitizer that the machine does not support does not count as
-# failed, and neither does one of the last stages that reaches its time limit; the summary reports both.
+# failed. Nor do the sanitizers, more_tests and rest if they reach their time limits. The summary reports both cases.
 #
 # Requires Python with torch (a CUDA build), pytest, hypothesis, setuptools, ninja and pybind11, g++, and nvcc of
 # torch's CUDA version. pytest-xdist makes the tests faster. Compiled files stay in build/gpu for the next call.
 #
 #     STAGES="tests headline"  run only these stages and those that they depend on
-#     LIMITS="tests=300 whole=900"  other time limits, in seconds
+#     LIMITS="tests=300 whole=900"  time limits of stages and of the whole script, in seconds
 #     SPN_GPU_STAND_IN=1  rehearse without a GPU: everything is compiled, the CPU replaces the GPU, nothing is measured
 #     PYTHON, CUDA_HOME, TORCH_CUDA_ARCH_LIST, MAX_JOBS, TEST_PROCESSES  override the detected or default values
 #     SPN_COMMIT  the name of the commit if git is not available
@@ -55,7 +57,7 @@ fi
 TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-$CAPABILITY}
 ARCHITECTURE=sm_${CAPABILITY//./}
 MAX_JOBS=${MAX_JOBS:-$(nproc)}
-# One folder per state of the sources and tools.
+# Compiled files are kept in a folder named after a hash of the sources and tools, so that they are never out of date.
 sources() {
   cat setup.py build_kernels.py
   find csrc benchmarks tests/emulator -type f \( -name '*.h' -o -name '*.cu' -o -name '*.cpp' \) -print0 | sort -z | xargs -0 cat
@@ -119,7 +121,7 @@ sanitizer() { # TOOL SECONDS
     return 1
   fi
 }
-# Compiled in the background of the first stages, which leave cores idle, and kept in $WORK.
+# These functions run in the background during the first stages, which leave cores idle. Their outputs stay in $WORK.
 # shellcheck disable=SC2329
 compile_sanitize() {
   [ -x "$WORK/sanitize" ] && return
@@ -165,7 +167,7 @@ result() { # STAGE VERDICT
 }
 left() { echo $((WHOLE - SECONDS)); }
 
-# The stages that do as much as the time allows.
+# Whether a stage may reach its time limit without counting as failed: it does as much as the time allows.
 optional() { [[ $1 =~ ^(more_tests|rest|.*check)$ ]]; }
 count_failure() { FAILED=$((FAILED + 1)); }
 

@@ -11,8 +11,9 @@ namespace spn {
 enum class DType : int { float32, float64, float16, bfloat16 };
 enum class Merge : int { none, max, mean, sum };
 
-// Training saves only every 16th line of a sweep's hidden state (t = 15, 31, ...): the checkpoints. The backward pass
-// recomputes the lines between two checkpoints from the gates, which it has to read anyway.
+// For the backward pass, the forward pass saves every 16th line of a sweep's hidden state (t = 15, 31, ...), except the
+// last line of the sweep: the checkpoints. The backward pass recomputes the lines between two checkpoints from the
+// gates, which it reads anyway.
 constexpr int64_t kCheckpointLines = 16;
 
 SPN_HD int64_t block_count(int64_t lines) {
@@ -40,7 +41,7 @@ struct Problem {
   SPN_HD int64_t source_size() const { return source_groups ? channels / source_groups : 1; }
   SPN_HD Sweep sweep(int d) const { return make_sweep(static_cast<Direction>(first_direction + d), height, width); }
 
-  // Return whether line t has no taps, that is, V(t, j) is empty.
+  // Return whether line t has no taps: the first line of the sweep, or a restart.
   SPN_HD bool starts_at(int64_t t) const { return t == 0 || (restart_every && t % restart_every == 0); }
 
   // Return the number of lines in the smallest piece of sweep d that can be computed independently. Each piece begins
@@ -68,8 +69,8 @@ struct Problem {
     }
     return most;
   }
-  // Divide sweep d into `count` runs of whole pieces and return run `number`. It is empty if the sweep has fewer
-  // pieces.
+  // Return run `number` of the `count` runs of whole pieces that sweep d is divided into. Some runs are empty if the
+  // sweep has fewer than `count` pieces.
   SPN_HD Run run(int d, int64_t count, int64_t number) const {
     const int64_t lines = sweep(d).lines, piece = lines_of_piece(d), pieces = piece_count(d);
     const int64_t end = pieces * (number + 1) / count * piece;
@@ -106,7 +107,7 @@ struct ForwardArgs : Problem {
 };
 
 struct BackwardArgs : Problem {
-  const void* grad;  // shaped like out
+  const void* grad;  // gradient of out, in its shape
   const void* x;     // read if reads_x()
   const void* gates;
   const void* source;

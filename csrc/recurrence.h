@@ -1,4 +1,5 @@
-// One step of the recurrence and its adjoint, each under its equation. All backends share this single source of truth.
+// One step of the recurrence and its adjoint, each under its equation. The CPU and CUDA kernels share this file.
+// docs/theory.md derives the equations: x is the input, g the raw gates, p their weights and h the hidden state.
 //
 // Tap k = -1, 0, +1 of position j on line t reads position j + k of line t - 1. A tap that points outside the map does
 // not exist: its weight p is zero here, and the caller passes zero for the value that it would have read.
@@ -46,8 +47,8 @@ SPN_HD T minus_signed(T value, T g, T shared) {
 
 // Return 1 / value for value >= 1e-30 or NaN, and 0 for infinity. On a GPU, the result for float is accurate to one or
 // two ulp: an exact division contains branches, which would keep the compiler from interleaving several lines. The
-// device flushes subnormal results to zero, so it computes 4 / value, which is never subnormal for a float, and scales
-// that.
+// instruction flushes subnormal results to zero. The code therefore computes 4 / value, which is never subnormal for a
+// float, and multiplies it by 1/4.
 template <typename T>
 SPN_HD T reciprocal(T value) {
 #ifdef __CUDA_ARCH__
@@ -63,7 +64,7 @@ SPN_HD T reciprocal(T value) {
 // exp(value) for value <= 0. The host version has no branch and no call, so that loops over it vectorise. Let n be the
 // integer nearest to value / ln 2. Then exp(value) = 2^n exp(r) with |r| <= ln 2 / 2, and a Taylor polynomial gives
 // exp(r). Adding and subtracting 1.5 * 2^mantissa rounds to n. The sum also holds n in its low bits; shifting them into
-// the exponent gives 2^n.
+// the exponent gives 2^n. Smaller values than `lowest` are raised to it, so that 2^n does not become subnormal.
 template <int kDegree>
 constexpr double reciprocal_factorial() {
   double factorial = 1;
@@ -161,7 +162,7 @@ SPN_HD T absolute_sum(Taps<T> g) {
   return magnitude(g.minus) + magnitude(g.zero) + magnitude(g.plus);
 }
 
-// sigmoid  p_k = s_k / sum_{V} s,   s_k = sigmoid(g_k)
+// sigmoid  p_k = s_k / sum_{V} s,   s_k = sigmoid(g_k),   V: the taps that exist
 // Scaling every s by the same factor does not change the quotient. If all gates are so negative that sigmoid(g) ~
 // exp(g) approaches underflow, the code factors out the largest and uses s_k = exp(g_k - max g). Each s_k is a fraction
 // n_k / d_k with d_k from 1 to 2, so that all taps together need only one division: p_minus is n_minus d_zero d_plus
@@ -177,7 +178,7 @@ template <typename T>
 SPN_HD void scaled_sigmoid(T g, T shift, T& n, T& complement, T& d) {
   const T u = g - shift;
   const T e = exponential(-magnitude(u));
-  // This also holds for shifted gates: their u is at most 0, and e = 1 where it is 0.
+  // Without a shift, n / d = sigmoid(g). With a shift, u <= 0, so that n = e = exp(u) and d = 1.
   n = u < T(0) ? e : T(1);
   complement = u < T(0) ? T(1) : e;
   d = shift != T(0) ? T(1) : T(1) + e;
@@ -223,7 +224,7 @@ SPN_HD Taps<T> normalize(Taps<T> g, bool has_minus, bool has_plus) {
   return {has_minus ? p.minus : T(0), p.zero, has_plus ? p.plus : T(0)};
 }
 
-// Convert dL/dp to dL/dg; dp of a tap that does not exist is zero:
+// Convert dL/dp to dL/dg. The caller passes dp = 0 for a tap that does not exist.
 // abs, unit  dg_k = (dp_k - sign(g_k) sum_j p_j dp_j) / sum |g|   if sum |g| is above the floor, else dp_k / floor
 // sigmoid    dg_k = p_k (1 - sigmoid(g_k)) (dp_k - sum_j p_j dp_j)
 template <Normalize kMode, typename T>

@@ -1,5 +1,5 @@
-// Directions: a sweep maps its lines and positions to the pixels of a plane (H, W) by signed strides. This is the only
-// file that knows left from right. All other code walks lines t and positions j.
+// Directions: a sweep maps its lines t and positions j to the pixels of a plane (H, W) by signed strides. Other code
+// works with lines and positions; a few places also test whether a sweep is horizontal or mirrored.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ struct Sweep {
   SPN_HD int64_t offset(int64_t t, int64_t j) const { return origin + t * line_stride + j * position_stride; }
 };
 
-// The sweep over planes whose rows begin `pitch` values apart.
+// Return the sweep over planes whose rows begin `pitch` values apart.
 SPN_HD Sweep make_sweep(Direction direction, int64_t height, int64_t width, int64_t pitch) {
   switch (direction) {
     case Direction::left_to_right: return {width, height, 1, pitch, 0};

@@ -1,4 +1,4 @@
-"""Drop-in replacement for the layer of pytorch_spn and GSPN, with the same name and call.
+"""Drop-in replacement for the layer of pytorch_spn and GSPN, with the same name and signature.
 
 To use it, change one line of a model: ``from spn.compat import GateRecurrent2dnoind``.
 """
@@ -26,7 +26,7 @@ class GateRecurrent2dnoind(nn.Module):
     r"""GateRecurrent2dnoind(horizontal, reverse)
     GateRecurrent2dnoind(items_each_chunk)
 
-    Propagate a map along one direction, with the call of pytorch_spn or of GSPN.
+    Propagate a map along one direction, with the signature of pytorch_spn or of GSPN.
 
     The arguments select one of two layers:
 
@@ -41,7 +41,7 @@ class GateRecurrent2dnoind(nn.Module):
 
     Args:
         horizontal: if True, the lines are columns, visited from left to right; otherwise rows, from top to bottom.
-        reverse: whether to visit the lines from the other end.
+        reverse: whether to visit the lines in the opposite order.
         items_each_chunk: number of columns after which a sweep from left to right restarts. Pieces are counted from
             the left. If the number does not divide W, the last piece is shorter. With W or more, the sweep does not
             restart.
@@ -60,10 +60,11 @@ class GateRecurrent2dnoind(nn.Module):
         ``spn.propagate(X, conv_out.unflatten(1, (3, C)), direction)``. For GSPN's layer, add ``source=B`` and
         ``restart_every=items_each_chunk``. With ``normalize``, this function also accepts raw gates.
 
-        The notes of :func:`spn.propagate` on complexity, layout, autocast and derivatives apply here too.
+        The notes of :func:`spn.propagate` on complexity, layout, reproducibility and autocast apply here too.
 
-        The layer has no parameters or buffers. The order of the arguments is the same in both libraries. Their names
-        differ in some versions: pass arguments by position if code has to run with either library.
+        The layer has no parameters or buffers. The arguments have the same order as in pytorch_spn and GSPN, but
+        in some versions of these libraries they have other names. Pass them by position if your code must run with
+        either library.
 
     Example:
         >>> import torch

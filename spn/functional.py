@@ -63,9 +63,10 @@ def propagate(
         ValueError: a shape, device, direction, normalize or restart_every is invalid.
 
     Note:
-        **Complexity.** The function does O(N C H W) work in at most H + W dependent steps, or ``restart_every`` steps
-        if given: the pieces between restarts are independent, and are computed in parallel where planes alone leave
-        threads or multiprocessors idle.
+        **Complexity.** A sweep does O(N C H W) work in T dependent steps: T is W for a horizontal sweep and H for a
+        vertical sweep. With ``restart_every=r``, at most r steps depend on each other. The pieces between restarts are
+        independent. They are computed in parallel if there are too few planes to occupy all threads or
+        multiprocessors.
 
         **Memory.** With gradients enabled, the call saves x, gates and source without copying them. It also saves
         every 16th line of h, 1/16 of x's elements; the backward pass recomputes the other lines. Gradients of inputs
@@ -75,7 +76,7 @@ def propagate(
         **Layout.** Contiguous tensors, and views of them such as ``conv_out.unflatten(1, (3, G))``, are read in place.
         Any other layout, most notably ``torch.channels_last``, is copied once per call and once more in the backward
         pass. If several calls share such a tensor, call ``.contiguous()`` on it first. Results are contiguous. Inputs
-        are never written to.
+        are never modified.
 
         **Reproducibility.** Results are deterministic, bit for bit, for the same shapes. With a different batch size,
         rounding may differ for small maps.
@@ -142,8 +143,8 @@ def propagate_four_way(
 
     Note:
         The forward pass is one call of one kernel. With gradients enabled, it saves x, gates and source without copying
-        them, and every 16th line of the four states: at most 1/4 of x's elements, in the state's dtype, or no lines if
-        the gates require no gradient. For "max" it also saves one byte per element.
+        them. It also saves every 16th line of the four states, in the state's dtype: at most 1/4 of x's elements. If
+        the gates require no gradient, it saves no lines. For "max" it also saves one byte per element.
 
         The gradient of the gates needs the most memory: 12 G planes, compared with C planes for the gradient of x.
         Freezing the gates saves this memory and the recomputation of the states. The notes of :func:`propagate` on
@@ -189,8 +190,8 @@ def normalize_gates(raw: Tensor, mode: str, direction: str | None = None) -> Ten
         raw: gates, (N, 3, G, H, W) for one direction or (N, 4, 3, G, H, W) for four.
         mode: "none", "abs", "unit" or "sigmoid".
         direction: direction of the gates (N, 3, G, H, W). If None, "sigmoid" treats every tap as existing, which
-            differs from the fused rule along the two borders parallel to the sweep. Must be None for four-way gates,
-            whose dimension 1 is the direction.
+            differs from the rule in the operators along the two borders parallel to the sweep. Must be None for
+            four-way gates, whose dimension 1 is the direction.
 
     Returns:
         The weights p, with the shape of raw. For "sigmoid", the weights of taps that do not exist are zero.

@@ -1,9 +1,8 @@
 """Guidance networks, which compute the image features that a refiner turns into gates.
 
 A guidance network is an ``nn.Module`` that maps an RGB image (N, 3, H, W) in [0, 1], with H and W multiples
-of its ``multiple``, to features (N, ``channels``, H / ``stride``, W / ``stride``). Its ``config`` holds the
-arguments that rebuild it. Any module with this interface can guide a :class:`spn.SPNRefiner`. :class:`Guidance`
-declares the interface for type checkers.
+of its ``multiple``, to features (N, ``channels``, H / ``stride``, W / ``stride``). Any module with this
+interface can guide a :class:`spn.SPNRefiner`. :class:`Guidance` declares the interface for type checkers.
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ class Guidance(Protocol):
 
     Two more attributes are optional. ``sees_mask`` is True for a network that expects the coarse mask as the fourth
     channel of its input. ``config`` holds the arguments that rebuild the network; it is saved with a refiner.
+    To load a refiner with a custom network, pass the network to :meth:`spn.SPNRefiner.from_pretrained`.
     """
 
     @property
@@ -132,7 +132,7 @@ class LiteGuidance(_Guidance):
     :math:`y_4 = d_4 + \mathrm{linear}(\mathrm{mean}\,d_4, \max d_4)` and
     :math:`y_s = \mathrm{conv}(d_s + \mathrm{up}(\mathrm{conv}_{1\times1}(y_{s+1})))`, with sums as skip
     connections; the features are :math:`y_1`. The mean and the maximum over the image provide global context: a small
-    spot of mask is an error next to a large object, but may be the whole object otherwise.
+    region of a mask is an error next to a large object, but without a large object it may be the whole object.
 
     Args:
         widths: channels of the four stages, each >= 1. The default network has 0.8 M parameters.
@@ -144,6 +144,8 @@ class LiteGuidance(_Guidance):
         - output: (N, widths[0], H / 2, W / 2).
 
     Example:
+        >>> import torch
+        >>> from spn import LiteGuidance
         >>> LiteGuidance()(torch.rand(1, 3, 32, 48)).shape
         torch.Size([1, 24, 16, 24])
 
@@ -223,6 +225,8 @@ class VGG16Guidance(_Guidance):
         - output: (N, 64, H, W), or (N, 64, H / 2, W / 2) with stride 2.
 
     Example:
+        >>> import torch
+        >>> from spn import VGG16Guidance
         >>> VGG16Guidance(weights=None)(torch.rand(1, 3, 32, 32)).shape
         torch.Size([1, 64, 32, 32])
 

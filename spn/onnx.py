@@ -79,10 +79,11 @@ def export_refiner(
         ValueError: the refiner is in training mode or uses tiles, or opset_version is out of range.
 
     Note:
-        The export takes about ten seconds. For the runtime and memory of the model, see :doc:`deployment`.
+        The export takes about ten seconds. For the runtime of the model, see :doc:`deployment`.
 
     Example:
-        >>> refiner = SPNRefiner.from_pretrained("lite")
+        >>> import spn
+        >>> refiner = spn.SPNRefiner.from_pretrained("lite")
         >>> program = spn.onnx.export_refiner(refiner)
         >>> [value.name for value in program.model.graph.inputs]
         ['image', 'coarse']

@@ -1,7 +1,8 @@
 """Reference implementation of linear spatial propagation in plain PyTorch: simple and slow.
 
 Every kernel is tested against these functions. They also run on devices for which no compiled kernels exist. Autograd
-differentiates them. They do not validate their arguments; :mod:`spn.functional` does.
+differentiates them. They do not validate their arguments, unlike
+:func:`spn.propagate` and :func:`spn.propagate_four_way`.
 
 A sweep visits the lines ``t = 0..T-1`` of a map, each with ``M`` positions ``j``. Each position mixes its input with
 three neighbours on the previous line (taps ``k = -1, 0, +1``; ``V(t, j)`` is the set of taps inside the map):

@@ -64,8 +64,8 @@ class SPNRefiner(nn.Module):
     .. math:: f = \max_d h_d(m), \quad b = \max_d h_d(1 - m), \quad r = f / (f + b)
 
     ``"embedded"`` applies a strided convolution to the mask, which results in ``hidden`` channels at the resolution
-    of the guidance, and adds the features of the image. It propagates these channels in ``rounds`` rounds of four
-    directions that share their gates, and decodes the result to full resolution:
+    of the guidance, and adds the features of the image. It propagates these channels in four directions, repeats this
+    ``rounds`` times with the same gates, and decodes the result to full resolution. The factor s is learned:
 
     .. math:: r = \sigma(\text{decode}(h) + s\,(m - 1/2))
 
@@ -77,9 +77,9 @@ class SPNRefiner(nn.Module):
     mask's values above 1/512, extended to multiples of ``guidance.multiple``, plus a margin of 48 pixels on each
     side, rounded up to the next multiple. The outermost 8 pixels, which the zero padding of the convolutions affects,
     and everything outside the window keep the coarse mask. The features in a window equal those of the whole image.
-    The window misses what propagation would have carried in from outside. On DAVIS at 480p, the means of J, F and F2
-    differ by at most 0.002 from those of whole frames. Single values differ by more: by up to 0.25 on DAVIS, and by
-    more where a mask does not match the image.
+    Propagation carries nothing into a window from outside. On DAVIS at 480p, the means of the measures J, F and F2
+    (see :doc:`refiner`) differ by at most 0.002 from those of whole frames. Scores of single pixels
+    differ by up to 0.25 on DAVIS, and by more where a mask does not match the image.
 
     An object is evaluated in the whole frame if its window covers more than three quarters of the frame. All objects
     are evaluated in the whole frame
@@ -111,6 +111,8 @@ class SPNRefiner(nn.Module):
         ValueError: an option is out of range, or ``convex`` is given with the embedded form.
 
     Example:
+        >>> import torch
+        >>> from spn import LiteGuidance, SPNRefiner
         >>> refiner = SPNRefiner(LiteGuidance()).eval()
         >>> refiner(torch.rand(1, 3, 45, 67), torch.rand(1, 2, 45, 67)).shape
         torch.Size([1, 2, 45, 67])
@@ -118,8 +120,8 @@ class SPNRefiner(nn.Module):
     Reference:
         Liu et al., "Learning Affinity via Spatial Propagation Networks", NeurIPS 2017, sections 3 and 4; Cheng
         et al., "Learning to Segment Instances in Videos with Spatial Propagation Network", CVPR Workshops
-        2017, section 4.1. This package adds the log-odds, the convex form and the factor e and, in the embedded form,
-        the image features in addition to the mask and the channel groups.
+        2017, section 4.1. This package adds the log-odds, the convex form and the factor e. In the embedded form, it
+        also adds the image features and the channel groups.
     """
 
     windows = True  # whether to evaluate objects in windows where possible
@@ -198,6 +200,8 @@ class SPNRefiner(nn.Module):
             the image; all objects then share its gates.
 
         Example:
+            >>> import torch
+            >>> from spn import SPNRefiner
             >>> refiner = SPNRefiner.from_pretrained("lite")
             >>> refiner.gates(torch.rand(1, 3, 45, 67), torch.rand(1, 2, 45, 67)).shape
             torch.Size([1, 2, 4, 3, 4, 23, 34])
@@ -390,6 +394,7 @@ class SPNRefiner(nn.Module):
             tile: see :class:`SPNRefiner`.
 
         Example:
+            >>> from spn import SPNRefiner
             >>> refiner = SPNRefiner.from_pretrained("lite")
         """
         path = Path(PRETRAINED.get(os.fspath(name), name))

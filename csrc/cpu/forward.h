@@ -1,8 +1,8 @@
 // The forward pass over whole planes.
 //
-// A task owns some planes. It walks each sweep in blocks of lines: it gathers the gates and the input of the block so
-// that positions are contiguous, steps through the lines, and writes the result back to its pixels. Small planes are
-// processed in interleaved sets (interleave.h), larger planes one by one.
+// A task processes some planes. It divides each sweep into blocks of lines. For each block, it copies the gates and the
+// input so that the positions of a line are contiguous, computes the lines one after the other, and writes the results
+// to their pixels. Small planes are processed in interleaved sets (interleave.h), larger planes one by one.
 //
 // If there are fewer tasks than threads, every sweep becomes a task with a separate plane. The planes are merged
 // afterwards in the order of the directions, so that results do not depend on the number of threads. A sweep that
@@ -15,7 +15,8 @@
 namespace spn {
 namespace SPN_CPU_CAPABILITY {
 
-// Compute a run of sweep d over planes begin .. end - 1. `store(q, block, lines)` receives each finished block.
+// Compute a run of sweep d over planes begin .. end - 1. `store(q, block, lines)` receives each finished block of plane
+// q, or of the set that begins at plane q.
 template <typename Inputs, typename Store>
 void forward_sweep(const ForwardArgs& f, Inputs& inputs, int64_t begin, int64_t end, int d, const Run& run,
                    Store store) {
@@ -51,8 +52,8 @@ void forward_sweep(const ForwardArgs& f, Inputs& inputs, int64_t begin, int64_t 
   }
 }
 
-// Merges the sweeps of planes: in the result itself, or in scratch if the result has a narrower dtype than the hidden
-// state. The sweeps are thus merged in the precision of the hidden state and rounded once.
+// Merges the sweeps of planes in the precision of the hidden state, and rounds the result once. The running merge is in
+// the result itself, or in scratch if the result has a narrower dtype than the hidden state.
 template <typename S>
 class MergedPlanes {
  public:
@@ -133,7 +134,7 @@ void forward_merged(const ForwardArgs& f, int64_t begin, int64_t end) {
   merged.finish();
 }
 
-// Compute a run of one sweep into the planes at plane_of(q).
+// Compute a run of sweep d, without a merge, and write plane q to plane_of(q).
 template <typename Inputs, typename PlaneOf>
 void forward_apart(const ForwardArgs& f, int64_t begin, int64_t end, int d, const Run& run, PlaneOf plane_of) {
   const auto x = Inputs::planes_of(f, f.x, begin, end);

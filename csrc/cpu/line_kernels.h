@@ -23,7 +23,7 @@ inline int64_t padded(int64_t values) {
   return (values + kPadding - 1) / kPadding * kPadding + kPadding;
 }
 
-// The lines that a step sends back need zeros on both sides, so they lie further apart.
+// Distance between the lines `sent` of backward_line. They need zeros on both sides, so they lie further apart.
 inline int64_t sent_stride(int64_t values) {
   return padded(values) + kPadding;
 }
@@ -35,8 +35,8 @@ struct TapLines {
   SPN_HD auto at(int64_t j) const { return Taps<std::remove_const_t<T>>{minus[j], zero[j], plus[j]}; }
 };
 
-// The inputs of a step at line t. `previous` is h of line t - 1. It is null where the sweep starts and no tap exists.
-// The values next to both ends of `previous` are read, but do not affect the result.
+// The inputs of a step at line t. `previous` is h of line t - 1, or null if line t has no taps (the first line and
+// restarts). The values next to both ends of `previous` are read, but do not affect the result.
 template <typename T>
 struct LineInputs {
   int64_t values;  // positions times kApart
@@ -60,8 +60,9 @@ SPN_HD Taps<T> taps_of(const T* line, int64_t i, bool has_minus, bool has_plus) 
   return {has_minus ? line[i - kApart] : T(0), line[i], has_plus ? line[i + kApart] : T(0)};
 }
 
-// Call f(i, has_minus, has_plus) for every value of a line. If an end of the line is one value, the main loop treats it
-// like the others, so that it runs over whole aligned vectors. After `before_ends`, both ends are computed again.
+// Call f(i, has_minus, has_plus) for every value of a line. With kApart = 1, the main loop first computes all values as
+// if both neighbours existed, so that it runs over whole aligned vectors. Then before_ends() is called, and the first
+// and the last value are computed again, without the missing neighbour.
 template <int kApart, typename F, typename G>
 SPN_HD void for_values(int64_t values, F f, G before_ends) {
   if constexpr (kApart == 1) {
@@ -119,10 +120,10 @@ void forward_line(const LineInputs<T>& in, T* __restrict h) {
 }
 
 // adjoint   a(t, j) = dh(t, j) + sum_k p_k(t+1, j-k) a(t+1, j-k)
-// `grad` is dh of this line and `carry` is the sum: on entry the values that line t + 1 sent back, on exit the values
-// that this line sends to line t - 1. `sent` holds three lines of p_k a, sent_stride apart, each with zeros before and
-// after. Without kGates, `previous` is only compared with null; without kGates and kLambda, x is not read. With kAdds,
-// the gradient of the gates is added to the existing values.
+// `grad` is dh of this line. On entry, `carry` is the sum over k that line t + 1 contributes; on exit, it is the sum
+// that this line contributes to line t - 1. `sent` is scratch for three lines of p_k a, sent_stride apart, each with
+// zeros before and after. Without kGates, `previous` is only compared with null; without kGates and kLambda, x is not
+// read. With kAdds, the gradient of the gates is added to the existing values.
 template <Normalize kMode, bool kSource, bool kGates, bool kLambda, bool kAdds, int kApart, typename T>
 void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restrict carry, T* __restrict sent,
                    const LineGradients<T>& out) {
@@ -184,7 +185,7 @@ void backward_line(const LineInputs<T>& in, const T* __restrict grad, T* __restr
   for (int64_t i = 0; i < values; ++i) carry[i] = sent_minus[i + kApart] + sent_zero[i] + sent_plus[i - kApart];
 }
 
-// Compute the weights p of a line that several channels share. They are zero where a tap does not exist.
+// Compute the weights p of a line of gates that several channels share. A tap that does not exist has weight zero.
 template <Normalize kMode, typename T>
 void normalize_line(TapLines<const T> gates, int64_t positions, TapLines<T> weights) {
   T* __restrict minus = weights.minus;
@@ -198,7 +199,7 @@ void normalize_line(TapLines<const T> gates, int64_t positions, TapLines<T> weig
   });
 }
 
-// Convert dL/dp of such a line to dL/dg in place.
+// Convert dL/dp of a line of shared gates to dL/dg, in place.
 template <Normalize kMode, typename T>
 void normalize_adjoint_line(TapLines<const T> gates, TapLines<const T> weights, int64_t positions,
                             TapLines<T> gradient) {
@@ -237,9 +238,9 @@ GateKernels<T> gate_kernels(Normalize mode) {
   }
 }
 
-// The gradients that a backward kernel computes besides the gradient of x. A kernel for the gradient of the gates
-// computes all gradients, so that the compiler cannot round them differently. The extra cost is small: the lines are in
-// the cache.
+// The gradients that a backward kernel computes besides the gradient of x. If the gradient of the gates is requested,
+// one kernel computes all gradients: separate kernels for each combination could be compiled with different rounding.
+// The extra cost is small, because the lines are in the cache.
 enum class Beside : int { nothing, lambda, all };
 
 template <Normalize kMode, bool kSource, int kApart, typename T>

@@ -20,7 +20,7 @@
 namespace spn {
 namespace cuda {
 
-// The items that a block computes one after another: the tiles of its run, and the segments of each tile.
+// The order in which a block computes its items. An item is one segment of one tile of the block's run.
 struct ForwardWalk {
   Segments segments;
   int positions, end, t0, number;
@@ -105,14 +105,14 @@ SPN_DEVICE void run_forward(const ForwardArgs& f, const Plan& plan, const Forwar
   if (item.done()) return;  // the sweep has fewer pieces than runs
   int stage = 0;
   T h = T(0);
-  // First load as many items as there are stages, then load one after each item that is computed. A lane then
-  // overwrites only data that it has read itself, from a tile that its warp no longer needs.
+  // First load one item per stage; then, after each computed item, load the next one into the same buffer. The warp no
+  // longer needs the tile in this buffer, and a lane overwrites only data that it has read itself.
   for (int missing = plan.stages;;) {
     if (missing == 0) {
       wait_for_tile(plan.stages);
       const Segment segment = item.segment();
       const Pieces own(in.sweep, item.t0, segment.start + warp_start, segment.own, segment.own_end);
-      if (plan.resident) take_x(own, stage);  // resident planes are walked in whole lines, without halos
+      if (plan.resident) take_x(own, stage);  // with resident planes, lines are not divided and have no halos
       SPN_WARP_BARRIER(0);
       Merger<S, kPiece, true> merger;
       merger.read(in.target, own, 0);
@@ -144,7 +144,7 @@ forward_kernel(ForwardArgs f, Plan plan) {
   for (int64_t task = blockIdx.x; task < plan.tasks; task += gridDim.x) {
     for (int d = 0; d < sweeps_a_task; ++d, turn ^= 1) {
       if (threadIdx.x == 0) fill_sweep(to_publish(sweeps + turn), f, plan, memory, task, d);
-      SPN_BARRIER(3);  // publishes the pointers of the sweep, and x and the merge of the previous sweep
+      SPN_BARRIER(3);  // all threads see the pointers of the sweep, and x and the merge of the previous sweep
       run_forward<S, kPiece>(f, plan, published(sweeps + turn), memory);
     }
   }

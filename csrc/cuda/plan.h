@@ -35,14 +35,14 @@ struct Limits {
   int threads;                             // of a block
   int64_t shared_of_multiprocessor;        // for all blocks on a multiprocessor
   int64_t shared_reserved;                 // used by the system, per block
-  double bytes_per_clock;                  // moved by a copy: read plus written
+  double bytes_per_clock;                  // read plus written by a copy, of the whole device
   int64_t least_room = int64_t{32} << 20;  // bytes that partial sums may always take
   double launch_cycles = 5000;             // assumed: per kernel after the first
   int64_t blocks = kMaxBlocks;             // of a launch
 };
 
-constexpr int kMostTogether = 4;                   // blocks per multiprocessor in a plan
-constexpr int kMostBlocks = kThreads<float> / 32;  // one-warp blocks whose registers fit in a multiprocessor
+constexpr int kMostTogether = 4;                   // largest number of blocks per multiprocessor that plans consider
+constexpr int kMostBlocks = kThreads<float> / 32;  // blocks of one warp whose registers fit in a multiprocessor
 
 // Return the limits of a block when `together` blocks share a multiprocessor.
 template <typename S>
@@ -57,18 +57,18 @@ Limits share_of(const Limits& limits, int together) {
 
 struct Plan {
   int threads;            // per block, one position each at a time; 0 if shared memory is too small
-  int stages;             // 2: the next tile is loaded while this one is computed
+  int stages;             // buffers per array; 2: the next tile is loaded while this one is computed
   int piece;              // neighbouring values that one instruction can move
   int channels;           // per block, processed one after another for each tile; backward only
-  int chunks;             // launches that divide the tiles of a sweep; backward only, see parts.h
-  int chunk;              // computed by this launch; the last chunk is launched first
+  int chunks;             // launches, each for a chunk of the tiles of a sweep; backward only, see parts.h
+  int chunk;              // the chunk of this launch; the last chunk is launched first
   bool split;             // whether each sweep is a separate task
   int runs;               // per sweep, each a separate task: Problem::run
   int resident;           // arrays that stay in shared memory between sweeps: see ForwardMemory, BackwardMemory
   int resident_pitch;     // distance between their rows in values; backward only, see resident.h
   bool merges_narrow;     // forward: the running merge has the dtype of the tensors, in out itself
-  bool carry_in_shared;   // lines that go from tile to tile; see segments.h
-  int64_t carry_values;   // of a block
+  bool carry_in_shared;   // whether lines carried from tile to tile are in shared memory; see segments.h
+  int64_t carry_values;   // values of these lines, per block
   int64_t scratch_bytes;  // per block, in shared memory
   int64_t tasks, blocks;
   int64_t workspace_bytes;  // per launch, in global memory
@@ -86,7 +86,7 @@ inline int state_bytes(DType dtype) {
   return dtype == DType::float64 ? 8 : 4;
 }
 
-// Call visit with a value as wide as those of the tensors. Plans need only the width.
+// Call visit with a value of a type as wide as the dtype. Plans depend on the width only.
 template <typename Visit>
 void with_width(DType dtype, Visit visit) {
   switch (value_bytes(dtype)) {
@@ -129,7 +129,8 @@ inline int piece_of(const Problem& p, std::initializer_list<const void*> arrays)
   return piece;
 }
 
-// Return a number of threads that divides the lines of every sweep evenly.
+// Return a number of threads, at most `most`, with which each line is divided into as few and as equal segments as
+// possible.
 inline int threads_for(const Problem& p, int most) {
   int64_t threads = 32;
   for (int d = 0; d < p.directions; ++d) {
@@ -194,7 +195,7 @@ void for_plans(const Problem& p, const Limits& limits, int64_t channels, int mos
     const int64_t enough = int64_t{limits.multiprocessors} * kMostTogether, most = alone ? p.most_pieces() : 1;
     for (int64_t runs = 1;; runs = std::min(2 * runs, most)) {
       for (int together = 1; together <= kMostTogether; ++together) {
-        // There are too few tasks for more blocks per multiprocessor.
+        // Fewer blocks per multiprocessor already hold all tasks.
         if (sweeps * runs <= int64_t{limits.multiprocessors} * (together - 1)) break;
         const Limits share = share_of<S>(limits, together);
         for (int kept = alone ? 0 : most_kept; kept >= 0; --kept) {

@@ -19,7 +19,8 @@ namespace cuda {
 
 constexpr int kWarp = 32;
 
-// Values moved by one instruction: along a row by copies, along the sweep by a lane. 8 or 16 bytes.
+// The largest number of values that one instruction moves, 8 or 16 bytes: neighbouring values of a row in a copy, or
+// the values of a lane's position on this many lines.
 template <typename S>
 constexpr int kTogether = sizeof(S) == 8 ? 2 : 4;
 
@@ -34,7 +35,7 @@ SPN_DEVICE constexpr int spread(int row) {
   return row / kRowsOfBanks % kPiecesOfRow * kTogether;
 }
 
-// Accesses a lane's position in tiles of values V, kTogether lines at a time.
+// Reads and writes the values at a lane's position in a tile, kTogether lines at a time. V is the dtype of the tile.
 template <typename S>
 struct LaneView {
   static constexpr int kCount = kTogether<S>;
@@ -115,18 +116,19 @@ SPN_DEVICE void store_piece(V* address, const Pack<V, kPiece>& piece) {
   store(reinterpret_cast<Pack<V, kPiece>*>(address), piece);
 }
 
-// The values that a lane copies between a tile and its plane: kPiece neighbouring values of a row per turn. Each piece
-// lies completely inside or outside the map, because the plan chooses a kPiece that divides the row length.
+// The values that a lane copies between a tile and its plane. In each of kTurns turns, it copies one piece: kPiece
+// neighbouring values of a row. Each piece lies completely inside or outside the map, because the plan chooses a kPiece
+// that divides the row length. A piece "counts" if the plane has values for it in the requested positions.
 template <typename S, int kPiece>
 struct LanePieces {
   static constexpr int kTurns = kLines / kPiece;
 
   bool horizontal;
   int row, column;         // of the first turn
-  int first, end;          // rows that count; none if the lane's column does not count
+  int first, end;          // rows whose pieces count; empty if the pieces of the lane's column do not count
   int64_t offset, stride;  // of the first turn's piece in the plane; step between turns
 
-  // The tile starts at line t0 and position j0. Values count if they lie in the map and in positions from .. to - 1.
+  // The tile starts at line t0 and position j0. A piece counts if it lies in the map and in positions from .. to - 1.
   SPN_DEVICE LanePieces(const Sweep& s, int t0, int j0, int from, int to) : horizontal(s.position_stride != 1) {
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
     const int lines = static_cast<int>(s.lines);
@@ -186,7 +188,7 @@ struct LanePieces {
   }
 
  private:
-  static constexpr int kRowsATurn = kWarp * kPiece / kLines;  // horizontal; vertical sweeps have kPiece
+  static constexpr int kRowsATurn = kWarp * kPiece / kLines;  // in a horizontal sweep; a vertical sweep has kPiece rows
 
   template <typename V>
   SPN_DEVICE static constexpr int spread_of(int r) {

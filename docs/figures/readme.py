@@ -26,18 +26,22 @@ METHODS = {"coarse": "not refined", "SPN refiner": "`SPNRefiner`"}
 
 def refinement(unseen: dict, seen: dict) -> str:
     """Return a table of J and F2: coarse masks, the best baseline and the refiner, beginning with unseen data."""
-    rows = _refinement_rows("30 of DAVIS 2016 train", unseen) + _refinement_rows("6 of DAVIS val", seen)
+    rows = _refinement_rows("DAVIS 2016 train", unseen) + _refinement_rows("DAVIS val", seen)
     return markdown(("sequences", "coarse mask", "method", "J", "F2"), rows)
 
 
-def _refinement_rows(sequences: str, record: dict) -> list[tuple[str, ...]]:
+def _refinement_rows(data: str, record: dict) -> list[tuple[str, ...]]:
     means: dict[str, dict[str, dict]] = {}
+    shown = ""
     for row in record["table"]:
         if row["sequence"] == "mean":
             means.setdefault(row["kind"], {})[row["method"]] = row
     lines = []
     for kind, name in KINDS.items():
         of_kind = means.get(kind, {})
+        count = len({row["sequence"] for row in record["table"] if row["kind"] == kind} - {"mean"})
+        label = f"{count} of {data}"
+        sequences, shown = "" if label == shown else label, label
         baselines = {method: row for method, row in of_kind.items() if method not in METHODS}
         best = max(baselines, key=lambda method: baselines[method]["J"], default=None)
         for method, row in of_kind.items():

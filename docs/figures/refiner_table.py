@@ -24,6 +24,7 @@ KINDS = {
     "predictions": "predictions of a network",
 }
 NAMES = {"coarse": "not refined"}
+OPERATORS = {"operator": "propagation", "rest": "other operators"}
 
 
 def table(record: dict, with_seconds: bool = True) -> str:
@@ -43,14 +44,20 @@ def table(record: dict, with_seconds: bool = True) -> str:
             )
     if with_seconds:
         fastest = [min(kind["seconds"][method] for kind in record["kinds"].values()) for method in methods]
-        rows.append(["seconds per frame", "", *(f"{s:.2f}" if s >= 0.005 else "0" for s in fastest)])
-    header = ("coarse mask", "", *(NAMES.get(method, method) for method in methods))
+        rows.append(["seconds per frame", "", *map(_seconds, fastest)])
+    header = ("coarse mask", "measure", *(NAMES.get(method, method) for method in methods))
     return markdown(header, rows, words=2)
 
 
 def _cell(value: float, best: float) -> str:
     text = f"{value:.3f}"
     return f"**{text}**" if round(value, 3) == best else text
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 1e-6:
+        return "0"
+    return f"{seconds:.2f}" if seconds >= 0.005 else "< 0.01"
 
 
 def times(record: dict) -> str:
@@ -61,7 +68,8 @@ def times(record: dict) -> str:
         total = sum(row[kind] for kind in kinds)
         shares = (f"{row[kind] / total:.0%}" for kind in kinds)
         lines.append([row["objects"], row["way"], f"{row['seconds']:.2f}", *shares])
-    header = ("objects", "evaluated in", "s per frame", *(kind.removesuffix(", ms") for kind in kinds))
+    names = (kind.removesuffix(", ms") for kind in kinds)
+    header = ("objects", "evaluated in", "seconds per frame", *(OPERATORS.get(name, name) for name in names))
     facts = record["machine"]
     where = f"{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}, masks: {facts['masks']}."
     return f"{markdown(header, lines, words=2)}\n\n{where}"

@@ -4,8 +4,8 @@ A small backbone with restarts
 
 This example builds a classification network in the style of GSPN :cite:`wang2025parallel`. Each of its stages halves
 the resolution and mixes tokens with four sweeps. In the early stages, whose maps are large, each sweep can restart
-every few lines. The network is trained on a small task with and without restarts, and its receptive fields are
-compared.
+every few lines: a restart clears the hidden state, so the lines between two restarts (a piece) do not depend on earlier
+lines. The network is trained on a small task with and without restarts, and its receptive fields are compared.
 """
 
 import matplotlib.pyplot as plt
@@ -117,8 +117,8 @@ def accuracy(net):
 
 
 # %%
-# Two backbones are trained, each from three random initialisations. One has a restart every four lines in the first
-# two stages. Both see the same crops.
+# Two backbones are trained on the same crops, each from three random initialisations. The first has no restarts. The
+# second has a restart every four lines in its first two stages.
 
 RESTARTS = {"no restarts": (None, None, None), "restarts in stages 1 and 2": (4, 4, None)}
 SEEDS = (0, 1, 2)
@@ -147,10 +147,10 @@ axes[1].set_yticks([])
 plt.show()
 
 # %%
-# Which pixels does one token depend on? The gradient of its values shows it, after each stage of two of the trained
-# networks. Without restarts, a token of the first stage already sees the whole image. With restarts, a sweep brings a
-# token nothing from beyond the four lines (eight pixels) of its piece. Stage 3 has no restarts, and its tokens see
-# the whole image again.
+# Which pixels does one token depend on? The next figure shows the gradient of its values after each stage, for one
+# trained network of each kind. Without restarts, a token of the first stage already depends on the whole image. With
+# restarts, a sweep carries values only within a piece of four lines (eight pixels of the image in stage 1). Stage 3 has
+# no restarts, so its tokens depend on the whole image again.
 
 SIDE = 192
 field = torch.from_numpy(PICTURES[0][:SIDE, :SIDE])[None, None].float()
@@ -179,9 +179,10 @@ figure.colorbar(shown, ax=axes, shrink=0.8, label="influence, powers of ten")
 plt.show()
 
 # %%
-# The backbone learns, and its last stage restores the reach that restarts take from the first stages. If the networks
-# with restarts score higher, this is due to the task: small pieces suffice to distinguish these textures. A task that
-# needs reach at full resolution may reverse the order, and three initialisations on five images decide nothing.
+# The backbone learns, and its last stage restores the range that restarts take from the first stages. The accuracies do
+# not show which network is better in general. Small pieces suffice to distinguish these textures; a task that needs a
+# long range at high resolution may give the opposite result. Three initialisations on five images are too few for a
+# conclusion.
 #
-# Restarts save no arithmetic. They shorten the chain of dependent lines, which helps when too few planes leave
-# threads or multiprocessors idle.
+# Restarts do not reduce the arithmetic. They shorten the chain of dependent lines, which is faster when there are too
+# few planes to occupy all threads or multiprocessors.

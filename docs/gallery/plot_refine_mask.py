@@ -18,8 +18,8 @@ import torch.nn.functional as F
 import spn
 
 # %%
-# The coarse mask is what such a network would return: the share of each cell, in ninths, that the astronaut covers.
-# Interpolate it to the size of the image, load the refiner and call it.
+# The coarse mask imitates the output of such a network: each digit is the share of a cell, in ninths, that the
+# astronaut covers. Interpolate it to the size of the image, load the refiner and call it.
 
 CELLS = """
     0000003410000000 0000069980000000 0000299993000000 0000079991000000
@@ -37,7 +37,7 @@ with torch.no_grad():
     refined = refine(image, coarse)
 
 # %%
-# The image cut out with each mask, on a pale background:
+# Cut the astronaut out with each mask, on a pale background:
 
 
 def cut_out(mask: torch.Tensor) -> torch.Tensor:
@@ -54,7 +54,7 @@ for axis, (title, picture) in zip(axes, panels.items(), strict=True):
 plt.show()
 
 # %%
-# Both in one image, coarse on the left and refined on the right:
+# The next figure shows both masks in one image, coarse on the left and refined on the right:
 
 both = torch.cat([cut_out(blocks)[:, :230], cut_out(refined)[:, 230:]], 1)
 figure_of_both, axis = plt.subplots(figsize=(5, 4), layout="constrained")

@@ -51,9 +51,9 @@ write_video(folder / "clip.mp4", pictures, rate=12)
 cv2.imwrite(str(folder / "first.png"), truth[0].astype(np.uint8))
 
 # %%
-# Run the command as a shell would. The network is tuned on the first frame alone, so no training data are needed. The
-# preset ``demo`` resizes frames to 240 lines. This clip has 120 lines, so a preset without resizing and with fewer
-# steps saves time.
+# ``main`` runs the command as a shell would. The networks are tuned on the first frame alone, so no training data are
+# needed. The preset ``demo`` resizes frames to a height of 240 pixels. This clip has a height of 120 pixels, so a
+# preset without resizing and with fewer steps saves time. For your own video, use ``--preset small``, the default.
 
 demo = PRESETS["demo"]
 PRESETS["clip"] = replace(
@@ -67,8 +67,11 @@ command = f"segment {folder}/clip.mp4 --mask {folder}/first.png --out {folder}/o
 main(command.split())
 
 # %%
-# The masks are indexed PNG files in ``out/labels``, with one folder per stage. ``out/report.html`` shows every frame
-# after every stage. The clip was drawn, so its exact masks are known:
+# The printed table has no J and F, because a video of your own has no ground truth. It shows the time of each stage in
+# seconds per frame and object. The masks are indexed PNG files in ``out/labels``, with one folder per stage; those of
+# the default filter are in ``out/labels/flow``. ``out/report.html`` shows every frame after every stage.
+#
+# The clip was drawn, so its exact masks are known:
 
 masks = [
     cv2.imread(str(folder / f"out/labels/flow/clip/{t:05d}.png"), cv2.IMREAD_GRAYSCALE) > 0

@@ -92,7 +92,7 @@ train(segmenter, steps=80, learning_rate=5e-3)
 segmenter.eval()
 
 # %%
-# The same network followed by the SPN.
+# ``Refined`` applies the SPN to the output of the same network.
 
 
 class Refined(nn.Module):
@@ -121,7 +121,8 @@ train(refined, steps=20, learning_rate=1e-3)
 stages["+ SPN, trained together"] = predict(refined)
 
 # %%
-# Mean intersection over union on 32 scenes that were not used for training, and three of these scenes.
+# The figure shows three of 32 scenes that were not used for training. The titles contain the mean intersection over
+# union of all 32 scenes.
 
 
 def mean_iou(probability):

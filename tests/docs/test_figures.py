@@ -67,7 +67,7 @@ def test_table_of_the_refiner_has_a_column_per_method_and_marks_the_best():
     rows = [row("coarse", 0.8), row("SPN refiner", 0.9)]
     record = {"table": rows, "kinds": {"1/16": {"seconds": seconds}}}
     lines = refiner_table.table(record).splitlines()
-    assert lines[0] == "| coarse mask |  | not refined | SPN refiner |"
+    assert lines[0] == "| coarse mask | measure | not refined | SPN refiner |"
     assert lines[2:] == [
         "| 1/16 of the resolution | J | 0.800 | **0.900** |",
         "|  | F | **0.500** | **0.500** |",

@@ -65,15 +65,34 @@ def command_line() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    _demo(add("demo", commands.demo, "run the pipeline on synthetic clips: table, overlay videos, report"))
-    _davis(add("davis", commands.davis, "segment DAVIS sequences and score those with ground truth"))
+    _demo(
+        add(
+            "demo",
+            commands.demo,
+            "run the pipeline on synthetic clips; write a table, overlay videos and a report",
+        )
+    )
+    _davis(
+        add(
+            "davis",
+            commands.davis,
+            "segment the sequences of a DAVIS set, and score those that have ground truth",
+        )
+    )
     _segment(add("segment", commands.segment, "segment a video, given the mask of its first frame"))
     _refine(
-        add("refine", commands.refine, "refine masks from any other tool with the SPN and a temporal filter")
+        add("refine", commands.refine, "refine masks of any tool with the SPN, and filter them over time")
     )
     _export(add("export", commands.export, "export the SPN as an ONNX model, which runs without torch"))
-    _tables(add("tables", commands.tables, "reproduce a table of the paper, next to the published figures"))
-    train = top.add_parser("train", help="train the foreground net or the SPN").add_subparsers(
+    _tables(
+        add(
+            "tables",
+            commands.tables,
+            "compute a table of the paper and print it next to the published numbers",
+        )
+    )
+    about = "train the foreground net or the SPN"
+    train = top.add_parser("train", help=about, description=about).add_subparsers(
         required=True, metavar="foreground|spn"
     )
     _train_foreground(
@@ -129,7 +148,7 @@ def _segment(parser: argparse.ArgumentParser) -> None:
         type=values.path,
         required=True,
         metavar="FIRST.png",
-        help="mask of the first frame, one index per object",
+        help="mask of the first frame: one index per object, or 0 and 255 for one object",
     )
     parser.add_argument(
         "--first-frame",
@@ -144,7 +163,8 @@ def _segment(parser: argparse.ArgumentParser) -> None:
         "--train-data",
         type=values.path,
         metavar="ROOT",
-        help="DAVIS root folder to train the foreground net on",
+        help="DAVIS root folder; the foreground net is first trained on its train set (default: trained on the first "
+        "frame only)",
     )
     add_train_sets(parser)
     add_run_options(parser)
@@ -156,22 +176,23 @@ def _refine(parser: argparse.ArgumentParser) -> None:
         type=values.path,
         required=True,
         metavar="DIR",
-        help="folder of frames, or of one folder per sequence",
+        help="folder of frames, or a folder with one folder of frames per sequence",
     )
     parser.add_argument(
         "--masks",
         type=values.path,
         required=True,
         metavar="DIR",
-        help="folder of masks <frame>.png with the names and sizes of the frames, or of scores of several objects: "
-        "<frame>.npz with an array 'scores' (objects, height, width), or grey <object>/<frame>.png",
+        help="folder of masks with the names and sizes of the frames: <frame>.png (labels, or scores of one object), "
+        "<frame>.npz (scores of several objects: an array 'scores' of shape (objects, height, width)) or grey "
+        "<object>/<frame>.png (the same); or a folder of one such folder per sequence",
     )
     parser.add_argument(
         "--out",
         type=values.path,
         required=True,
         metavar="DIR",
-        help="folder for the results, indexed <frame>.png",
+        help="folder for the refined masks, palette PNGs <frame>.png or <sequence>/<frame>.png",
     )
     parser.add_argument(
         "--masks-hold",
@@ -196,7 +217,8 @@ def _refine(parser: argparse.ArgumentParser) -> None:
         "--tile",
         type=values.whole_number(SMALLEST_TILE, LARGEST_TILE),
         metavar="PIXELS",
-        help=f"side of the tiles to work in, at least {SMALLEST_TILE}, to save memory (default: no tiles)",
+        help=f"process frames in square tiles with this side, at least {SMALLEST_TILE}, to save memory "
+        "(default: no tiles)",
     )
     add_device(parser)
     add_resume(parser)
@@ -228,7 +250,7 @@ def _tables(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for <table>.csv, <table>.md and one run per variant; existing runs are reused",
     )
-    add_train_sets(parser)
+    add_train_sets(parser, shown="; train val for the challenge table")
     add_run_options(parser)
 
 
@@ -313,7 +335,7 @@ def _train_spn(parser: argparse.ArgumentParser) -> None:
         "--convex",
         action="store_true",
         default=None,
-        help="positive gates that sum to at most 1, for the direct form",
+        help="use positive gates that sum to at most 1; only with --form direct",
     )
     run = parser.add_argument_group("training")
     run.add_argument(

@@ -23,7 +23,10 @@ def add_data_options(
     one = isinstance(sets, str)
     parser.add_argument("--data", type=values.path, required=True, metavar="ROOT", help="DAVIS root folder")
     parser.add_argument(
-        "--year", type=values.plain_name, default="2017", help=f"year of sets given without one {DEFAULT}"
+        "--year",
+        type=values.plain_name,
+        default="2017",
+        help=f"year of each SET that is given without YEAR/ {DEFAULT}",
     )
     parser.add_argument(
         "--set",
@@ -40,7 +43,8 @@ def add_data_options(
     )
 
 
-def add_train_sets(parser: argparse.ArgumentParser) -> None:
+def add_train_sets(parser: argparse.ArgumentParser, shown: str = "") -> None:
+    """Add ``--train-sets``. ``shown`` continues the description of the default in the help."""
     parser.add_argument(
         "--train-sets",
         type=values.set_name,
@@ -48,7 +52,7 @@ def add_train_sets(parser: argparse.ArgumentParser) -> None:
         metavar="SET",
         help="sets to train the foreground net on, as SET or YEAR/SET, for example 'train val'; "
         "sequences under test are excluded "
-        "(default: train of 2017, or of 2016 if there is none; train val for the challenge table)",
+        f"(default: train of 2017, or of 2016 if the root has no 2017{shown})",
     )
 
 
@@ -58,7 +62,7 @@ def add_run_options(parser: argparse.ArgumentParser, preset: str = "small") -> N
         "--refiner",
         type=values.name_or_file("lite"),
         metavar="NAME_OR_FILE",
-        help="SPN to use: 'lite' or a file written by 'train spn' (default: lite; none with preset paper)",
+        help="SPN to use: 'lite' or a file written by 'train spn' (default: lite; required with preset paper)",
     )
     add_filter(parser, shown="flow; craf with preset paper")
 
@@ -86,7 +90,7 @@ def add_net_options(parser: argparse.ArgumentParser, preset: str = "small") -> N
     )
     add_device(parser)
     parser.add_argument(
-        "--precision", choices=PRECISIONS, help="precision of the nets (default: that of the preset, float32)"
+        "--precision", choices=PRECISIONS, help="precision of the nets (default: float32, as in all presets)"
     )
     parser.add_argument("--compile", action="store_true", help="use torch.compile for training")
     parser.add_argument(

@@ -57,14 +57,15 @@ class Segmenter:
 
     Args:
         first_frame: uint8 RGB (H, W, 3).
-        first_mask: integer or bool (H, W). 0 is background, each value from 1 to 254 is an object, 255 is void.
+        first_mask: integer or bool (H, W). 0 is background, each value from 1 to 254 is an object, 255 is void and
+            read as background. Convert a black and white mask with ``mask > 0``.
         preset: "small", "demo", "paper" or a :class:`vos_pipeline.settings.Preset`. ``filter`` of the preset selects
             the stage that produces the labels.
         device: "cpu", "cuda", "cuda:1", or "auto" for CUDA if a GPU is available.
-        foreground: file of the net to start from, ``foreground.pt`` of ``train foreground`` or of a run with the same
-            preset. None starts from ImageNet weights if they exist for the backbone of the preset, else from random
-            weights.
-        nets: trained nets of the video. They skip the tuning and override ``foreground``.
+        foreground: file of the net from which the tuning starts: the ``foreground.pt`` written by ``spn-vos train
+            foreground``, or by a run with the same preset. With None, the tuning starts from ImageNet weights if they
+            exist for the backbone of the preset, and otherwise from random weights.
+        nets: trained nets of the video. If given, the constructor skips the tuning and ignores ``foreground``.
 
     Attributes:
         object_ids: labels of the K objects, in the order of the first dimension of the scores.
@@ -80,7 +81,8 @@ class Segmenter:
         >>> for frame in frames[1:]:  # doctest: +SKIP
         ...     labels = segmenter.step(frame)  # uint8 (H, W)
 
-    Source: Cheng et al. 2017, figure 2, with the flow filter instead of CRAF unless the preset selects another filter.
+    Source: Cheng et al. 2017, figure 2. The flow filter replaces CRAF, the connected region-aware filter of the paper,
+    unless the preset selects another filter.
     """
 
     def __init__(
@@ -124,8 +126,8 @@ class Segmenter:
             frame: uint8 RGB (H, W, 3), the frame that follows the previous one in time.
 
         Returns:
-            float32 (K, H, W) in [0, 1] for "instance nets", "+ SPN", "+ CRAF" and "+ flow filter". The input of both
-            filters is the scores of the SPN. :meth:`labels` converts the scores of any stage to labels.
+            float32 (K, H, W) in [0, 1] for "instance nets", "+ SPN", "+ CRAF" and "+ flow filter". Both filters receive
+            the scores of the SPN. :meth:`labels` converts the scores of any stage to labels.
         """
         check_frame("frame", frame, self.size)
         preset, compute, clock, nets = self.preset, self._compute, self._clock, self.nets

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CRAFParameters:
-    """Constants of CRAF.
+    """Constants of CRAF, the connected region-aware filter.
 
-    The first four are from the paper (section 4.2). The others are choices that the paper leaves open.
+    :class:`vos_pipeline.temporal.ConnectedRegionFilter` describes its three steps. The first four constants are from
+    the paper (section 4.2). The others are choices that the paper leaves open.
 
     Args:
         alpha: step 1 selects a region larger than alpha times the largest region of the object.
@@ -22,8 +23,8 @@ class CRAFParameters:
             largest region. "next": the best of the regions that are larger. "largest": the largest region. "none": no
             region, so that step 3 handles the object.
         mutual_cover: treatment of two regions that cover each other. "jaccard" assigns the overlap to the object with
-            the better matching previous region (on a tie to both, and the scores decide). "both" removes it from both
-            objects, the literal reading of step 2.
+            the better matching previous region. On a tie, both keep it, and each pixel goes to the object with the
+            larger score. "both" removes it from both objects, the literal reading of step 2.
         gamma_reference: reference area of gamma. "previous_area": the region of the object in the previous frame.
             "selected_area": the region that step 1 selected, before step 2 removed parts of it.
         previous: region of the object in the previous frame. "filtered": the region that the filter kept.

@@ -19,11 +19,30 @@ TABLES = ("models", "ablation", "timing", "challenge")  # tables 1 to 4 of the p
 class Preset:
     """The constants of one pipeline.
 
-    ``height`` is the height of the frames that the nets process (None: full size). Scores are resized to the frame size
-    before the SPN. ``joint`` fine-tunes one foreground net on the first frames of all test sequences instead of one net
-    per sequence. ``model`` selects how the K objects of a video are distinguished (paper, section 5.2): "per-object",
-    K nets with two channels, or "per-video", one net with K + 1 channels. ``refiner`` is None if the user must choose
-    one.
+    To change a preset, use ``dataclasses.replace(vos_pipeline.settings.PRESETS["small"], filter="craf")``.
+
+    Args:
+        name: name of the preset.
+        backbone: network that computes the features, "small" or "resnet101".
+        height: height of the frames that the nets process; None is full size. Scores are resized to the frame size
+            before the SPN.
+        foreground, first_frames, instance: training schedules of the foreground net, of its tuning on first frames,
+            and of the instance nets.
+        foreground_augmentation, first_frames_augmentation, instance_augmentation: data augmentation of these three.
+        joint: whether one foreground net is tuned on the first frames of all test sequences, instead of one net per
+            sequence.
+        model: how the K objects of a video are distinguished (paper, section 5.2): "per-object", K nets with two
+            channels, or "per-video", one net with K + 1 channels.
+        pretrained: whether to start from ImageNet weights if the backbone has any.
+        foreground_threshold: scores outside the foreground are zero; this is the threshold of the foreground.
+        score_threshold: a pixel is background if no score reaches this value.
+        flip_test: whether to average the scores of a frame and its mirror image.
+        refiner: name or file for :meth:`spn.SPNRefiner.from_pretrained`; None if the user must choose one.
+        filter: temporal filter, the last stage: "none", "craf" or "flow".
+        craf, flow: constants of the two filters.
+        precision: precision of the nets. Weights, loss and updates are always float32.
+        compile: whether to use torch.compile for training, which is worthwhile from a few hundred steps.
+        seed: seed of the random numbers.
     """
 
     name: str
@@ -64,7 +83,7 @@ class Preset:
         return self.refiner
 
     def shortened(self, factor: int) -> Preset:
-        """Return the preset for a quick trial: the steps of every training divided by ``factor``, rounded up."""
+        """Return the preset for a quick trial: the training steps of each net divided by ``factor``, rounded up."""
 
         def divided(schedule: NetSchedule) -> NetSchedule:
             steps, halve_every = (-(-number // factor) for number in (schedule.steps, schedule.halve_every))

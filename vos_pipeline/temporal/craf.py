@@ -15,7 +15,17 @@ from vos_pipeline.temporal.memory import restored
 
 
 class ConnectedRegionFilter:
-    """CRAF for a video, which keeps the regions of the previous frame as state.
+    """CRAF, the connected region-aware filter, for a video. Its state is the objects' regions in the previous frame.
+
+    A region is a connected set of pixels. The filter keeps one region per object, in three steps:
+
+    1. For each object, select the region with the largest Jaccard index with the object's previous region, if it is
+       larger than ``alpha`` times the object's largest region.
+    2. If more than the fraction ``beta`` of the selected region of object j lies in the selected region of object i,
+       remove the region of j from that of i.
+    3. If an object has less than the fraction ``gamma`` of its reference area left, replace its region by its
+       unselected region with the largest Jaccard index with the previous region, if that index exceeds ``delta``. Then
+       repeat step 2.
 
     Args:
         first: bool (K, H, W), the objects' masks in the first frame.

@@ -20,9 +20,10 @@ Places = tuple[np.ndarray, np.ndarray]  # row and column of the flow for each ro
 
 
 class FlowFilter:
-    r"""A filter of score maps for a video, which follows objects by optical flow.
+    r"""Filter the score maps of a video, and follow its objects by optical flow.
 
-    CRAF keeps one connected region per object, so it loses parts of an object with several regions. This filter keeps
+    CRAF (:class:`ConnectedRegionFilter`) keeps one connected region per object, so it loses parts of an object with
+    several regions. This filter keeps
     every region near the object's carried mask, and gives a region that lies on another object to that object.
 
     The state of each object k is a mask :math:`B_k`, the object's usual area :math:`A_k` in pixels, and how long the

@@ -44,7 +44,10 @@ def check_device(device: str) -> None:
     if not isinstance(device, str) or not re.fullmatch(r"cuda(:\d{1,3})?", device, re.ASCII):
         raise PipelineError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
     if not torch.cuda.is_available():
-        raise PipelineError(f"no CUDA device for {device} on this machine or in this torch: give device cpu")
+        raise PipelineError(
+            f"torch finds no GPU for device {device!r}: use device 'cpu', or install a CUDA build of torch "
+            "and the GPU's driver"
+        )
     index, count = torch.device(device).index or 0, torch.cuda.device_count()
     if index >= count:
         raise PipelineError(f"no device {device}: this machine has {count}, from cuda:0 to cuda:{count - 1}")

@@ -193,7 +193,7 @@ def test_a_bad_device_is_one_line(fails, clips_root, tmp_path):
 
     if not torch.cuda.is_available():
         why = fails(["davis", "--data", clips_root, "--out", tmp_path, "--device", "cuda"])
-        assert "no CUDA device for cuda" in why and "give device cpu" in why
+        assert "no GPU for device 'cuda'" in why and "use device 'cpu'" in why
 
 
 @pytest.mark.parametrize(

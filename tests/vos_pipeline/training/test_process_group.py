@@ -49,7 +49,12 @@ def test_auto_selects_a_gpu_if_available(monkeypatch, gpu, device):
 @pytest.mark.parametrize(
     ("gpus", "device", "why"),
     [
-        (0, "cuda", "no CUDA device for cuda on this machine or in this torch: give device cpu"),
+        (
+            0,
+            "cuda",
+            "torch finds no GPU for device 'cuda': use device 'cpu', or install a CUDA build of torch "
+            "and the GPU's driver",
+        ),
         (2, "cuda:2", "no device cuda:2: this machine has 2, from cuda:0 to cuda:1"),
         (2, "gpu", "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
     ],
