@@ -105,6 +105,11 @@ def no_kernels(tmp_path, monkeypatch, capsys):
     return warning_on("cpu", monkeypatch)
 
 
+def a_hidden_installation(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(_native, "hides_an_installation", lambda: True)
+    return _native.load("absent").reason
+
+
 def no_kernels_for_windows(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(platform, "system", lambda: "Windows")
     return _native.load("absent").reason
@@ -193,6 +198,7 @@ SAID = [
     setup_says("cuda", fake_toolkit("13.0", known=90), TORCH_CUDA_ARCH_LIST="10.0"),
     setup_says("cuda", fake_toolkit("13.0"), CC="gcc-16"),
     no_kernels,
+    a_hidden_installation,
     no_kernels_for_windows,
     library_says("cpu", "2.10.1", None),
     library_says("cuda", "2.13.0+cpu", None),
