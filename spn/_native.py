@@ -60,7 +60,9 @@ def why_not_built() -> str:
     if platform.system() == "Windows":
         return "there are no kernels for Windows"
     if hides_an_installation():
-        return "not built in the source folder, which hides the installed package: run Python in another folder"
+        return (
+            "not built in the source folder, which hides the installed package: run Python in another folder"
+        )
     return "not built (install with SPN_BUILD=auto, cpu or cuda)"
 
 

@@ -239,7 +239,9 @@ def test_segment_a_video(fake_run, clips_root, tmp_path, capsys):
     assert cli.main([str(a) for a in argv]) == 0
     text = capsys.readouterr().out
     assert_outputs(tmp_path / "out", fake_run[0].sequences, text)
-    assert "J&F" not in text and "J&amp;F" not in (tmp_path / "out/report.html").read_text()  # no ground truth
+    assert (
+        "J&F" not in text and "J&amp;F" not in (tmp_path / "out/report.html").read_text()
+    )  # no ground truth
     assert frame_rate(tmp_path / "out/overlays/holiday.mp4") == pytest.approx(12.5)
     # The segmented frames are those of the video.
     seen = fake_run[0].sequences[0]
