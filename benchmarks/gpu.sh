@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build, test, time and sanitize the CUDA kernels on a machine with a GPU, in nine minutes and without a network:
+# Build, test, time and sanitize the CUDA kernels on a machine with a GPU, in at most nine minutes, without a network:
 #
 #     benchmarks/gpu.sh OUT
 #

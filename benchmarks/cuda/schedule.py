@@ -25,7 +25,7 @@ __all__ = ["ALL", "DIRECTIONS", "Machine", "Pass", "bytes_of", "kernel_emulator"
 
 BLOCK_LINES = 16  # lines between two checkpoints, and lines per tile
 # A plan keeps the first `resident` of these on chip (csrc/cuda/*_memory.h, forward_plan.h).
-RESIDENT = {False: ("x", "running merge"), True: ("running sum", "x", "winner", "grad")}
+RESIDENT = {False: ("x", "running merge"), True: ("running sum", "x", "argmax", "grad")}
 VALUE_BYTES = {torch.float64: 8, torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
 
 

@@ -3,7 +3,7 @@ Depth completion by propagation
 ===============================
 
 A depth sensor measures few points, but a camera shows every edge. In this example 1 % of the disparities of an image
-are known. :func:`spn.propagate_four_way` propagates them to the other pixels, and more weakly where the colour changes.
+are known. :func:`spn.propagate_four_way` propagates them to the other pixels, less strongly where the colour changes.
 The influence of the colour is learned in seconds, from the known points alone.
 """
 
@@ -20,8 +20,8 @@ torch.manual_seed(0)
 
 # %%
 # The data are a photograph of the Middlebury 2014 stereo benchmark :cite:`scharstein2014high` and its disparities, at
-# half the size. Pixels without a measurement have disparity 0 in ``truth``. One pixel in a hundred is known; all other
-# pixels with a measurement are used for the comparison at the end.
+# half the size. In the array ``truth``, pixels without a measurement have the value 0. About one pixel in a hundred is
+# known; all other pixels with a measurement are used for the comparison at the end.
 
 photo, _, disparity = skimage.data.stereo_motorcycle()
 truth = torch.from_numpy(np.nan_to_num(disparity, posinf=0)).float()[None, None, ::2, ::2]  # (1, 1, H, W)
@@ -34,7 +34,7 @@ known = (torch.rand_like(truth) < 0.01) & (truth > 0)
 # The gates of a pixel are a softmax over the colour similarity to its three neighbours on the previous line. A fourth
 # entry of the softmax belongs to no neighbour. It makes the three gates sum to less than one, so that distant points
 # count less. Five numbers are learned: the influence of colour, one bias for each tap, and one for the fourth entry.
-# The gates of known pixels are zero.
+# The gates of known pixels are zero, so these pixels keep their values.
 
 NEIGHBOURS = [
     [(-1, -1), (0, -1), (1, -1)],  # left to right: the taps -1, 0, +1 lie in the column to the left

@@ -52,8 +52,9 @@ cv2.imwrite(str(folder / "first.png"), truth[0].astype(np.uint8))
 
 # %%
 # ``main`` runs the command as a shell would. The networks are tuned on the first frame alone, so no training data are
-# needed. The preset ``demo`` resizes frames to a height of 240 pixels. This clip has a height of 120 pixels, so a
-# preset without resizing and with fewer steps saves time. For your own video, use ``--preset small``, the default.
+# needed. To save time, the example adds a preset for this clip, which is only 120 pixels high: the preset ``demo``
+# without resizing to a height of 240 pixels and with fewer steps. For your own video, use ``--preset small``, the
+# default.
 
 demo = PRESETS["demo"]
 PRESETS["clip"] = replace(

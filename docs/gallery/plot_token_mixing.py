@@ -4,7 +4,7 @@ A token mixing layer at 1024 x 1024
 
 This example builds a layer in the style of GSPN :cite:`wang2025parallel`, in which every pixel is a token: more than
 a million tokens. Attention would weigh 10\\ :sup:`12` pairs of tokens. Four sweeps take a few operations per token,
-and still connect all parts of the image.
+and two layers connect all parts of the image.
 """
 
 import time
