@@ -54,7 +54,8 @@ def existing_taps(
 ) -> Tensor:
     """Return V(t, j) as a mask of shape (3, H, W): True where tap k exists.
 
-    No tap exists on the lines where the sweep starts or restarts, or where tap k points outside the map.
+    No tap exists on the lines where the sweep starts or restarts. On the other lines, tap k exists unless it points
+    outside the map.
     """
     taps = torch.ones(3, height, width, dtype=torch.bool, device=like.device)
     along, across = (-1, -2) if is_horizontal(direction) else (-2, -1)

@@ -26,9 +26,12 @@ class Preset:
         backbone: network that computes the features, "small" or "resnet101".
         height: height of the frames that the nets process; None is full size. Scores are resized to the frame size
             before the SPN.
-        foreground, first_frames, instance: training schedules of the foreground net, of its tuning on first frames,
-            and of the instance nets.
-        foreground_augmentation, first_frames_augmentation, instance_augmentation: data augmentation of these three.
+        foreground: training schedule of the foreground net.
+        foreground_augmentation: its data augmentation.
+        first_frames: training schedule for tuning the foreground net on first frames.
+        first_frames_augmentation: its data augmentation.
+        instance: training schedule of the instance nets.
+        instance_augmentation: its data augmentation.
         joint: whether one foreground net is tuned on the first frames of all test sequences, instead of one net per
             sequence.
         model: how the K objects of a video are distinguished (paper, section 5.2): "per-object", K nets with two
@@ -39,7 +42,8 @@ class Preset:
         flip_test: whether to average the scores of a frame and its mirror image.
         refiner: name or file for :meth:`spn.SPNRefiner.from_pretrained`; None if the user must choose one.
         filter: temporal filter, the last stage: "none", "craf" or "flow".
-        craf, flow: constants of the two filters.
+        craf: constants of CRAF.
+        flow: constants of the flow filter.
         precision: precision of the nets. Weights, loss and updates are always float32.
         compile: whether to use torch.compile for training, which is worthwhile from a few hundred steps.
         seed: seed of the random numbers.
