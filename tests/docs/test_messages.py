@@ -142,7 +142,7 @@ def library_says(name, version, cuda):
 
 def call_says(call):
     def say(tmp_path, monkeypatch, capsys):
-        with pytest.raises((TypeError, ValueError)) as caught:
+        with pytest.raises((TypeError, ValueError, PipelineError)) as caught:
             call()
         return str(caught.value)
 
@@ -214,9 +214,9 @@ SAID = [
         lambda: spn.SPNRefiner(spn.LiteGuidance((1, 1, 1, 1)))(zeros(1, 3, 480, 854), zeros(1, 1, 60, 107))
     ),
     call_says(lambda: spn.SPNRefiner.from_pretrained("large")),
+    call_says(lambda: get_preset("large")),
     command_says("refine --frames f --masks m --out out --device cuda"),
     command_says("davis --data out --out results"),
-    pipeline_says(lambda: get_preset("large")),
     pipeline_says(another_run),
 ]
 
