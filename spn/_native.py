@@ -43,7 +43,7 @@ def load(name: str) -> Library:
     )
     left_out = left_out_by_the_build(name)
     if path is None:
-        return Library(f"_{name}", left_out or why_not_built())
+        return Library(f"_{name}", left_out or why_not_built(name))
     if torch_version() < OLDEST_TORCH:
         oldest = ".".join(map(str, OLDEST_TORCH))
         return Library(path.name, f"requires torch >= {oldest}, found {torch.__version__}")
@@ -56,26 +56,29 @@ def load(name: str) -> Library:
     return Library(path.name, None, left_out)
 
 
-def why_not_built() -> str:
+def why_not_built(name: str) -> str:
     if platform.system() == "Windows":
         return "there are no kernels for Windows"
-    if hides_an_installation():
+    if hides_an_installation(name):
         return (
             "not built in the source folder, which hides the installed package: run Python in another folder"
         )
     return "not built (install with SPN_BUILD=auto, cpu or cuda)"
 
 
-def hides_an_installation() -> bool:
-    """Return whether Python imports a package without kernels although a later entry of its path has one with kernels.
+def hides_an_installation(name: str) -> bool:
+    """Return whether Python imports a package without kernels although its path has another one with this library.
 
     After ``pip install .``, Python imports the source folder of a checkout if it runs there.
     """
     here = Path(__file__).resolve().parent
     if any(here.glob("_*.so")):
         return False
-    others = (Path(entry).resolve() / here.name for entry in sys.path)
-    return any(other != here and any(other.glob("_*.so")) for other in others)
+    try:
+        others = [Path(entry).resolve() / here.name for entry in sys.path]
+        return any(other != here and any(other.glob(f"_{name}*.so")) for other in others)
+    except (OSError, RuntimeError, ValueError):  # an entry that is no path, or a loop of links
+        return False
 
 
 def left_out_by_the_build(name: str) -> str | None:

@@ -216,6 +216,8 @@ def main() -> None:
         facts["seconds"] |= {
             name: seconds_a_frame(refine, tests[0], args.threads) for name, refine in methods.items()
         }
+        for name in methods:
+            print(f"{kind:12} {name:16} {facts['seconds'][name]:.3f} s per frame", flush=True)
         record.setdefault("kinds", {})[kind] = facts
         record |= {"machine": describe("cpu"), "threads": args.threads, "every": args.every}
         if args.json:

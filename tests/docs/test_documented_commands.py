@@ -14,7 +14,7 @@ from vos_pipeline.cli import command_line
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-TEXT = "\n".join(page.read_text() for page in PAGES)
+TEXT = "\n".join(page.read_text().replace("\\\n", " ") for page in PAGES)
 PIPELINE = sorted(
     set(re.findall(r"(?:spn-vos|python -m vos_pipeline|-m vos_pipeline) +((?!\.)[a-z][^`\n]*)", TEXT))
 )

@@ -106,7 +106,7 @@ def no_kernels(tmp_path, monkeypatch, capsys):
 
 
 def a_hidden_installation(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(_native, "hides_an_installation", lambda: True)
+    monkeypatch.setattr(_native, "hides_an_installation", lambda name: True)
     return _native.load("absent").reason
 
 

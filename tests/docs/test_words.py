@@ -50,27 +50,39 @@ def tracked(*suffixes):
 
 def python_prose(text):
     """Yield (line, text) of comments, and of strings that are sentences."""
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.start[0], token.string
+    comments = [t for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type == tokenize.COMMENT]
+    yield from joined((token.start[0], token.string) for token in comments)
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value.split()) > 2:
             yield node.lineno, node.value
 
 
+def joined(lines):
+    """Join (number, text) of neighbouring lines: a habit may span two lines."""
+    start, texts = 0, []
+    for number, text in lines:
+        if texts and number != start + len(texts):
+            yield start, "\n".join(texts)
+            texts = []
+        start = start if texts else number
+        texts.append(text)
+    if texts:
+        yield start, "\n".join(texts)
+
+
 def prose(path):
+    """Yield (line, text) of everything in a file that people read."""
     text = path.read_text()
     if path.suffix == ".py":
         yield from python_prose(text)
-    elif path.suffix == ".md":
-        yield 1, re.sub(r"```(?:python|sh|\{doctest\}|\{code-block\}).*?```", "", text, flags=re.DOTALL)
+    elif path.suffix in {".md", ".html"}:
+        code = r"```(?:python|sh|\{doctest\}|\{code-block\}).*?```"
+        text = re.sub(code, lambda match: "\n" * match.group().count("\n"), text, flags=re.DOTALL)
+        yield from joined((n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip())
     else:
-        # Neighbouring comment lines are one text: a habit may span two lines.
         marker = "//" if path.suffix in {".h", ".cpp", ".cu"} else "#"
-        block = "".join(rf"(?:^.*{marker}.*\n)+")
-        for match in re.finditer(block, text, re.MULTILINE):
-            lines = [line.partition(marker)[2] for line in match.group().splitlines()]
-            yield text.count("\n", 0, match.start()) + 1, "\n".join(lines)
+        lines = enumerate(text.split("\n"), 1)
+        yield from joined((n, line.partition(marker)[2]) for n, line in lines if marker in line)
 
 
 def habits_in(path):
@@ -82,7 +94,7 @@ def habits_in(path):
                 yield f"{path.relative_to(ROOT)}:{line}: {match.group()!r}: {advice}"
 
 
-@pytest.mark.parametrize("suffix", [".md", ".py", ".h", ".cpp", ".cu", ".sh", ".html"])
+@pytest.mark.parametrize("suffix", [".md", ".py", ".h", ".cpp", ".cu", ".sh", ".html", ""])
 def test_prose_has_none_of_the_habits(suffix):
     found = [
         habit
@@ -103,8 +115,20 @@ SENTENCES = (
 
 
 @pytest.mark.parametrize("sentence", SENTENCES)
-def test_the_habits_are_found(sentence, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [
+        ("page.md", "# Page\n\nIt needs {}.\n"),
+        ("page.html", "<body>\n<p>It needs {}.</p>\n"),
+        ("comment.py", "x = 1  # Here.\n# It needs {}.\n"),
+        ("docstring.py", '"""It needs {}."""\n'),
+        ("header.h", "int x;  // It needs {}.\n"),
+        ("Makefile", "# It needs {}.\nall:\n"),
+    ],
+)
+def test_the_habits_are_found(sentence, name, page, tmp_path, monkeypatch):
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
-    page = tmp_path / "page.md"
-    page.write_text(f"It needs {sentence.replace(' ', chr(10), 1)}.")
-    assert list(habits_in(page))
+    marker = {".py": "\n# " if name == "comment.py" else "\n", ".h": "\n// ", "": "\n# "}
+    path = tmp_path / name
+    path.write_text(page.format(sentence.replace(" ", marker.get(path.suffix, "\n"), 1)))
+    assert list(habits_in(path))

@@ -250,6 +250,14 @@ def test_a_source_folder_that_hides_the_installed_package(without_libraries, tmp
     printed = python(without_libraries, "-c", "import spn; print(spn.show_config())", PYTHONPATH=paths)
     reason = "not built in the source folder, which hides the installed package: run Python in another folder"
     assert f"CPU kernels  no: {reason}; the PyTorch reference runs instead\n" in printed
+    assert "CUDA kernels no: not built (install with SPN_BUILD=auto, cpu or cuda)" in printed
+
+
+def test_a_path_that_cannot_be_searched_does_not_prevent_the_import(without_libraries, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    paths = os.pathsep.join([str(without_libraries), str(tmp_path / "loop")])
+    printed = python(without_libraries, "-c", "import spn; print(spn.show_config())", PYTHONPATH=paths)
+    assert "CPU kernels  no: not built (install with SPN_BUILD=auto, cpu or cuda)" in printed
 
 
 # ---- show_config with kernels ----------------------------------------------------------------------

@@ -80,7 +80,7 @@ def write_report(path_html: str | Path, run: ReportData, width: int = 427, limit
         navigation=_navigation(run.sequences),
         sequences="".join(body for body, _ in sequences),
         # "</" could end the script element; "<\\/" is the same string in JSON.
-        data=json.dumps([pictures for _, pictures in sequences], allow_nan=False).replace("</", "<\\/"),
+        data=json.dumps([images for _, images in sequences], allow_nan=False).replace("</", "<\\/"),
     )
     with replacing(path) as file:
         file.write(page.encode())
@@ -102,7 +102,7 @@ def _sequence(sequence: SequenceReport, anchor: str, width: int, limit: float) -
 
     masks = {name: MaskFolder(path for path in paths if path) for name, paths in columns.items()}
     kept = _affordable(sequence, columns, masks, width, limit)
-    pictures = {
+    images = {
         "times": kept,
         "frames": [_frame_uri(sequence.frame_paths[t], width) for t in kept],
         "masks": {
@@ -120,7 +120,7 @@ def _sequence(sequence: SequenceReport, anchor: str, width: int, limit: float) -
         f'<output></output><label><input type="checkbox" checked> masks</label></div>'
         f"{_curves(sequence.curves, count)}</section>\n"
     )
-    return body, pictures
+    return body, images
 
 
 def _figure(stage: str, curves: dict[str, dict[str, list[float | None]]]) -> str:

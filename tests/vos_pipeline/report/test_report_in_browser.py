@@ -76,7 +76,7 @@ def texts(page, selector):
     return [element.text for element in page.find_elements("css selector", selector)]
 
 
-def pictures(page):
+def images(page):
     """Return source and natural width of all images after all are decoded."""
     return page.execute_async_script(
         """const done = arguments[0], all = [...document.querySelectorAll("img")];
@@ -101,7 +101,7 @@ def test_every_image_is_shown_at_every_time(page):
     sliders = page.find_elements("css selector", "[type=range]")
     assert len(sliders) == 2
     for _ in range(FRAMES):
-        shown = pictures(page)
+        shown = images(page)
         assert len(shown) == 2 * 2 * (len(STAGES) + 1)  # frame and mask of each stage and the ground truth
         assert all(width == 200 for _, width in shown)
         for slider in sliders:
