@@ -1,12 +1,20 @@
-"""benchmarks.refiner.quality: tuning of the alternatives, and measures."""
+"""benchmarks.refiner.quality: tuning of the alternatives, measures, and the commands of the README."""
 
+import json
+import re
+import shlex
 import time
+from itertools import product
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks.refiner.alternatives import Alternative
-from benchmarks.refiner.quality import Case, measure, score, seconds_a_frame, tuned
+from benchmarks.refiner.quality import SEQUENCES, Case, main, measure, score, seconds_a_frame, tuned
+from vos_pipeline.data import write_image, write_labels
 
+README = Path(__file__).parents[2] / "README.md"
 TRUTH = np.zeros((480, 854), bool)
 TRUTH[100:300, 200:500] = True
 
@@ -48,3 +56,33 @@ def test_an_alternative_gets_the_best_of_its_grid():
     )
     assert len(alternative.settings()) == 6
     assert tuned(alternative, [case()]) == {"shift": 0, "gain": 1.0}
+
+
+COMMANDS = re.findall(r"^ +python -m benchmarks\.refiner\.quality (.*)", README.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_the_readme_run(command, tmp_path, monkeypatch, capsys):
+    sets = {f"{year}/val": names for year, names in SEQUENCES.items()} | {"2016/train": ("bear",)}
+    for year_and_set, names in sets.items():
+        listed = tmp_path / "DAVIS/ImageSets" / f"{year_and_set}.txt"
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        listed.write_text("\n".join(names))
+        for name, t in product(names, range(3)):
+            mask = np.zeros((64, 96), np.uint8)
+            mask[16:48, 24 : 60 + t] = 1
+            write_image(tmp_path / f"DAVIS/JPEGImages/480p/{name}/{t:05d}.jpg", np.dstack([200 * mask] * 3))
+            for folder in ("DAVIS/Annotations/480p", "OSVOS"):
+                write_labels(tmp_path / folder / name / f"{t:05d}.png", mask)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["quality", *shlex.split(command), "--json", "results.json"])
+    main()
+    printed, record = capsys.readouterr().out, json.loads((tmp_path / "results.json").read_text())
+    for kind in ["1/16", "1/32"] + ["predictions"] * ("OSVOS" in command):
+        (mean,) = (
+            row
+            for row in record["table"]
+            if (row["kind"], row["method"], row["sequence"]) == (kind, "SPN refiner", "mean")
+        )
+        assert 0.5 < mean["J"] <= 1 and re.search(rf"{kind} +SPN refiner +{mean['J']:.3f} ", printed)
+        assert re.search(rf"{kind} +SPN refiner +[\d.]+ s per frame", printed)
