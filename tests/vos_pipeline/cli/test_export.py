@@ -87,7 +87,8 @@ def test_overwrite_replaces_only_an_exported_model(export, fails, tmp_path):
 
 def test_a_missing_package_is_named(export, fails, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    assert "onnxscript is not installed: pip install 'spatial-propagation[onnx]'" in fails(export)
+    message = "onnxscript is not installed; ONNX export requires it: pip install 'spatial-propagation[onnx]'"
+    assert message in fails(export)
     assert not list(tmp_path.iterdir())
 
 
