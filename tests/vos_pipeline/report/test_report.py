@@ -179,9 +179,7 @@ def test_without_ground_truth_the_page_has_neither_it_nor_curves(tmp_path, clip)
 def test_an_unknown_mask_is_left_empty(tmp_path, clip):
     truth = [clip.mask_paths[0], *[None] * (FRAMES - 1)]
     _, page = write_and_parse(tmp_path, [sequence_report(clip, truth_paths=truth)])
-    assert [bool(uri) for uri in json.loads(page.images)[0]["masks"]["ground truth"]] == [True] + [
-        False
-    ] * 6
+    assert [bool(uri) for uri in json.loads(page.images)[0]["masks"]["ground truth"]] == [True] + [False] * 6
 
 
 @pytest.mark.parametrize("limit", [1e6, 1e4])
