@@ -195,7 +195,7 @@ SAID = [
     setup_says("cuda", fake_torch(None, version="2.13.0+cpu")),
     setup_says("cuda", fake_torch("13.0")),
     setup_says("cuda", fake_toolkit("12.6")),
-    setup_says("cuda", fake_toolkit("13.0", known=90), TORCH_CUDA_ARCH_LIST="10.0"),
+    setup_says("cuda", fake_toolkit("13.0", known=90), TORCH_CUDA_ARCH_LIST="6.1"),
     setup_says("cuda", fake_toolkit("13.0"), CC="gcc-16"),
     no_kernels,
     a_hidden_installation,
