@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 
 def markdown_row(cells: Iterable[object]) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
+    """Return a row; "<" before a letter is escaped, because Markdown would read ``kernel<Half>`` as an HTML tag."""
+    return f"| {' | '.join(re.sub(r'<(?=[A-Za-z])', r'&lt;', str(cell)) for cell in cells)} |"
 
 
 def markdown_head(header: Sequence[object], words: int | None = None) -> str:

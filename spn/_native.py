@@ -35,12 +35,15 @@ def torch_version() -> tuple[int, int]:
     return int(major), int(minor)
 
 
+def library_in(folder: Path, name: str) -> Path | None:
+    """Return the file of a kernel library, if the folder of a package has it."""
+    files = (folder / f"_{name}{suffix}" for suffix in EXTENSION_SUFFIXES)
+    return next((file for file in files if file.exists()), None)
+
+
 def load(name: str) -> Library:
     """Load ``spn/_<name>*.so`` into torch; never raises."""
-    path = next(
-        (p for suffix in EXTENSION_SUFFIXES if (p := Path(__file__).with_name(f"_{name}{suffix}")).exists()),
-        None,
-    )
+    path = library_in(Path(__file__).parent, name)
     left_out = left_out_by_the_build(name)
     if path is None:
         return Library(f"_{name}", left_out or why_not_built(name))
@@ -72,11 +75,11 @@ def hides_an_installation(name: str) -> bool:
     After ``pip install .``, Python imports the source folder of a checkout if it runs there.
     """
     here = Path(__file__).resolve().parent
-    if any(here.glob("_*.so")):
+    if library_in(here, "cpu") or library_in(here, "cuda"):
         return False
     try:
         others = [Path(entry).resolve() / here.name for entry in sys.path]
-        return any(other != here and any(other.glob(f"_{name}*.so")) for other in others)
+        return any(other != here and library_in(other, name) is not None for other in others)
     except (OSError, RuntimeError, ValueError):  # an entry that is no path, or a loop of links
         return False
 

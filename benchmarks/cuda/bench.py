@@ -141,7 +141,7 @@ class Bench:
                 facts.update(schedule_of(work, self.timer))
             except Exception as error:  # keep the timing even if the model fails
                 self.say(f"{work.name}: no schedule and no prediction: {error!r}")
-        dtype = str(work.dtype).removeprefix("torch.")
+        dtype = work.dtype_name
         return self.time(work.name, work.shape, dtype, lambda: call_of(work, self.timer.device), **facts)
 
     def time_per_column(self, library: Path, shape: Shape, sweeps: int) -> bool:

@@ -234,13 +234,7 @@ def main() -> int:
         failed = failed or any(kernel.shared for kernel in found)
         kernels += found
     if kernels:
-        rows = register_rows(kernels, arguments.architectures)
-        if arguments.markdown:  # as code: otherwise <Half> would be an HTML tag
-            rows = [
-                {key: f"`{value}`" if key == "registers per thread" else value for key, value in row.items()}
-                for row in rows
-            ]
-        print_table(rows, arguments.markdown)
+        print_table(register_rows(kernels, arguments.architectures), arguments.markdown)
         print()
         print_table(shared_rows(), arguments.markdown)
     for kernel in kernels:

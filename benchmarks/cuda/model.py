@@ -54,8 +54,8 @@ def rows() -> list[dict[str, object]]:
     for work in passes():
         row: dict[str, object] = {
             "pass": work.name,
-            "shape": "x".join(map(str, work.shape)),
-            "dtype": str(work.dtype).removeprefix("torch."),
+            "shape": work.size,
+            "dtype": work.dtype_name,
         }
         for device in DEVICES:
             p = predict(work, device)
@@ -71,9 +71,9 @@ def brief_rows() -> list[dict[str, object]]:
         times = {device.name: f"{predict(work, device).milliseconds:.2f} ms" for device in DEVICES}
         found.append(
             {
-                "N x C x H x W": " x ".join(map(str, work.shape)),
+                "N x C x H x W": work.size.replace("x", " x "),
                 "pass": "backward" if work.backward else "forward",
-                "dtype": str(work.dtype).removeprefix("torch."),
+                "dtype": work.dtype_name,
                 **times,
             }
         )

@@ -43,6 +43,14 @@ class Pass:
     wanted: tuple[bool, bool, bool] = ALL  # backward: gradients of x, gates and source
 
     @property
+    def size(self) -> str:
+        return "x".join(map(str, self.shape))
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
     def sweeps(self) -> int:
         return 4 if self.direction == "four_way" else 1
 

@@ -50,15 +50,11 @@ class Traffic:
     def schedule_efficiency(self) -> float:
         return self.minimum / self.scheduled
 
-    @property
-    def dtype(self) -> str:
-        return str(self.work.dtype).removeprefix("torch.")
-
     def row(self) -> dict[str, object]:
         return {
             "pass": self.work.name,
-            "shape": "x".join(map(str, self.work.shape)),
-            "dtype": self.dtype,
+            "shape": self.work.size,
+            "dtype": self.work.dtype_name,
             "minimum": self.minimum,
             "scheduled": self.scheduled,
             "requested": self.requested,
@@ -73,7 +69,7 @@ class Traffic:
         kilobytes = self.scheduled / 1e3
         return {
             "pass": self.work.name,
-            "dtype": self.dtype,
+            "dtype": self.work.dtype_name,
             "plan": self.plan,
             "scheduled, KB": f"{kilobytes:.0f}" if kilobytes >= 100 else f"{kilobytes:.1f}",
             "minimum / scheduled": f"{self.schedule_efficiency:.3f}",
@@ -85,8 +81,8 @@ class Traffic:
     def planned_table_row(self) -> dict[str, object]:
         return {
             "pass": self.work.name,
-            "shape": "x".join(map(str, self.work.shape)),
-            "dtype": self.dtype,
+            "shape": self.work.size,
+            "dtype": self.work.dtype_name,
             "plan": self.plan,
             "minimum, GB": f"{self.minimum / 1e9:.3f}",
             "scheduled, GB": f"{self.scheduled / 1e9:.3f}",
@@ -161,11 +157,11 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     arguments = parser.parse_args()
-    of_shape: dict[object, list[Traffic]] = {}
+    of_size: dict[str, list[Traffic]] = {}
     for traffic in counted():
-        of_shape.setdefault(traffic.row()["shape"], []).append(traffic)
-    for shape, found in of_shape.items():
-        print(f"Counted on the emulator, N x C x H x W = {shape}:\n")
+        of_size.setdefault(traffic.work.size, []).append(traffic)
+    for size, found in of_size.items():
+        print(f"Counted on the emulator, N x C x H x W = {size}:\n")
         print_table([traffic.table_row() for traffic in found], arguments.markdown)
         print()
     large = list(schedules())
@@ -173,7 +169,7 @@ def main() -> None:
     print_table([traffic.planned_table_row() for traffic in large], arguments.markdown)
     if arguments.json:
         rows = {
-            "counted": [traffic.row() for found in of_shape.values() for traffic in found],
+            "counted": [traffic.row() for found in of_size.values() for traffic in found],
             "planned": [traffic.row() for traffic in large],
         }
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")

@@ -16,6 +16,8 @@ from vos_pipeline.cli.shared_options import (
     add_device,
     add_filter,
     add_net_options,
+    add_out,
+    add_path,
     add_refiner,
     add_resume,
     add_run_options,
@@ -120,35 +122,25 @@ class _Version(argparse.Action):
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out",
-        type=values.path,
-        default=Path("demo"),
-        metavar="DIR",
-        help=f"folder for the results {DEFAULT}",
-    )
+    add_path(parser, "--out", "DIR", f"folder for the results {DEFAULT}", default=Path("demo"))
     add_run_options(parser, preset="demo")
 
 
 def _davis(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser)
     add_train_sets(parser)
-    parser.add_argument(
-        "--out", type=values.path, required=True, metavar="DIR", help="folder for the results"
-    )
+    add_out(parser)
     add_run_options(parser)
 
 
 def _segment(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "video", type=values.path, metavar="VIDEO_OR_FRAMES", help="video file or folder of frames"
-    )
-    parser.add_argument(
+    add_path(parser, "video", "VIDEO_OR_FRAMES", "video file or folder of frames")
+    add_path(
+        parser,
         "--mask",
-        type=values.path,
+        "FIRST.png",
+        "mask of the first frame: one index per object, or 0 and 255 for one object",
         required=True,
-        metavar="FIRST.png",
-        help="mask of the first frame: one index per object, or 0 and 255 for one object",
     )
     parser.add_argument(
         "--first-frame",
@@ -156,14 +148,12 @@ def _segment(parser: argparse.ArgumentParser) -> None:
         help="frame that the mask belongs to; earlier frames are skipped. Frames of a video file are numbered from 0 "
         "(default: the first frame)",
     )
-    parser.add_argument(
-        "--out", type=values.path, required=True, metavar="DIR", help="folder for the results"
-    )
-    parser.add_argument(
+    add_out(parser)
+    add_path(
+        parser,
         "--train-data",
-        type=values.path,
-        metavar="ROOT",
-        help="DAVIS root folder; the foreground net is first trained on its train set (default: trained on the first "
+        "ROOT",
+        "DAVIS root folder; the foreground net is first trained on its train set (default: trained on the first "
         "frame only)",
     )
     add_train_sets(parser)
@@ -171,29 +161,23 @@ def _segment(parser: argparse.ArgumentParser) -> None:
 
 
 def _refine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    add_path(
+        parser,
         "--frames",
-        type=values.path,
+        "DIR",
+        "folder of frames, or a folder with one folder of frames per sequence",
         required=True,
-        metavar="DIR",
-        help="folder of frames, or a folder with one folder of frames per sequence",
     )
-    parser.add_argument(
+    add_path(
+        parser,
         "--masks",
-        type=values.path,
-        required=True,
-        metavar="DIR",
-        help="folder of masks with the names and sizes of the frames: <frame>.png (labels, or scores of one object), "
+        "DIR",
+        "folder of masks with the names and sizes of the frames: <frame>.png (labels, or scores of one object), "
         "<frame>.npz (scores of several objects: an array 'scores' of shape (objects, height, width)) or grey "
         "<object>/<frame>.png (the same); or a folder of one such folder per sequence",
-    )
-    parser.add_argument(
-        "--out",
-        type=values.path,
         required=True,
-        metavar="DIR",
-        help="folder for the refined masks, palette PNGs <frame>.png or <sequence>/<frame>.png",
     )
+    add_out(parser, "folder for the refined masks, palette PNGs <frame>.png or <sequence>/<frame>.png")
     parser.add_argument(
         "--masks-hold",
         choices=MASKS_HOLD,
@@ -225,9 +209,7 @@ def _refine(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--onnx", type=values.path, required=True, metavar="FILE", help="ONNX file to write, weights included"
-    )
+    add_path(parser, "--onnx", "FILE", "ONNX file to write, weights included", required=True)
     add_refiner(parser)
     parser.add_argument(
         "--opset",
@@ -243,22 +225,14 @@ def _export(parser: argparse.ArgumentParser) -> None:
 def _tables(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", choices=TABLES, help="table 1, 2, 3 or 4 of the paper")
     add_data_options(parser, sets=None, shown="val; test-challenge for the challenge table")
-    parser.add_argument(
-        "--out",
-        type=values.path,
-        required=True,
-        metavar="DIR",
-        help="folder for <table>.csv, <table>.md and one run per variant; existing runs are reused",
-    )
+    add_out(parser, "folder for <table>.csv, <table>.md and one run per variant; existing runs are reused")
     add_train_sets(parser, shown="; train val for the challenge table")
     add_run_options(parser)
 
 
 def _train_foreground(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser, sets=["train"], shown="train")
-    parser.add_argument(
-        "--out", type=values.path, required=True, metavar="DIR", help="folder for foreground.pt"
-    )
+    add_out(parser, "folder for foreground.pt")
     add_net_options(parser)
 
 
@@ -270,36 +244,13 @@ def _train_spn(parser: argparse.ArgumentParser) -> None:
         help="training preset. lite: the small refiner that ships with spn; paper: section 4.1 of the paper, for "
         f"--voc, or --images and --masks. Other options override it {DEFAULT}",
     )
-    parser.add_argument(
-        "--out",
-        type=values.path,
-        required=True,
-        metavar="DIR",
-        help="folder for spn.safetensors, the training state, curves and images",
-    )
+    add_out(parser, "folder for spn.safetensors, the training state, curves and images")
     data = parser.add_argument_group("data (default: composites of free photographs)")
-    data.add_argument("--images", type=values.path, metavar="DIR", help="folder of images")
-    data.add_argument(
-        "--masks", type=values.path, metavar="DIR", help="folder of masks with the names of the images"
-    )
-    data.add_argument(
-        "--photos",
-        type=values.path,
-        metavar="DIR",
-        help="folder of photographs for composites, besides the bundled ones",
-    )
-    data.add_argument(
-        "--voc",
-        type=values.path,
-        metavar="DIR",
-        help="folder that contains VOCdevkit/VOC2012, the training set of the paper",
-    )
-    data.add_argument(
-        "--sbd",
-        type=values.path,
-        metavar="DIR",
-        help="folder of SBD (img, cls, ...), used in addition to VOC",
-    )
+    add_path(data, "--images", "DIR", "folder of images")
+    add_path(data, "--masks", "DIR", "folder of masks with the names of the images")
+    add_path(data, "--photos", "DIR", "folder of photographs for composites, besides the bundled ones")
+    add_path(data, "--voc", "DIR", "folder that contains VOCdevkit/VOC2012, the training set of the paper")
+    add_path(data, "--sbd", "DIR", "folder of SBD (img, cls, ...), used in addition to VOC")
     data.add_argument("--download", action="store_true", help="download VOC and SBD if they are missing")
     data.add_argument(
         "--fcn",
@@ -308,11 +259,8 @@ def _train_spn(parser: argparse.ArgumentParser) -> None:
         metavar="NAME_OR_FILE",
         help=f"weights of the FCN that makes the coarse masks of VOC: 'coco' (from torchvision) or a file {DEFAULT}",
     )
-    data.add_argument(
-        "--coarse-masks",
-        type=values.path,
-        metavar="DIR",
-        help="folder for the coarse masks of VOC (default: coarse-masks in --out)",
+    add_path(
+        data, "--coarse-masks", "DIR", "folder for the coarse masks of VOC (default: coarse-masks in --out)"
     )
     net = parser.add_argument_group("network")
     net.add_argument(
@@ -369,12 +317,12 @@ def _train_spn(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser)
-    parser.add_argument(
+    add_path(
+        parser,
         "--results",
-        type=values.path,
+        "DIR",
+        "folder of the masks to score, <sequence>/<frame>.png; the CSV files are written there",
         required=True,
-        metavar="DIR",
-        help="folder of the masks to score, <sequence>/<frame>.png; the CSV files are written there",
     )
 
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from vos_pipeline.cli import values
 from vos_pipeline.settings import FILTERS, PRECISIONS, PRESETS
 
 DEFAULT = "(default: %(default)s)"
 MOST_STEPS = 10**9
+
+
+def add_path(parser: argparse._ActionsContainer, name: str, metavar: str, about: str, **options: Any) -> None:
+    parser.add_argument(name, type=values.path, metavar=metavar, help=about, **options)
+
+
+def add_out(parser: argparse._ActionsContainer, about: str = "folder for the results") -> None:
+    add_path(parser, "--out", "DIR", about, required=True)
 
 
 def add_data_options(
@@ -21,7 +30,7 @@ def add_data_options(
         shown: the default as the help shows it, if it differs from ``sets``.
     """
     one = isinstance(sets, str)
-    parser.add_argument("--data", type=values.path, required=True, metavar="ROOT", help="DAVIS root folder")
+    add_path(parser, "--data", "ROOT", "DAVIS root folder", required=True)
     parser.add_argument(
         "--year",
         type=values.plain_name,
